@@ -1,0 +1,1 @@
+//! Messages between processes: queues in shared memory, frames on sockets, descriptors in parcels.

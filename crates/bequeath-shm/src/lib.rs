@@ -1,0 +1,1 @@
+//! The session: memory, blocks and counted objects shared by the processes of one tree.

@@ -1,0 +1,1 @@
+//! Waiting and exclusion between processes that may die at any instruction.

@@ -1,0 +1,1 @@
+//! Real processes, real kills and hang guards for bequeath's own tests.

@@ -1,0 +1,1 @@
+//! Processes, queues and locks that survive death: bequeath's engine for Rust programs.
