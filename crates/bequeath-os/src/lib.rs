@@ -1,1 +1,25 @@
-//! The kernel's vocabulary for bequeath: futexes, memory files, mappings, pidfds, sockets with descriptors; safe and owned.
+//! The kernel's vocabulary for bequeath: futexes, memory files, mappings, pidfds, sockets with
+//! descriptors; safe and owned.
+//!
+//! No other crate names `rustix` or `libc`. A port to another system owes what these modules
+//! state: a wait word shared between processes, anonymous memory that can be handed over as a
+//! descriptor, a process as a waitable descriptor, descriptors in messages, and limits.
+//!
+//! Every descriptor made here is close-on-exec, every failure is an [`Error`] that names the call.
+
+pub mod clock;
+pub mod errno;
+pub mod eventfd;
+pub mod futex;
+pub mod limits;
+pub mod mapping;
+pub mod memfd;
+pub mod pidfd;
+pub mod poll;
+pub mod socket;
+
+pub use clock::Deadline;
+pub use errno::{Errno, Error, Result};
+pub use eventfd::EventFd;
+pub use mapping::Mapping;
+pub use pidfd::PidFd;

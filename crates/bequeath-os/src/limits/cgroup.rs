@@ -1,0 +1,142 @@
+//! Limits of control groups: the group of this process and every ancestor that can be seen.
+//!
+//! Two texts of procfs say where to look: `cgroup` which group in which hierarchy, `mountinfo` where
+//! each hierarchy is mounted and which of its folders the mount shows. In a container the group's
+//! path often lies outside what the mount shows; then the mount's own top is the nearest known
+//! ancestor.
+
+use std::path::{Path, PathBuf};
+
+/// A folder of a control group and the top of its mount.
+struct Group {
+    version: u8,
+    folder: PathBuf,
+    top: PathBuf,
+}
+
+/// The tightest memory limit in bytes, where `root` stands for the root folder of the machine.
+#[must_use]
+pub fn memory_limit_in(root: &Path) -> Option<u64> {
+    groups(root, "memory")
+        .iter()
+        .flat_map(|group| {
+            let file = if group.version == 2 {
+                "memory.max"
+            } else {
+                "memory.limit_in_bytes"
+            };
+            upwards(group).filter_map(move |folder| number(&folder.join(file)))
+        })
+        // Version 1 writes "no limit" as the largest multiple of a page that fits a signed number.
+        .filter(|limit| *limit < (i64::MAX as u64) & !0xffff)
+        .min()
+}
+
+/// The tightest processor quota in processors (1.5 = one and a half), where `root` stands for the
+/// root folder of the machine.
+#[must_use]
+pub fn cpu_quota_in(root: &Path) -> Option<f64> {
+    groups(root, "cpu")
+        .iter()
+        .flat_map(|group| {
+            let version = group.version;
+            upwards(group).filter_map(move |folder| quota(folder, version))
+        })
+        .min_by(f64::total_cmp)
+}
+
+fn quota(folder: &Path, version: u8) -> Option<f64> {
+    let (quota, period) = if version == 2 {
+        let text = std::fs::read_to_string(folder.join("cpu.max")).ok()?;
+        let mut words = text.split_whitespace();
+        (
+            words.next()?.parse::<u64>().ok()?,
+            words.next()?.parse::<u64>().ok()?,
+        )
+    } else {
+        (
+            number(&folder.join("cpu.cfs_quota_us"))?,
+            number(&folder.join("cpu.cfs_period_us"))?,
+        )
+    };
+    (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
+}
+
+/// A file with one number; "max" and "-1" are none.
+fn number(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn upwards(group: &Group) -> impl Iterator<Item = &Path> {
+    let top = group.top.as_path();
+    group
+        .folder
+        .ancestors()
+        .take_while(move |folder| folder.starts_with(top))
+}
+
+fn groups(root: &Path, controller: &str) -> Vec<Group> {
+    let read =
+        |name: &str| std::fs::read_to_string(root.join("proc/self").join(name)).unwrap_or_default();
+    let (memberships, mounts) = (read("cgroup"), read("mountinfo"));
+    let mut found = Vec::new();
+    for line in memberships.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let version = if controllers.is_empty() { 2 } else { 1 };
+        if version == 1 && !controllers.split(',').any(|name| name == controller) {
+            continue;
+        }
+        found.extend(
+            mounts
+                .lines()
+                .filter_map(|mount| located(root, mount, version, controller, path)),
+        );
+    }
+    found
+}
+
+/// The folder of group `path` below the mount that `line` of mountinfo describes, if it is the right one.
+fn located(root: &Path, line: &str, version: u8, controller: &str, path: &str) -> Option<Group> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut kind = after.split(' ');
+    let (filesystem, options) = (kind.next()?, kind.nth(1).unwrap_or_default());
+    let fits = match version {
+        2 => filesystem == "cgroup2",
+        _ => filesystem == "cgroup" && options.split(',').any(|name| name == controller),
+    };
+    if !fits {
+        return None;
+    }
+    let mut fields = before.split(' ').skip(3);
+    let (shown, point) = (unescaped(fields.next()?), unescaped(fields.next()?));
+    let top = root.join(point.trim_start_matches('/'));
+    let below = match path.strip_prefix(shown.trim_end_matches('/')) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        // Seen from inside a namespace the path may climb out of the mount: its top is all we know.
+        _ => "",
+    };
+    let climbs = below.split('/').any(|part| part == "..");
+    let folder = if climbs {
+        top.clone()
+    } else {
+        top.join(below.trim_start_matches('/'))
+    };
+    Some(Group {
+        version,
+        folder,
+        top,
+    })
+}
+
+/// mountinfo writes blanks, tabs, newlines and backslashes as three octal digits.
+fn unescaped(text: &str) -> String {
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
+}

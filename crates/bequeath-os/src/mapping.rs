@@ -1,0 +1,180 @@
+#![allow(unsafe_code)]
+//! `Mapping`: an owned piece of address space, unmapped when dropped.
+//!
+//! # Safety invariants
+//! - `address..address + len` was returned by `mmap` to this value and is unmapped only by its drop.
+//! - A mapping hands out raw pointers only; whoever makes references of them argues for them there.
+//! - Remapping keeps the range mapped at every moment (`MAP_FIXED` replaces in one step).
+
+use std::os::fd::AsFd;
+use std::ptr::{null_mut, NonNull};
+
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+
+use crate::errno::{Errno, Error, Named, Result};
+
+/// An owned mapping.
+#[derive(Debug)]
+pub struct Mapping {
+    address: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread, and only raw pointers come out of it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; the methods that change the mapping itself are unsafe and state their terms.
+unsafe impl Sync for Mapping {}
+
+const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+impl Mapping {
+    /// Maps `len` bytes of the file at `offset`, seen and changed by everyone who maps them.
+    ///
+    /// # Errors
+    /// ENOMEM beyond RLIMIT_AS or the number of mappings, and what else `mmap` says.
+    pub fn shared(fd: impl AsFd, offset: u64, len: usize) -> Result<Self> {
+        Self::file(fd, offset, len, MapFlags::SHARED)
+    }
+
+    /// Maps `len` bytes of the file at `offset`; later writes part this process from the others.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn private(fd: impl AsFd, offset: u64, len: usize) -> Result<Self> {
+        Self::file(fd, offset, len, MapFlags::PRIVATE)
+    }
+
+    fn file(fd: impl AsFd, offset: u64, len: usize, flags: MapFlags) -> Result<Self> {
+        // SAFETY: without MAP_FIXED the kernel chooses free addresses; nothing existing is touched.
+        let address = unsafe { mm::mmap(null_mut(), len, READ_WRITE, flags, fd, offset) };
+        Self::owned(address.named("mmap")?, len)
+    }
+
+    /// Fresh zeroed memory; `shared` memory stays common with forked children.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn anonymous(len: usize, shared: bool) -> Result<Self> {
+        let flags = if shared {
+            MapFlags::SHARED
+        } else {
+            MapFlags::PRIVATE
+        };
+        // SAFETY: without MAP_FIXED the kernel chooses free addresses; nothing existing is touched.
+        let address = unsafe { mm::mmap_anonymous(null_mut(), len, READ_WRITE, flags) };
+        Self::owned(address.named("mmap")?, len)
+    }
+
+    fn owned(address: *mut core::ffi::c_void, len: usize) -> Result<Self> {
+        let address = NonNull::new(address.cast::<u8>()).ok_or(Error::new("mmap", Errno::NOMEM))?;
+        Ok(Self { address, len })
+    }
+
+    /// The first byte.
+    #[must_use]
+    pub const fn as_ptr(&self) -> *mut u8 {
+        self.address.as_ptr()
+    }
+
+    /// The same, known not to be null.
+    #[must_use]
+    pub const fn as_non_null(&self) -> NonNull<u8> {
+        self.address
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never: the kernel maps no empty range.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// In a forked child this mapping reads as zero.
+    ///
+    /// # Errors
+    /// Where the kernel does not know it, or the mapping is not private and anonymous.
+    pub fn wipe_on_fork(&self) -> Result<()> {
+        self.advise(Advice::LinuxWipeOnFork)
+    }
+
+    /// In a forked child this mapping does not exist.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn dont_fork(&self) -> Result<()> {
+        self.advise(Advice::LinuxDontFork)
+    }
+
+    fn advise(&self, advice: Advice) -> Result<()> {
+        // SAFETY: the range is ours, and both kinds of advice change only what children see.
+        unsafe { mm::madvise(self.as_ptr().cast(), self.len, advice) }.named("madvise")
+    }
+
+    /// Replaces `len` bytes at `at` by the file's bytes at `offset`, in place and in one step:
+    /// `shared` decides whether later writes are common.
+    ///
+    /// # Safety
+    /// Whoever holds pointers into the range must be content with the file's bytes there; no
+    /// reference may claim that they do not change.
+    ///
+    /// # Errors
+    /// EINVAL for a range outside this mapping; the old mapping stays when the kernel refuses.
+    pub unsafe fn remap(
+        &self,
+        at: usize,
+        len: usize,
+        fd: impl AsFd,
+        offset: u64,
+        shared: bool,
+    ) -> Result<()> {
+        if at.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(Error::new("mmap", Errno::INVAL));
+        }
+        let flags = MapFlags::FIXED
+            | if shared {
+                MapFlags::SHARED
+            } else {
+                MapFlags::PRIVATE
+            };
+        // SAFETY: `at` is at most `len`, checked above, so the sum stays inside the mapping.
+        let address = unsafe { self.as_ptr().add(at) };
+        // SAFETY: the range lies in this mapping, which nobody else owns; the caller vouches for readers.
+        unsafe { mm::mmap(address.cast(), len, READ_WRITE, flags, fd, offset) }.named("mmap")?;
+        Ok(())
+    }
+
+    /// Gives the range up without unmapping: it lives as long as the process.
+    pub fn leak(self) -> NonNull<u8> {
+        let address = self.address;
+        core::mem::forget(self);
+        address
+    }
+
+    /// Takes over a range that was leaked.
+    ///
+    /// # Safety
+    /// `address` and `len` are those of a leaked mapping that nobody took over yet.
+    #[must_use]
+    pub const unsafe fn from_leaked(address: NonNull<u8>, len: usize) -> Self {
+        Self { address, len }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours and nobody may use its pointers after the owner is gone.
+        // A refusal (too many mappings after a split) leaves the range mapped, which harms nobody.
+        let _ = unsafe { mm::munmap(self.as_ptr().cast(), self.len) };
+    }
+}
+
+/// The page size.
+#[must_use]
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}

@@ -1,0 +1,174 @@
+//! Socket pairs that carry descriptors beside bytes.
+//!
+//! SIGPIPE is never raised here, and received descriptors are close-on-exec from the first moment.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SocketFlags,
+};
+
+pub use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use crate::errno::{Errno, Error, Named, Result};
+
+/// The most descriptors that one message can carry (the kernel's `SCM_MAX_FD`).
+pub const MAX_DESCRIPTORS: usize = 253;
+
+const CONTROL_LEN: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
+
+/// What a socket keeps of the shape of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketType {
+    /// A stream of bytes.
+    Stream,
+    /// Whole messages in order.
+    SeqPacket,
+}
+
+/// What one `recv` brought.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Bytes; zero at the end of the stream.
+    pub len: usize,
+    /// Descriptors, ours now.
+    pub fds: Vec<OwnedFd>,
+    /// Descriptors were lost (our table is full), or bytes of the message did not fit.
+    pub truncated: bool,
+    /// Descriptors were lost.
+    pub fds_truncated: bool,
+}
+
+/// Who is at the other end, as the kernel recorded it when the pair was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its number.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// Two connected sockets.
+///
+/// # Errors
+/// When descriptors ran out.
+pub fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd)> {
+    let kind = match kind {
+        SocketType::Stream => net::SocketType::STREAM,
+        SocketType::SeqPacket => net::SocketType::SEQPACKET,
+    };
+    net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).named("socketpair")
+}
+
+/// Sends bytes, with descriptors in the same message; says how many bytes went.
+///
+/// # Errors
+/// EAGAIN with `DONTWAIT`, EPIPE when nobody reads, ETOOMANYREFS when too many descriptors of this
+/// user are in flight, EINTR, EMSGSIZE, EINVAL for more than [`MAX_DESCRIPTORS`].
+pub fn send(
+    socket: impl AsFd,
+    bytes: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> Result<usize> {
+    if fds.len() > MAX_DESCRIPTORS {
+        return Err(Error::new("sendmsg", Errno::INVAL));
+    }
+    let flags = flags | SendFlags::NOSIGNAL;
+    let mut small = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut large;
+    let space: &mut [MaybeUninit<u8>] = if fds.len() <= 8 {
+        &mut small
+    } else {
+        large = vec![MaybeUninit::uninit(); CONTROL_LEN];
+        &mut large
+    };
+    let mut control = SendAncillaryBuffer::new(space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Error::new("sendmsg", Errno::INVAL));
+    }
+    net::sendmsg(socket, bytes, &mut control, flags).named("sendmsg")
+}
+
+/// Receives bytes and up to `max_fds` descriptors; more than that are closed by the kernel.
+///
+/// # Errors
+/// EAGAIN with `DONTWAIT`, EINTR, ECONNRESET.
+pub fn recv(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    max_fds: usize,
+    flags: RecvFlags,
+) -> Result<Received> {
+    recv_vectored(socket, &mut [IoSliceMut::new(bytes)], max_fds, flags)
+}
+
+/// As [`recv`], into several pieces.
+///
+/// # Errors
+/// As [`recv`].
+pub fn recv_vectored(
+    socket: impl AsFd,
+    pieces: &mut [IoSliceMut<'_>],
+    max_fds: usize,
+    flags: RecvFlags,
+) -> Result<Received> {
+    let mut small = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut large;
+    let space: &mut [MaybeUninit<u8>] = match max_fds {
+        0 => &mut [],
+        1..=8 => &mut small,
+        _ => {
+            large = vec![MaybeUninit::uninit(); CONTROL_LEN];
+            &mut large
+        }
+    };
+    let mut control = RecvAncillaryBuffer::new(space);
+    let message = net::recvmsg(
+        socket,
+        pieces,
+        &mut control,
+        flags | RecvFlags::CMSG_CLOEXEC,
+    )
+    .named("recvmsg")?;
+    let mut fds = Vec::new();
+    for ancillary in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = ancillary {
+            fds.extend(rights);
+        }
+    }
+    let fds_truncated = message.flags.contains(ReturnFlags::CTRUNC);
+    let truncated = fds_truncated || message.flags.contains(ReturnFlags::TRUNC);
+    Ok(Received {
+        len: message.bytes,
+        fds,
+        truncated,
+        fds_truncated,
+    })
+}
+
+/// Closes one direction for everyone who holds this socket.
+///
+/// # Errors
+/// ENOTCONN and EBADF.
+pub fn shutdown(socket: impl AsFd, how: Shutdown) -> Result<()> {
+    net::shutdown(socket, how).named("shutdown")
+}
+
+/// Who made the other end.
+///
+/// # Errors
+/// When the descriptor is no connected local socket.
+pub fn peer(socket: impl AsFd) -> Result<Peer> {
+    let credentials = net::sockopt::socket_peercred(socket).named("getsockopt")?;
+    Ok(Peer {
+        pid: credentials.pid.as_raw_nonzero().get().unsigned_abs(),
+        uid: credentials.uid.as_raw(),
+        gid: credentials.gid.as_raw(),
+    })
+}
