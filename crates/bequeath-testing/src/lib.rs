@@ -1,1 +1,18 @@
 //! Real processes, real kills and hang guards for bequeath's own tests.
+//!
+//! * [`Watchdog`]: turns a hang into a report and a failed test.
+//! * [`Peer`]: runs a closure in another process of the same memory image.
+//! * [`Scenario`] and [`KillPoints`]: SIGKILL after each single machine instruction of an operation,
+//!   then every invariant.
+//! * [`Leftovers`]: descriptors, children and shared-memory files that a test left behind.
+
+mod kill_points;
+mod leftovers;
+mod peer;
+mod trace;
+mod watchdog;
+
+pub use kill_points::{Death, KillPoints, Report, Scenario};
+pub use leftovers::Leftovers;
+pub use peer::{wait_until, Outcome, Peer};
+pub use watchdog::Watchdog;
