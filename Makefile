@@ -1,3 +1,66 @@
-.PHONY: test
-test:
-	cargo test --workspace
+# bequeath's daily commands; CI calls the same ones. A fresh machine needs cargo, python3 (3.10 or
+# newer, with ensurepip), make and a C compiler, and nothing else: the rest goes into .venv.
+
+# The interpreter of .venv, and for `upstream` the one whose own suite runs.
+PYTHON ?= python3
+# The start methods of `upstream`.
+START ?= fork spawn forkserver
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP = scripts/environment.sh $(VENV) $(PYTHON)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test all check bench faults wheel upstream sid interpreters long clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## the virtual environment .venv with the engine built into it
+	@$(SETUP) requirements/test.txt
+	@scripts/engine.sh $(VENV)
+
+demo: setup ## the origin question's three programs and the word count, beside CPython's multiprocessing
+	@scripts/demo.sh $(BIN)/python
+
+test: ## every test with this interpreter and each start method, a short selection with the others
+	@PYTHON="$(PYTHON)" scripts/test.sh
+
+all: ## test, and besides the other interpreters in full, the sid interpreters, upstream, the long checks
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory interpreters
+	@$(MAKE) --no-print-directory sid
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory long
+	@$(MAKE) --no-print-directory upstream
+	@$(MAKE) --no-print-directory faults
+
+interpreters: ## every test with each other CPython from 3.10 to 3.13 found on this machine
+	@scripts/interpreters.sh
+
+check: setup ## format, clippy, ruff, mypy, stubtest, documentation
+	@$(SETUP) requirements/check.txt
+	@scripts/check.sh $(BIN)
+
+bench: setup ## every figure beside the standard library's and faster-fifo's, in one interleaved run
+	@$(SETUP) requirements/bench.txt
+	@$(BIN)/python benches/run.py
+
+faults: setup ## kill at every instruction, and at random through the Python bindings; the long form
+	@scripts/faults.sh $(BIN)/python
+
+long: setup ## libraries under `bequeath run`, model checks, the package as cargo would publish it
+	@scripts/long.sh $(VENV)
+
+wheel: ## a wheel in target/wheels for this interpreter
+	@$(SETUP) requirements/test.txt
+	@scripts/wheel.sh $(VENV)
+
+upstream: ## CPython's own tests of multiprocessing: make upstream [PYTHON=python3.13] [START=spawn]
+	@PYTHON="$(PYTHON)" START="$(START)" scripts/upstream.sh
+
+sid: ## 3.14 and 3.15 from Debian's unstable suite, in the folder sid (root only)
+	@scripts/sid.sh
+
+clean: ## removes what the commands above made, except the folder sid
+	rm -rf target $(VENV) python/bequeath/*.so

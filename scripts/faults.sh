@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# `make faults`: the long form of every test that kills. faults.sh PYTHON
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. scripts/part.sh
+export PYO3_PYTHON=$PWD/$1
+export BEQUEATH_FAULTS=long
+part "kill at every instruction" cargo test --quiet --release --workspace -- --nocapture kill
+part "random kills through the bindings" "$1" -m pytest -q tests/faults
+print_times
+stop_if_failed "see above"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# `make long`: what takes too long for every change. long.sh ENVIRONMENT
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. scripts/part.sh
+export PYO3_PYTHON=$PWD/$1/bin/python
+libraries() {
+    scripts/environment.sh "$1" "$1/bin/python" requirements/libraries.txt &&
+        "$1/bin/python" -m pytest -q tests/test_libraries.py
+}
+part "libraries under bequeath run" libraries "$1"
+part "cargo package" cargo package --quiet --workspace --no-verify --allow-dirty
+print_times
+stop_if_failed "see above"

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# `make sid`: CPython 3.14 and 3.15 from Debian's unstable suite in the folder sid (about 1 GB),
+# then the tests inside it. Needs root and debootstrap, since it makes a root file system.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ "$(id -u)" != 0 ]; then
+    echo "skipped: sid needs root (it makes a root file system and enters it with chroot)"
+    exit 0
+fi
+if ! command -v debootstrap >/dev/null; then
+    echo "skipped: sid needs debootstrap (on Debian and Ubuntu: apt-get install debootstrap)"
+    exit 0
+fi
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+root=$PWD/sid
+packages=ca-certificates,gcc,libc6-dev,make
+if [ ! -x "$root/usr/bin/python3.14" ]; then
+    debootstrap --variant=minbase --include="$packages" unstable "$root" "$mirror"
+    chroot "$root" apt-get install --yes --no-install-recommends \
+        python3.14 python3.14-dev python3.14-venv libpython3.14-testsuite
+    chroot "$root" apt-get install --yes --no-install-recommends \
+        python3.15 python3.15-dev python3.15-venv libpython3.15-testsuite ||
+        echo "note: unstable has no python3.15 today"
+fi
+mounted=()
+unmount() {
+    for place in "${mounted[@]}"; do umount --lazy "$root$place"; done
+}
+trap unmount EXIT
+bind() {
+    mkdir -p "$root$2"
+    mount --bind "$1" "$root$2"
+    mounted=("$2" "${mounted[@]}")
+}
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
+bind "$PWD" /bequeath
+bind /proc /proc
+bind /dev /dev
+[ -d /dev/shm ] && bind /dev/shm /dev/shm
+bind "$cargo_home" /cargo
+[ -d "$rustup_home" ] && bind "$rustup_home" /rustup
+cp /etc/resolv.conf "$root/etc/resolv.conf"
+for setting in /etc/pip.conf; do [ -f "$setting" ] && cp "$setting" "$root$setting"; done
+status=0
+for version in 3.14 3.15; do
+    [ -x "$root/usr/bin/python$version" ] || continue
+    chroot "$root" env -i HOME=/root PATH=/cargo/bin:/usr/bin:/bin CARGO_HOME=/cargo \
+        RUSTUP_HOME=/rustup TERM=dumb CARGO_TARGET_DIR=/bequeath/target/sid \
+        /bequeath/scripts/other.sh "$version" "/usr/bin/python$version" || status=1
+done
+exit $status
