@@ -1,1 +1,3 @@
 //! Messages between processes: queues in shared memory, frames on sockets, descriptors in parcels.
+
+pub mod stream;

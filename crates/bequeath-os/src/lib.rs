@@ -7,6 +7,7 @@
 //!
 //! Every descriptor made here is close-on-exec, every failure is an [`Error`] that names the call.
 
+pub mod bytes;
 pub mod clock;
 pub mod errno;
 pub mod eventfd;
@@ -17,6 +18,7 @@ pub mod memfd;
 pub mod pidfd;
 pub mod poll;
 pub mod socket;
+mod socket_queue;
 
 pub use clock::Deadline;
 pub use errno::{Errno, Error, Result};

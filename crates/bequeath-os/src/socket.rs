@@ -13,6 +13,8 @@ use rustix::net::{
 
 pub use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
+pub use crate::socket_queue::unread_by_peer;
+
 use crate::errno::{Errno, Error, Named, Result};
 
 /// The most descriptors that one message can carry (the kernel's `SCM_MAX_FD`).
@@ -171,4 +173,41 @@ pub fn peer(socket: impl AsFd) -> Result<Peer> {
         uid: credentials.uid.as_raw(),
         gid: credentials.gid.as_raw(),
     })
+}
+
+/// What a descriptor is to a sender of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A local stream socket: descriptors can ride along.
+    LocalStream,
+    /// Another socket.
+    Other,
+    /// No socket: a pipe, a terminal, a file.
+    NotASocket,
+}
+
+/// What `fd` is.
+///
+/// # Errors
+/// EBADF.
+pub fn kind(fd: impl AsFd) -> Result<Kind> {
+    match net::sockopt::socket_domain(&fd) {
+        Ok(AddressFamily::UNIX) => {
+            let shape = net::sockopt::socket_type(&fd).named("getsockopt")?;
+            let stream = shape == net::SocketType::STREAM;
+            Ok(if stream { Kind::LocalStream } else { Kind::Other })
+        }
+        Ok(_) => Ok(Kind::Other),
+        Err(Errno::NOTSOCK) => Ok(Kind::NotASocket),
+        Err(errno) => Err(Error::new("getsockopt", errno)),
+    }
+}
+
+/// The kernel's bound on what may be on its way from this socket, in its own accounting (which
+/// counts more than the bytes).
+///
+/// # Errors
+/// EBADF, ENOTSOCK.
+pub fn send_buffer(socket: impl AsFd) -> Result<usize> {
+    net::sockopt::socket_send_buffer_size(socket).named("getsockopt")
 }

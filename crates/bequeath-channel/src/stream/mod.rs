@@ -1,0 +1,3 @@
+//! Frames on sockets and pipes.
+
+pub mod frame;
