@@ -9,9 +9,11 @@
 
 pub mod bytes;
 pub mod clock;
+pub mod clone;
 pub mod errno;
 pub mod eventfd;
 pub mod futex;
+pub mod lifeline;
 pub mod limits;
 pub mod mapping;
 pub mod memfd;

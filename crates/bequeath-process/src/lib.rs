@@ -1,1 +1,16 @@
 //! Starting, watching and reaping child processes.
+//!
+//! A [`Child`] is the same thing however it came to be: forked by the caller, exec'ed by
+//! [`Command`], or forked from a template.
+
+pub mod child;
+pub mod command;
+pub mod error;
+pub mod exit;
+pub mod tie;
+
+pub use child::Child;
+pub use command::Command;
+pub use error::{Error, Result};
+pub use exit::ExitStatus;
+pub use tie::{OnParentDeath, Tie};
