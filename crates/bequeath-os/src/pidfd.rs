@@ -154,6 +154,16 @@ impl PidFd {
     }
 }
 
+/// Whether a process with this number exists now, dead ones that nobody reaped included: the answer
+/// that needs no descriptor.
+#[must_use]
+pub fn exists(pid: u32) -> bool {
+    match i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        Some(pid) => process::test_kill_process(pid) != Err(Errno::SRCH),
+        None => false,
+    }
+}
+
 fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     let core = if status.dumped() { 0x80 } else { 0 };
     match (status.exit_status(), status.terminating_signal()) {

@@ -1,0 +1,453 @@
+//! The fused cell: lock, owner and commit in one word; the state kept twice.
+//!
+//! ```text
+//! bit 0        which of the two copies of the state is true
+//! bits 1..7    zero (the word must fit the 11-bit operand of FUTEX_OP_SET)
+//! bits 8..30   owner's pid, 0 = free
+//! bit 31       somebody sleeps on the lock (the sign bit of the low half, on purpose)
+//! bits 32..63  owner's start time, stale while free
+//! ```
+//!
+//! The rule that makes repair code unnecessary: between lock and commit a holder writes only the
+//! copy that is *not* selected, and memory that the selected copy does not reach. Dying before the
+//! commit changes nothing, dying after it changes everything. Commit and unlock are one store, and
+//! with sleepers registered one system call that also wakes them. The crate's README argues each step.
+
+use bequeath_os::futex::Wait;
+use bequeath_os::Deadline;
+
+use crate::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+use crate::error::{Error, Result};
+use crate::owner::{ProcessId, PID_MASK};
+use crate::park::{self, Interrupt, Never, Slices};
+
+const SELECTOR: u64 = 1;
+pub(crate) const SLEEPERS: u64 = 1 << 31;
+/// The longest sleep on a held cell before its owner's life is looked at again.
+const LOCK_SLICE: core::time::Duration = core::time::Duration::from_millis(32);
+
+/// `N` words of state that survive the death of whoever changes them. All zero is a valid cell with
+/// an all-zero state.
+///
+/// # After fork
+/// Valid in both processes; a child does not hold what its parent held.
+///
+/// # If a peer dies
+/// Holding the cell: the next to lock it takes over, and sees the last committed state. Sleeping:
+/// nothing happens but an unneeded wake now and then.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Cell<const N: usize> {
+    word: AtomicU64,
+    copies: [[AtomicU64; N]; 2],
+}
+
+/// A place to sleep until somebody commits with [`Guard::commit_and_wake`]. All zero is valid.
+///
+/// # After fork
+/// Valid in both processes.
+///
+/// # If a peer dies
+/// A dead sleeper leaves the count too high; after some wakes that found nobody it is forgotten.
+#[repr(C)]
+#[derive(Debug)]
+pub struct WaitWord {
+    event: AtomicU32,
+    /// How many sleep here (low half) in which counting period (high half). A hint: never too low.
+    sleepers: AtomicU32,
+}
+
+/// Why [`Guard::wait`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitOutcome {
+    /// Somebody woke us, or the wait word had changed already: look again.
+    Woken,
+    /// The deadline came: look a last time.
+    TimedOut,
+    /// A slice passed: check for signals, then look again.
+    Slice,
+    /// A signal arrived: check for signals, then look again.
+    Interrupted,
+}
+
+const _: () = assert!(cfg!(loom) || core::mem::size_of::<Cell<3>>() == 64);
+const _: () = assert!(cfg!(loom) || core::mem::size_of::<WaitWord>() == 8);
+
+impl<const N: usize> Cell<N> {
+    /// A free cell whose state is all zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let zeros = || core::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            word: AtomicU64::new(0),
+            copies: [zeros(), zeros()],
+        }
+    }
+
+    /// Locks the cell, taking it over from a dead owner. Meant for critical sections without waits.
+    #[inline]
+    pub fn lock(&self) -> Guard<'_, N> {
+        match self.try_take() {
+            Some(guard) => guard,
+            None => match self.lock_slow(Deadline::NEVER, &mut Never) {
+                Ok(guard) => guard,
+                Err(_) => unreachable!("neither a deadline nor an interrupt was given"),
+            },
+        }
+    }
+
+    /// As [`lock`](Self::lock), but gives up at the deadline or when told to: a *stopped* owner keeps
+    /// the cell for as long as it is stopped.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] and [`Error::Interrupted`].
+    #[inline]
+    pub fn lock_until(
+        &self,
+        deadline: Deadline,
+        interrupt: &mut dyn Interrupt,
+    ) -> Result<Guard<'_, N>> {
+        match self.try_take() {
+            Some(guard) => Ok(guard),
+            None => self.lock_slow(deadline, interrupt),
+        }
+    }
+
+    /// Who holds it at this moment: for messages and tests.
+    #[must_use]
+    pub fn owner(&self) -> Option<ProcessId> {
+        ProcessId::from_word(self.word.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn try_take(&self) -> Option<Guard<'_, N>> {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & PID_MASK == 0 {
+            self.take_from(word, word & SLEEPERS)
+        } else {
+            None
+        }
+    }
+
+    /// One attempt to put our name where `word` stands.
+    #[inline]
+    fn take_from(&self, word: u64, sleepers: u64) -> Option<Guard<'_, N>> {
+        let selector = word & SELECTOR;
+        let mine = ProcessId::current().to_bits() | sleepers | selector;
+        let taken = self
+            .word
+            .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed);
+        taken.is_ok().then_some(Guard {
+            cell: self,
+            selector,
+            staged: false,
+            dead: None,
+        })
+    }
+
+    #[cold]
+    fn lock_slow(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<Guard<'_, N>> {
+        for _ in 0..park::lock_spins() {
+            if let Some(guard) = self.try_take() {
+                return Ok(guard);
+            }
+            crate::atomic::spin_loop();
+        }
+        let mut slices = Slices::growing(LOCK_SLICE);
+        loop {
+            let word = self.word.load(Ordering::Relaxed);
+            if word & PID_MASK == 0 {
+                // The mark of sleepers stays: others may sleep too, and only we know that somebody did.
+                if let Some(guard) = self.take_from(word, SLEEPERS) {
+                    return Ok(guard);
+                }
+                continue;
+            }
+            if deadline.is_past() {
+                return Err(Error::TimedOut);
+            }
+            let marked = word | SLEEPERS;
+            if word != marked
+                && self
+                    .word
+                    .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            match park::wait_low(&self.word, marked as u32, slices.next(deadline)) {
+                Wait::TimedOut if self.word.load(Ordering::Relaxed) == marked => {
+                    if let Some(guard) = self.take_over(marked) {
+                        return Ok(guard);
+                    }
+                    interrupt.check()?;
+                }
+                Wait::Interrupted => interrupt.check()?,
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes the cell from its owner if that is dead. The whole word is compared, start time
+    /// included, and the dead store nothing: no other owner can be mistaken for this one.
+    fn take_over(&self, word: u64) -> Option<Guard<'_, N>> {
+        let owner = ProcessId::from_word(word);
+        if owner.is_some_and(|owner| !owner.is_dead()) {
+            return None;
+        }
+        let mut guard = self.take_from(word, SLEEPERS)?;
+        guard.dead = owner;
+        Some(guard)
+    }
+
+    #[inline]
+    fn unlock(&self, selector: u64) {
+        let old = self.word.swap(selector, Ordering::Release);
+        if old & SLEEPERS != 0 {
+            park::wake_low(&self.word, 1);
+        }
+    }
+}
+
+impl<const N: usize> Default for Cell<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The locked cell. Dropping it unlocks without committing what was staged.
+#[derive(Debug)]
+#[must_use = "a guard that is dropped unlocks at once"]
+pub struct Guard<'a, const N: usize> {
+    cell: &'a Cell<N>,
+    selector: u64,
+    staged: bool,
+    dead: Option<ProcessId>,
+}
+
+impl<const N: usize> Guard<'_, N> {
+    /// The committed state.
+    #[must_use]
+    #[inline]
+    pub fn state(&self) -> [u64; N] {
+        let copy = &self.cell.copies[self.selector as usize];
+        core::array::from_fn(|index| copy[index].load(Ordering::Relaxed))
+    }
+
+    /// Prepares what the next commit will make true.
+    #[inline]
+    pub fn stage(&mut self, state: [u64; N]) {
+        let copy = &self.cell.copies[(self.selector ^ 1) as usize];
+        for (word, value) in copy.iter().zip(state) {
+            word.store(value, Ordering::Relaxed);
+        }
+        self.staged = true;
+    }
+
+    /// The dead process from whom this lock was taken over, if any: what it did since its last
+    /// commit never happened, but it may have died with other things in its hands.
+    #[must_use]
+    pub const fn taken_over_from(&self) -> Option<ProcessId> {
+        self.dead
+    }
+
+    #[inline]
+    fn next(&self) -> u64 {
+        self.selector ^ u64::from(self.staged)
+    }
+
+    /// Makes the staged state true and unlocks, in one store.
+    #[inline]
+    pub fn commit(self) {
+        let (cell, next) = (self.cell, self.next());
+        core::mem::forget(self);
+        cell.unlock(next);
+    }
+
+    /// Makes the staged state true and keeps the lock: for effects in two steps.
+    #[inline]
+    pub fn commit_and_hold(&mut self) {
+        if self.staged {
+            self.cell.word.fetch_xor(SELECTOR, Ordering::Release);
+            self.selector ^= SELECTOR;
+            self.staged = false;
+        }
+    }
+
+    /// Makes the staged state true, unlocks, and wakes up to `count` sleepers of `wait`. With
+    /// sleepers registered all three are one system call, which SIGKILL cannot divide.
+    #[inline]
+    pub fn commit_and_wake(self, wait: &WaitWord, count: u32) {
+        if wait.has_sleepers() {
+            self.commit_and_wake_slow(wait, count)
+        } else {
+            self.commit()
+        }
+    }
+
+    #[cold]
+    fn commit_and_wake_slow(self, wait: &WaitWord, count: u32) {
+        let (cell, next) = (self.cell, self.next());
+        wait.event.fetch_add(1, Ordering::Relaxed);
+        if misses::are_many() {
+            // Perhaps the registered are dead. Nobody can register while we hold the cell, and who
+            // registered but does not sleep yet will find the event changed: forgetting is safe.
+            if park::wake(&wait.event, count) == 0 {
+                wait.forget_sleepers();
+            }
+            core::mem::forget(self);
+            return cell.unlock(next);
+        }
+        // The kernel's store follows everything written before; this fence says so to the compiler
+        // and to architectures where entering the kernel is no barrier.
+        fence(Ordering::Release);
+        core::mem::forget(self);
+        match park::wake_op(&wait.event, count, &cell.word, next as u16) {
+            Ok(woken) => misses::note(woken),
+            // Refused, nothing was stored: the same in two steps.
+            Err(_) => {
+                cell.unlock(next);
+                misses::note(park::wake(&wait.event, count));
+            }
+        }
+    }
+
+    /// Registers as a sleeper of `wait`, unlocks (committing what was staged) and sleeps until
+    /// woken, until `deadline`, or for a slice. Comes back *without* the lock.
+    pub fn wait(self, wait: &WaitWord, deadline: Deadline) -> WaitOutcome {
+        self.wait_slice(wait, deadline, park::SLICE)
+    }
+
+    /// As [`wait`](Self::wait), with a slice of the caller's choice.
+    pub fn wait_slice(
+        self,
+        wait: &WaitWord,
+        deadline: Deadline,
+        slice: core::time::Duration,
+    ) -> WaitOutcome {
+        let expected = wait.event.load(Ordering::Relaxed);
+        let period = wait.register();
+        self.commit();
+        let outcome = wait.sleep(expected, deadline, slice);
+        wait.deregister(period);
+        outcome
+    }
+}
+
+impl<const N: usize> Drop for Guard<'_, N> {
+    fn drop(&mut self) {
+        self.cell.unlock(self.selector);
+    }
+}
+
+impl WaitWord {
+    const COUNT: u32 = 0xffff;
+
+    /// Nobody sleeps here.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            event: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether anybody may sleep here. Exact enough under the cell: never falsely no.
+    #[must_use]
+    #[inline]
+    pub fn has_sleepers(&self) -> bool {
+        self.sleepers.load(Ordering::Relaxed) & Self::COUNT != 0
+    }
+
+    /// Wakes everyone without a cell, for whoever knows that a sleeper should look again (a process
+    /// that reaped a child pokes what the child had open).
+    pub fn poke(&self) {
+        self.event.fetch_add(1, Ordering::Relaxed);
+        park::wake(&self.event, u32::MAX);
+    }
+
+    fn sleep(&self, expected: u32, deadline: Deadline, slice: core::time::Duration) -> WaitOutcome {
+        for _ in 0..park::message_spins() {
+            if self.event.load(Ordering::Relaxed) != expected {
+                return WaitOutcome::Woken;
+            }
+            crate::atomic::spin_loop();
+        }
+        match park::wait(
+            &self.event,
+            expected,
+            Deadline::after(slice).earlier(deadline),
+        ) {
+            Wait::Woken | Wait::Changed => WaitOutcome::Woken,
+            Wait::Interrupted => WaitOutcome::Interrupted,
+            Wait::TimedOut if deadline.is_past() => WaitOutcome::TimedOut,
+            Wait::TimedOut => WaitOutcome::Slice,
+        }
+    }
+
+    /// Under the cell: counts us in, and says in which period.
+    fn register(&self) -> u32 {
+        // A full count stays full: better a needless wake than a sleeper nobody knows of.
+        let add = |old: u32| {
+            if old & Self::COUNT == Self::COUNT {
+                old
+            } else {
+                old + 1
+            }
+        };
+        let old = self
+            .sleepers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(add(old)));
+        old.unwrap_or_else(|old| old) & !Self::COUNT
+    }
+
+    /// Without the cell: counts us out, unless the period we were counted in is over.
+    fn deregister(&self, period: u32) {
+        let _ = self
+            .sleepers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                let count = old & Self::COUNT;
+                (old & !Self::COUNT == period && count != 0 && count != Self::COUNT)
+                    .then(|| old - 1)
+            });
+    }
+
+    /// Under the cell: begins a new period with nobody in it.
+    fn forget_sleepers(&self) {
+        let next = |old: u32| (old & !Self::COUNT).wrapping_add(Self::COUNT + 1);
+        let _ = self
+            .sleepers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(next(old)));
+    }
+}
+
+impl Default for WaitWord {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Consecutive wakes of this process that found nobody. One count for all objects is enough: it only
+/// decides when to look more closely.
+mod misses {
+    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    static MISSES: AtomicU32 = AtomicU32::new(0);
+    const MANY: u32 = 8;
+
+    pub(super) fn are_many() -> bool {
+        let many = MISSES.load(Relaxed) >= MANY;
+        if many {
+            MISSES.store(0, Relaxed);
+        }
+        many
+    }
+
+    pub(super) fn note(woken: usize) {
+        if woken == 0 {
+            MISSES.fetch_add(1, Relaxed);
+        } else {
+            MISSES.store(0, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+#![allow(unsafe_code)]
+//! `ProcessId`: a process that cannot be mistaken for a later one with the same number, and whether
+//! it is dead.
+//!
+//! A pid alone is reused; pid plus start time (clock ticks since boot, the low 32 bits) is not
+//! within any time that matters. Death is *proven*, never guessed from time: a stopped, frozen or
+//! debugged process is alive for as long as it takes.
+//!
+//! # Safety invariants
+//! - The cached identity lives in a private anonymous page that is never unmapped, so its address is
+//!   good for ever; it is only accessed as one `AtomicU64`.
+//! - The kernel wipes that page in a forked child, so a child never acts under its parent's name.
+
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::fs::File;
+use std::io::Read;
+
+use bequeath_os::{pidfd, Errno, Mapping, PidFd};
+
+/// Where the pid stands in the bits, as in a cell's word: 2^22 is the largest that Linux gives.
+pub(crate) const PID_MASK: u64 = 0x7fff_ff00;
+const PID_SHIFT: u32 = 8;
+
+/// A process: pid in bits 8 to 30, start time in bits 32 to 63, the rest zero.
+///
+/// # After fork
+/// [`current`](Self::current) is the child's own from its first instruction on.
+///
+/// # If a peer dies
+/// Its identity is never used again; [`is_dead`](Self::is_dead) becomes true once every thread is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProcessId(u64);
+
+impl ProcessId {
+    /// This process.
+    #[must_use]
+    #[inline]
+    pub fn current() -> Self {
+        let page = PAGE.load(Ordering::Acquire);
+        if !page.is_null() {
+            // SAFETY: a non-null PAGE points into a page that is mapped for ever and holds an AtomicU64.
+            let cached = unsafe { &*page }.load(Ordering::Relaxed);
+            if cached != 0 {
+                return Self(cached);
+            }
+        }
+        current_slow()
+    }
+
+    /// The process that has this number now; `None` when there is none or procfs hides it.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        Self::new(pid, start_ticks(pid)?)
+    }
+
+    fn new(pid: u32, ticks: u32) -> Option<Self> {
+        let placed = u64::from(pid) << PID_SHIFT;
+        (pid != 0 && placed & !PID_MASK == 0).then_some(Self(placed | u64::from(ticks) << 32))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn pid(self) -> u32 {
+        ((self.0 & PID_MASK) >> PID_SHIFT) as u32
+    }
+
+    /// When it started, in clock ticks since boot, low 32 bits; zero when procfs did not tell.
+    #[must_use]
+    pub const fn start_ticks(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// For shared memory.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// From shared memory: `None` unless the bits can be a process.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        if bits & 0x8000_00ff == 0 && bits & PID_MASK != 0 {
+            Some(Self(bits))
+        } else {
+            None
+        }
+    }
+
+    /// The owner that a cell's or lock's word names.
+    pub(crate) const fn from_word(word: u64) -> Option<Self> {
+        Self::from_bits(word & !0x8000_00ff)
+    }
+
+    /// Whether every thread of it is gone, reaped or not. Costs several system calls.
+    #[must_use]
+    pub fn is_dead(self) -> bool {
+        if self == Self::current() {
+            return false;
+        }
+        // The state letter in procfs will not do: it says Z when only the first thread has ended.
+        let gone = match PidFd::open(self.pid()) {
+            Ok(process) => process.is_dead().unwrap_or(false),
+            Err(error) if error.errno == Errno::SRCH => true,
+            // A number that is now a mere thread's: the process is gone.
+            Err(error) if error.errno == Errno::INVAL || error.errno == Errno::NOENT => true,
+            // No descriptor left, or no pidfds here: ask without one.
+            Err(_) => !pidfd::exists(self.pid()),
+        };
+        gone || self.was_replaced()
+    }
+
+    /// Whether its number now belongs to a process with another start time.
+    fn was_replaced(self) -> bool {
+        self.start_ticks() != 0
+            && start_ticks(self.pid()).is_some_and(|ticks| ticks != self.start_ticks())
+    }
+}
+
+/// The wiped-on-fork page, or null before first use.
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
+/// Used instead where the kernel cannot wipe: checked against the pid at each use.
+static CHECKED: AtomicU64 = AtomicU64::new(0);
+
+#[cold]
+fn current_slow() -> ProcessId {
+    let pid = std::process::id();
+    let cached = ProcessId(CHECKED.load(Ordering::Relaxed));
+    if cached.pid() == pid && PAGE.load(Ordering::Acquire).is_null() {
+        return cached;
+    }
+    let me = ProcessId::new(pid, start_ticks(pid).unwrap_or(0))
+        .expect("a running process has a number within the kernel's limit");
+    match page() {
+        // SAFETY: as in `current`.
+        Some(page) => unsafe { &*page }.store(me.0, Ordering::Relaxed),
+        None => CHECKED.store(me.0, Ordering::Relaxed),
+    }
+    me
+}
+
+fn page() -> Option<*mut AtomicU64> {
+    let page = PAGE.load(Ordering::Acquire);
+    if !page.is_null() {
+        return Some(page);
+    }
+    let fresh = Mapping::anonymous(bequeath_os::mapping::page_size(), false).ok()?;
+    fresh.wipe_on_fork().ok()?;
+    let address = fresh.as_ptr().cast::<AtomicU64>();
+    match PAGE.compare_exchange(
+        core::ptr::null_mut(),
+        address,
+        Ordering::AcqRel,
+        Ordering::Acquire,
+    ) {
+        Ok(_) => Some(fresh.leak().as_ptr().cast()),
+        Err(theirs) => Some(theirs),
+    }
+}
+
+/// Field 22 of the process's `stat`. Allocates nothing: it runs in forked children of threaded programs.
+fn start_ticks(pid: u32) -> Option<u32> {
+    use std::io::Write;
+    let mut path = [0_u8; 32];
+    let mut rest = &mut path[..];
+    write!(rest, "/proc/{pid}/stat").ok()?;
+    let len = 32 - rest.len();
+    let mut text = [0_u8; 768];
+    let read = File::open(core::str::from_utf8(&path[..len]).ok()?)
+        .ok()?
+        .read(&mut text)
+        .ok()?;
+    // The second field, the command's name, may hold blanks and brackets: count from its last bracket.
+    let close = text[..read].iter().rposition(|byte| *byte == b')')?;
+    let field = text[close..read].split(|byte| *byte == b' ').nth(20)?;
+    let ticks: u64 = core::str::from_utf8(field).ok()?.parse().ok()?;
+    Some(ticks as u32)
+}
+
+type Asked = fn(ProcessId) -> bool;
+static EXITED_IN_ORDER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Says how to learn whether a dead process ended in order (the session's table of members knows).
+/// Without an answer every dead process counts as killed.
+pub fn set_exited_in_order(ask: Asked) {
+    EXITED_IN_ORDER.store(ask as *mut (), Ordering::Release);
+}
+
+/// Whether this dead process ended in order.
+#[must_use]
+pub fn exited_in_order(process: ProcessId) -> bool {
+    let ask = EXITED_IN_ORDER.load(Ordering::Acquire);
+    if ask.is_null() {
+        return false;
+    }
+    // SAFETY: a non-null value was stored by `set_exited_in_order` from a function of this very type.
+    let ask = unsafe { core::mem::transmute::<*mut (), Asked>(ask) };
+    ask(process)
+}

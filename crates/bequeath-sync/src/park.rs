@@ -1,0 +1,129 @@
+//! Where threads go to wait: the only caller of the futex, its stand-in for loom, and what every
+//! wait has in common (slices, interrupts, spinning).
+
+use core::time::Duration;
+
+use bequeath_os::{limits, Deadline};
+
+pub use bequeath_os::futex::Wait;
+
+use crate::error::Holder;
+
+#[cfg(not(loom))]
+pub(crate) use kernel::{wait, wait_low, wake, wake_low, wake_op};
+#[cfg(loom)]
+pub(crate) use model::{wait, wait_low, wake, wake_low, wake_op};
+
+/// The longest sleep on a condition before the sleeper looks again. Only one case needs it: the
+/// sleeper that was chosen by a wake died before it acted.
+pub const SLICE: Duration = Duration::from_millis(200);
+/// The same after many slices in which nothing happened.
+pub const IDLE_SLICE: Duration = Duration::from_secs(1);
+/// After so long a wait its [`Interrupt`] is told for whom.
+pub const LONG_WAIT: Duration = Duration::from_secs(5);
+
+/// The caller's say while it waits. Called with nothing held.
+pub trait Interrupt {
+    /// Runs after a signal and after each slice; an error ends the wait.
+    ///
+    /// # Errors
+    /// [`Interrupted`] to give up waiting.
+    fn check(&mut self) -> Result<(), Interrupted>;
+
+    /// Told once per wait, after [`LONG_WAIT`], who is in the way.
+    fn long_wait(&mut self, _holder: Holder) {}
+}
+
+/// The caller gave up waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+/// Never interrupts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Never;
+
+impl Interrupt for Never {
+    fn check(&mut self) -> Result<(), Interrupted> {
+        Ok(())
+    }
+}
+
+/// Sleeps that grow: how long one wait may sleep before it looks again.
+#[derive(Clone, Copy, Debug)]
+pub struct Slices {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Slices {
+    /// Two milliseconds, doubling up to `longest`: for a word whose owner may be dead.
+    #[must_use]
+    pub const fn growing(longest: Duration) -> Self {
+        Self {
+            next: Duration::from_millis(2),
+            longest,
+        }
+    }
+
+    /// When to look again, at `deadline` at the latest.
+    pub fn next(&mut self, deadline: Deadline) -> Deadline {
+        let until = Deadline::after(self.next).earlier(deadline);
+        self.next = (self.next * 2).min(self.longest);
+        until
+    }
+}
+
+/// How often to look at a held word before sleeping: a critical section is shorter than a sleep,
+/// but on one processor nobody can leave it while we look.
+#[must_use]
+pub fn lock_spins() -> u32 {
+    if cfg!(loom) || limits::usable_processors() <= 1 {
+        0
+    } else {
+        50
+    }
+}
+
+/// How long to look for a message before sleeping. With two processors or fewer a spin spreads the
+/// pair over both and costs more than it saves.
+#[must_use]
+pub fn message_spins() -> u32 {
+    if cfg!(loom) || limits::usable_processors() <= 2 {
+        0
+    } else {
+        600
+    }
+}
+
+#[cfg(not(loom))]
+mod kernel {
+    use core::sync::atomic::{AtomicU32, AtomicU64};
+
+    use bequeath_os::futex::{self, Wait};
+    use bequeath_os::{Deadline, Result};
+
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Wait {
+        futex::wait(word, expected, deadline)
+    }
+
+    pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
+        futex::wake(word, count)
+    }
+
+    pub(crate) fn wait_low(word: &AtomicU64, expected: u32, deadline: Deadline) -> Wait {
+        futex::wait(futex::low_half(word), expected, deadline)
+    }
+
+    pub(crate) fn wake_low(word: &AtomicU64, count: u32) -> usize {
+        futex::wake(futex::low_half(word), count)
+    }
+
+    pub(crate) fn wake_op(
+        event: &AtomicU32,
+        count: u32,
+        word: &AtomicU64,
+        value: u16,
+    ) -> Result<usize> {
+        futex::wake_op_set(event, count, futex::low_half(word), value)
+    }
+}
