@@ -226,19 +226,19 @@ impl Tracee {
 
     #[cfg(target_arch = "x86_64")]
     fn peek(&self, address: u64) -> Option<u64> {
-        // SAFETY: the pid is a stopped child of ours; a wrong address is an error, not a fault. errno tells -1 from an error.
-        unsafe { *libc::__errno_location() = 0 };
-        // SAFETY: as above.
-        let word = unsafe {
-            libc::ptrace(
+        let mut word = 0_u64;
+        // SAFETY: the bare system call (unlike libc's wrapper) stores the word read behind its last
+        // argument, a live local; the pid is a stopped child of ours; a wrong address is an error.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_ptrace,
                 libc::PTRACE_PEEKTEXT,
                 self.pid,
-                address as *mut libc::c_void,
-                0,
+                address,
+                &raw mut word,
             )
         };
-        let failed = word == -1 && io::Error::last_os_error().raw_os_error() != Some(0);
-        (!failed).then_some(word as u64)
+        (result == 0).then_some(word)
     }
 
     #[cfg(target_arch = "x86_64")]
