@@ -56,7 +56,11 @@ impl MemberHeader {
     #[must_use]
     pub fn encode(&self) -> [u8; MEMBER_HEADER] {
         let mut bytes = [0; MEMBER_HEADER];
-        let flags = if self.envelope.is_some() { FLAG_ENVELOPE } else { 0 };
+        let flags = if self.envelope.is_some() {
+            FLAG_ENVELOPE
+        } else {
+            0
+        };
         bytes[0..4].copy_from_slice(&(-1_i32).to_be_bytes());
         bytes[4..12].copy_from_slice(&ESCAPE.to_be_bytes());
         bytes[12..16].copy_from_slice(&self.inline.to_be_bytes());
@@ -144,7 +148,10 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     };
     let short = i32::from_be_bytes(*first);
     if let Ok(length) = u32::try_from(short) {
-        return Parsed::Plain { header: SHORT_HEADER, length: u64::from(length) };
+        return Parsed::Plain {
+            header: SHORT_HEADER,
+            length: u64::from(length),
+        };
     }
     if short != -1 {
         return Parsed::Malformed;
@@ -155,7 +162,10 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     let length = u64::from_be_bytes(array(long, SHORT_HEADER));
     if length != ESCAPE {
         return match i64::try_from(length) {
-            Ok(_) => Parsed::Plain { header: LONG_HEADER, length },
+            Ok(_) => Parsed::Plain {
+                header: LONG_HEADER,
+                length,
+            },
             Err(_) => Parsed::Malformed,
         };
     }
@@ -186,7 +196,10 @@ mod tests {
         );
         assert_eq!(
             parse(long.as_bytes()),
-            Parsed::Plain { header: 12, length: 0x8000_0000 }
+            Parsed::Plain {
+                header: 12,
+                length: 0x8000_0000
+            }
         );
         assert_eq!(PlainHeader::new(0x7fff_ffff).as_bytes().len(), 4);
     }

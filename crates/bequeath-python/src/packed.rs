@@ -1,0 +1,124 @@
+//! A message outside any queue: what a start hands to the child it makes.
+//!
+//! A small message without handles is its own bytes. Anything else is an envelope in the hands of the kernel: the first descriptor holds
+//! it, so a child that dies before it unpacks leaves nothing behind.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use bequeath_channel::{Message, Payload};
+use bequeath_shm::{block::BlockName, Envelope, Room};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::transfer::{self, Purpose};
+
+/// Larger payloads go into the arena.
+const INLINE: usize = 1 << 16;
+const IN_BYTES: u8 = 0;
+const IN_ENVELOPE: u8 = 1;
+
+/// An object on its way to a child: `bytes` and `descriptors`, both of which must arrive.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Packed {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+#[pymethods]
+impl Packed {
+    /// What to hand to `unpack`.
+    #[getter]
+    fn bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.bytes)
+    }
+
+    /// Numbers of the descriptors that must travel along, in order; open while this object lives.
+    #[getter]
+    fn descriptors(&self) -> Vec<i32> {
+        self.descriptors.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+}
+
+/// Makes an object ready to be handed to a child at its start.
+///
+/// # Errors
+/// Whatever pickling raises.
+#[pyfunction]
+pub fn pack(object: &Bound<'_, PyAny>) -> PyResult<Packed> {
+    let py = object.py();
+    let mut pickled = transfer::dumps(object, Purpose::Start)?;
+    let mut descriptors = std::mem::take(&mut pickled.descriptors);
+    let payload = pickled.payload(py);
+    if payload.len() <= INLINE && pickled.buffers.is_empty() && pickled.references.is_empty() {
+        let mut bytes = vec![IN_BYTES, pickled.kind];
+        bytes.extend_from_slice(payload);
+        return Ok(Packed { bytes, descriptors });
+    }
+    let room = Room {
+        payload: payload.len(),
+        blocks: pickled.buffers.len(),
+        references: pickled.references.len(),
+    };
+    let session = transfer::current_session(py)?;
+    let mut envelope = Envelope::new(&session, room).map_err(transfer::shm_error)?;
+    envelope.write_payload(0, payload);
+    for block in std::mem::take(&mut pickled.buffers) {
+        envelope.attach_block(block).map_err(transfer::shm_error)?;
+    }
+    for handle in &pickled.references {
+        envelope
+            .attach_reference(handle)
+            .map_err(transfer::shm_error)?;
+    }
+    let kind = pickled.kind;
+    let (name, token) = envelope.into_kernel_token().map_err(transfer::shm_error)?;
+    descriptors.insert(0, token);
+    let mut bytes = vec![IN_ENVELOPE, kind];
+    bytes.extend_from_slice(&name.to_bits().to_ne_bytes());
+    Ok(Packed { bytes, descriptors })
+}
+
+/// The object that a parent packed. Takes over the descriptors.
+///
+/// # Errors
+/// Whatever unpickling raises; ValueError for bytes that `pack` did not make.
+#[pyfunction]
+pub fn unpack(py: Python<'_>, bytes: &[u8], descriptors: Vec<i32>) -> PyResult<Py<PyAny>> {
+    let mut descriptors = transfer::own_descriptors(descriptors)?;
+    let malformed = || PyValueError::new_err("not what pack() made");
+    let (&form, rest) = bytes.split_first().ok_or_else(malformed)?;
+    let (&kind, rest) = rest.split_first().ok_or_else(malformed)?;
+    if form == IN_BYTES {
+        let payload = Payload::Inline(rest.to_vec());
+        return transfer::loads(
+            py,
+            Message {
+                kind,
+                payload,
+                descriptors,
+                ..Message::default()
+            },
+        );
+    }
+    let bits = u64::from_ne_bytes(rest.try_into().map_err(|_| malformed())?);
+    let name = BlockName::from_bits(bits)
+        .filter(|_| form == IN_ENVELOPE && !descriptors.is_empty())
+        .ok_or_else(malformed)?;
+    let token = descriptors.remove(0);
+    let session = transfer::current_session(py)?;
+    let mut envelope =
+        Envelope::from_kernel_token(&session, name, token).map_err(transfer::shm_error)?;
+    let buffers = envelope.take_blocks().map_err(transfer::shm_error)?;
+    let references = envelope.take_references().map_err(transfer::shm_error)?;
+    transfer::loads(
+        py,
+        Message {
+            kind,
+            payload: Payload::Envelope(envelope),
+            buffers,
+            references,
+            descriptors,
+        },
+    )
+}
