@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Iterator
 
-import leaks
 import pytest
+
+import leaks
 import watchdog
 from implementation import IMPLEMENTATIONS, START_METHODS, Implementation
 
