@@ -15,7 +15,7 @@ import sys
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
-from . import _settings
+from . import _settings, _version
 
 USAGE = """\
 usage: bequeath run [--start-method M] [--strict] [--narrate] (FILE | -m MODULE) [ARGS ...]
@@ -134,7 +134,7 @@ def run_module(name: str, arguments: list[str]) -> None:
 
 def run_file(path: str, arguments: list[str]) -> None:
     """`python path`: a script, or a directory or zip file with a `__main__` module."""
-    full = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    full = _absolute(path)
     sys.argv[:] = arguments
     if _is_importable_container(full):
         sys.path.insert(0, full)
@@ -159,6 +159,13 @@ def run_file(path: str, arguments: list[str]) -> None:
         # As the interpreter does when a script has ended: atexit and threads no longer see them.
         for attribute in ("__file__", "__cached__"):
             vars(module).pop(attribute, None)
+
+
+def _absolute(path: str) -> str:
+    """As the interpreter does it: the working directory in front, nothing normalised."""
+    if path == "." and _version.DOT_IS_DROPPED:
+        return os.getcwd()
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _is_importable_container(path: str) -> bool:

@@ -38,3 +38,6 @@ HAS_TERMINATE_BROKEN: Final = PYTHON >= (3, 12)
 
 #: Pickle's default protocol, which `ForkingPickler.dumps` uses when none is given.
 DEFAULT_PROTOCOL: Final = 5 if PYTHON >= (3, 14) else 4
+
+#: What `python .` calls itself: since 3.11 the working directory, before with the dot behind it.
+DOT_IS_DROPPED: Final = PYTHON >= (3, 11)
