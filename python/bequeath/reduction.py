@@ -8,16 +8,30 @@
 from __future__ import annotations
 
 import _pickle
+import array
 import copyreg
 import functools
 import io
+import os
 import pickle
+import socket
 from abc import ABCMeta
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-__all__ = ["send_handle", "recv_handle", "ForkingPickler", "register", "dump"]
+from bequeath import _engine
+
+__all__ = [
+    "send_handle",
+    "recv_handle",
+    "ForkingPickler",
+    "register",
+    "dump",
+    "DupFd",
+    "sendfds",
+    "recvfds",
+]
 
 
 class ForkingPickler(_pickle.Pickler):
@@ -87,6 +101,71 @@ del _Sample
 
 # --- descriptors ---
 
+HAVE_SEND_HANDLE = True
+#: Only macOS needs a received descriptor acknowledged.
+ACKNOWLEDGE = False
+
+
+def DupFd(fd: int) -> Any:  # noqa: N802 - multiprocessing's name
+    """An object that stands for a descriptor in a pickle; `detach()` gives it on the other side."""
+    from . import context, resource_sharer  # context imports this module
+
+    if not _engine.transfer_active():
+        popen = context.get_spawning_popen()
+        if hasattr(popen, "duplicate_for_child"):  # somebody's own way of starting processes
+            return popen.DupFd(popen.duplicate_for_child(fd))
+    return resource_sharer.DupFd(fd)
+
+
+def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
+    """Send descriptors over a local socket, in multiprocessing's form."""
+    rights = array.array("i", fds)
+    sock.sendmsg([bytes([len(rights) % 256])], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
+def recvfds(sock: socket.socket, size: int) -> list[int]:
+    """Receive up to `size` descriptors sent by `sendfds`."""
+    rights = array.array("i")
+    space = socket.CMSG_SPACE(rights.itemsize * size)
+    message, ancillary, _, _ = sock.recvmsg(1, space, socket.MSG_CMSG_CLOEXEC)
+    if not message and not ancillary:
+        raise EOFError
+    if len(ancillary) != 1:
+        raise RuntimeError(f"received {len(ancillary)} items of ancdata")
+    level, kind, data = ancillary[0]
+    whole = len(data) % rights.itemsize == 0
+    if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS) or not message or not whole:
+        raise RuntimeError("Invalid data received")
+    rights.frombytes(data)
+    if len(rights) % 256 != message[0]:
+        for fd in rights:
+            os.close(fd)
+        raise AssertionError(f"Len is {len(rights)} but msg[0] is {message[0]!r}")
+    return list(rights)
+
+
+def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
+    """Send one descriptor over a local connection."""
+    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sendfds(sock, [handle])
+
+
+def recv_handle(conn: Any) -> int:
+    """Receive one descriptor over a local connection."""
+    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        return recvfds(sock, 1)[0]
+
+
+def _reduce_socket(sock: socket.socket) -> tuple[Any, ...]:
+    return _rebuild_socket, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _rebuild_socket(df: Any, family: int, type: int, proto: int) -> socket.socket:
+    return socket.socket(family, type, proto, fileno=df.detach())
+
+
+register(socket.socket, _reduce_socket)
+
 
 # --- replacing all of it ---
 
@@ -97,6 +176,16 @@ class AbstractReducer(metaclass=ABCMeta):  # noqa: B024 - multiprocessing's shap
     ForkingPickler = ForkingPickler
     register = register
     dump = dump
+    send_handle = send_handle
+    recv_handle = recv_handle
+    sendfds = sendfds
+    recvfds = recvfds
+    DupFd = DupFd
+    _reduce_method = _reduce_method
+    _reduce_method_descriptor = _reduce_method_descriptor
+    _rebuild_partial = _rebuild_partial
+    _reduce_socket = _reduce_socket
+    _rebuild_socket = _rebuild_socket
 
     def __init__(self, *args: Any) -> None:
         for method in (_reduce_method, _reduce_method_descriptor):
@@ -104,3 +193,4 @@ class AbstractReducer(metaclass=ABCMeta):  # noqa: B024 - multiprocessing's shap
             register(type(sample), method)
         register(type(int.__add__), _reduce_method_descriptor)
         register(functools.partial, _reduce_partial)
+        register(socket.socket, _reduce_socket)
