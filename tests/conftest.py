@@ -1,7 +1,8 @@
 """What every test stands on: the fixture `mp`, the watchdog, the check that nothing is left.
 
 A behaviour test asks for `mp` and so runs on `multiprocessing` and on `bequeath`, for each start
-method; it must pass on the first before it says anything about the second.
+method; it must pass on the first before it says anything about the second. What only bequeath can
+do asks for `ours`: the same without the standard library.
 """
 
 from __future__ import annotations
@@ -38,16 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "mp" not in metafunc.fixturenames:
+    fixture = next((name for name in ("mp", "ours") if name in metafunc.fixturenames), None)
+    if fixture is None:
         return
     implementations = metafunc.config.getoption("--implementation") or list(IMPLEMENTATIONS)
-    if metafunc.config.getoption("--short"):
-        implementations = ["bequeath"]
+    if metafunc.config.getoption("--short") or fixture == "ours":
+        implementations = [name for name in implementations if name == "bequeath"]
     methods = metafunc.config.getoption("--start-method") or list(START_METHODS)
     parameters = [Implementation(name, method) for name in implementations for method in methods]
     for name in implementations:
         importlib.import_module(name)
-    metafunc.parametrize("mp", parameters, ids=repr, indirect=False)
+    metafunc.parametrize(fixture, parameters, ids=repr, indirect=False)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

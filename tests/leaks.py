@@ -58,6 +58,12 @@ def warm_up() -> None:
             process.join()
             process.close()
             queue.close()
+    if "multiprocessing" in _warm and "resource sharer" not in _warm:
+        _warm.add("resource sharer")
+        from multiprocessing.resource_sharer import DupFd
+
+        with tempfile.TemporaryFile() as file:
+            os.close(DupFd(file.fileno()).detach())
 
 
 _warm: set[str] = set()
@@ -96,11 +102,11 @@ def descriptors() -> dict[int, str]:
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    # The one that listed the folder is gone by now.
+    # The one that listed the folder is gone by now. The standard library's heap keeps its arenas.
     return {
         fd: target
         for fd, target in found.items()
-        if os.path.exists(f"/proc/self/fd/{fd}") or not target.startswith("/proc/")
+        if "/pym-" not in target and os.path.exists(f"/proc/self/fd/{fd}")
     }
 
 
