@@ -14,6 +14,7 @@ pub mod errno;
 pub mod eventfd;
 pub mod futex;
 pub mod image;
+pub mod handover;
 pub mod lifeline;
 pub mod limits;
 pub mod mapping;

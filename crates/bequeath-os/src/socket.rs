@@ -195,7 +195,11 @@ pub fn kind(fd: impl AsFd) -> Result<Kind> {
         Ok(AddressFamily::UNIX) => {
             let shape = net::sockopt::socket_type(&fd).named("getsockopt")?;
             let stream = shape == net::SocketType::STREAM;
-            Ok(if stream { Kind::LocalStream } else { Kind::Other })
+            Ok(if stream {
+                Kind::LocalStream
+            } else {
+                Kind::Other
+            })
         }
         Ok(_) => Ok(Kind::Other),
         Err(Errno::NOTSOCK) => Ok(Kind::NotASocket),

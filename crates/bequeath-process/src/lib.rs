@@ -7,10 +7,13 @@ pub mod child;
 pub mod command;
 pub mod error;
 pub mod exit;
+pub mod launch;
 pub mod tie;
+mod wire;
 
 pub use child::Child;
 pub use command::Command;
 pub use error::{Error, Result};
 pub use exit::ExitStatus;
+pub use launch::{Arrived, Launch};
 pub use tie::{OnParentDeath, Tie};
