@@ -14,27 +14,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import process, reduction
+from .exceptions import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
 
 if TYPE_CHECKING:
     from . import connection, managers, pool, queues, sharedctypes, synchronize
 
 __all__ = ()
-
-
-class ProcessError(Exception):
-    """The base of multiprocessing's own exceptions."""
-
-
-class BufferTooShort(ProcessError):
-    """A message did not fit; it is the first argument."""
-
-
-class TimeoutError(ProcessError):  # noqa: A001 - multiprocessing's name
-    """A result did not come in time."""
-
-
-class AuthenticationError(ProcessError):
-    """The other side did not know the key."""
 
 
 class BaseContext:
@@ -150,9 +135,7 @@ class BaseContext:
         """Worker processes that share out tasks."""
         from .pool import Pool
 
-        return Pool(
-            processes, initializer, initargs, maxtasksperchild, context=self.get_context()
-        )
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A shared ctypes object without a lock."""

@@ -45,7 +45,10 @@ impl Image {
     /// The loaded object that `address` lies in.
     #[must_use]
     pub fn containing(address: usize) -> Option<Self> {
-        let mut search = Search { address, found: None };
+        let mut search = Search {
+            address,
+            found: None,
+        };
         let data = (&raw mut search).cast::<c_void>();
         // SAFETY: `look` has the signature that is asked for, and `data` is the `Search` it expects,
         // alive during the call.
@@ -81,7 +84,8 @@ impl Image {
     /// FNV-1a over the words of all constant segments, with their lengths.
     fn digest(&self) -> Vec<u8> {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+        let mut add =
+            |word: u64| hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
         for range in &self.constant {
             add(range.len() as u64);
             for piece in bytes(range).chunks(8) {
@@ -108,7 +112,9 @@ fn build_id_in(mut notes: &[u8], align: usize) -> Option<Vec<u8>> {
     loop {
         let word = |at: usize| Some(u32::from_ne_bytes(notes.get(at..at + 4)?.try_into().ok()?));
         let (name_len, len, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
-        let start = 12_usize.checked_add(name_len)?.checked_next_multiple_of(align)?;
+        let start = 12_usize
+            .checked_add(name_len)?
+            .checked_next_multiple_of(align)?;
         let end = start.checked_add(len)?;
         let content = notes.get(start..end)?;
         if kind == BUILD_ID && notes.get(12..12 + name_len)? == OWNER && !content.is_empty() {
@@ -118,11 +124,7 @@ fn build_id_in(mut notes: &[u8], align: usize) -> Option<Vec<u8>> {
     }
 }
 
-unsafe extern "C" fn look(
-    info: *mut libc::dl_phdr_info,
-    _size: usize,
-    data: *mut c_void,
-) -> c_int {
+unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
     // SAFETY: the loader passes a valid description of one object.
     let info = unsafe { &*info };
     // SAFETY: the pointer is the `Search` that `containing` gave along.
@@ -136,7 +138,9 @@ unsafe extern "C" fn look(
     let mut contains = false;
     for header in headers {
         let start = (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
-        let Some(end) = start.checked_add(header.p_memsz as usize) else { continue };
+        let Some(end) = start.checked_add(header.p_memsz as usize) else {
+            continue;
+        };
         let range = start..end;
         match header.p_type {
             libc::PT_LOAD => {
@@ -148,7 +152,10 @@ unsafe extern "C" fn look(
                     image.constant.push(range);
                 }
             }
-            libc::PT_NOTE => image.notes.push(Note { range, align: header.p_align as usize }),
+            libc::PT_NOTE => image.notes.push(Note {
+                range,
+                align: header.p_align as usize,
+            }),
             _ => {}
         }
     }

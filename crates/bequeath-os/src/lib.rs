@@ -7,14 +7,15 @@
 //!
 //! Every descriptor made here is close-on-exec, every failure is an [`Error`] that names the call.
 
+pub mod attributes;
 pub mod bytes;
 pub mod clock;
 pub mod clone;
 pub mod errno;
 pub mod eventfd;
 pub mod futex;
-pub mod image;
 pub mod handover;
+pub mod image;
 pub mod lifeline;
 pub mod limits;
 pub mod mapping;

@@ -50,11 +50,11 @@ impl Role {
 #[derive(Debug)]
 pub struct Launch<'fd> {
     /// The child's name, for its template and the kernel.
-    pub name: String,
+    pub name: &'fd str,
     /// What becomes of the child when this process is gone.
     pub on_parent_death: Option<OnParentDeath>,
     /// What the child shall read.
-    pub payload: Vec<u8>,
+    pub payload: &'fd [u8],
     /// The session's arena, if this process has one.
     pub session: Option<BorrowedFd<'fd>>,
     /// Ways to templates, with their keys.
@@ -141,7 +141,7 @@ impl Launch<'_> {
                 file.u32(number.unsigned_abs());
             }
         }
-        file.bytes(&self.payload);
+        file.bytes(self.payload);
         let file = handover::with_content(c"bequeath-launch", &file.into_bytes())?;
         Ok(Sealed {
             launch: self,
@@ -272,14 +272,13 @@ impl Arrived {
     }
 
     /// In the child, once: from now on the starter's death ends this process, if it was so wished.
-    /// Says whether the starter is gone already; the caller then ends this process.
     ///
     /// # Errors
     /// Where the kernel has no signals for pipes.
-    pub fn hold_tie(&mut self) -> Result<bool> {
+    pub fn hold_tie(&mut self) -> Result<()> {
         match (self.tie.take(), self.on_parent_death) {
             (Some(fd), Some(on_parent_death)) => Tie::from_fd(fd).hold(on_parent_death),
-            _ => Ok(false),
+            _ => Ok(()),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod command;
 pub mod error;
 pub mod exit;
 pub mod launch;
+pub mod name;
 pub mod tie;
 mod wire;
 
@@ -16,4 +17,5 @@ pub use command::Command;
 pub use error::{Error, Result};
 pub use exit::ExitStatus;
 pub use launch::{Arrived, Launch};
+pub use name::set_process_name;
 pub use tie::{OnParentDeath, Tie};

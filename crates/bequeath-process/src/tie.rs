@@ -14,7 +14,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use bequeath_os::lifeline;
+use bequeath_os::{lifeline, PidFd};
 
 use crate::error::Result;
 
@@ -85,16 +85,20 @@ impl Tie {
         self.0
     }
 
-    /// In the child: from now on the parent's death sends the signal to this process. Says whether
-    /// the parent is gone already; the caller then ends this process.
+    /// In the child: from now on the parent's death sends the signal to this process; at once, if
+    /// the parent is gone already.
     ///
     /// # Errors
     /// Where the kernel has no signals for pipes.
-    pub fn hold(self, on_parent_death: OnParentDeath) -> Result<bool> {
-        let gone = lifeline::signal_on_close(self.0.as_fd(), on_parent_death.signal())?;
+    pub fn hold(self, on_parent_death: OnParentDeath) -> Result<()> {
+        let signal = on_parent_death.signal();
+        let gone = lifeline::signal_on_close(self.0.as_fd(), signal)?;
         // Held for the rest of this process's life.
         std::mem::forget(self.0);
-        Ok(gone)
+        if gone {
+            PidFd::open(std::process::id())?.send_signal(signal)?;
+        }
+        Ok(())
     }
 }
 

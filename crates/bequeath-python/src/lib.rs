@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod packed;
+mod process;
 mod transfer;
 
 /// bequeath's engine; the public names live in the modules of the package.
@@ -13,6 +14,11 @@ mod _engine {
 
     #[pymodule_export]
     use crate::packed::{pack, unpack, Packed};
+    #[pymodule_export]
+    use crate::process::{
+        open_this_process, process_after_fork_in_child, set_process_name, Arrived, Child, Launch,
+        Tie,
+    };
     #[pymodule_export]
     use crate::transfer::{
         export_descriptor, import_descriptor, transfer_active, transfer_is_start,

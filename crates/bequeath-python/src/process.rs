@@ -1,0 +1,362 @@
+#![allow(unsafe_code)]
+//! Starting and watching processes, as `popen_*`, `spawn` and `forkserver` use it.
+//!
+//! # Safety invariants
+//! A descriptor that Python names by number is only lent to the call that is being made; one that is
+//! handed to Python as a number is Python's from then on.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bequeath_os::{Deadline, PidFd};
+use bequeath_process as engine;
+use bequeath_process::{Command, OnParentDeath};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// A started process: waited for, asked after and signalled by descriptor, never by number.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Child(Mutex<Option<Arc<engine::Child>>>);
+
+impl Child {
+    pub(crate) fn new(child: engine::Child) -> Self {
+        Self(Mutex::new(Some(Arc::new(child))))
+    }
+
+    fn open(&self) -> PyResult<Arc<engine::Child>> {
+        let child = self.0.lock().ok().and_then(|child| child.clone());
+        child.ok_or_else(|| PyValueError::new_err("the child's descriptor is closed"))
+    }
+}
+
+#[pymethods]
+impl Child {
+    /// The child that `os.fork()` has just made.
+    #[staticmethod]
+    fn forked(pid: u32) -> PyResult<Self> {
+        engine::Child::forked(pid).map(Self::new).map_err(raise)
+    }
+
+    #[getter]
+    fn pid(&self) -> PyResult<u32> {
+        Ok(self.open()?.pid())
+    }
+
+    /// Readable when the process has ended.
+    fn fileno(&self) -> PyResult<i32> {
+        Ok(self.open()?.as_fd().as_raw_fd())
+    }
+
+    /// The exit code (a signal's number negated), or None when it has not ended in `timeout` seconds.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+        let child = self.open()?;
+        let deadline = deadline(timeout)?;
+        let status = if deadline == Deadline::PAST {
+            uninterrupted(py, || child.try_wait())?
+        } else {
+            uninterrupted(py, || py.detach(|| child.wait(deadline)))?
+        };
+        Ok(status.map(engine::ExitStatus::code))
+    }
+
+    /// Sends a signal; false when the process is gone.
+    fn signal(&self, signal: i32) -> PyResult<bool> {
+        self.open()?.send_signal(signal).map_err(raise)
+    }
+
+    /// Gives the descriptor back.
+    fn close(&self) {
+        if let Ok(mut child) = self.0.lock() {
+            *child = None;
+        }
+    }
+}
+
+/// The parent's side of a start that is not a fork: everything that the child is handed.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Launch {
+    name: String,
+    on_parent_death: Option<OnParentDeath>,
+    payload: Vec<u8>,
+    given: Vec<OwnedFd>,
+}
+
+#[pymethods]
+impl Launch {
+    /// `head` is read before `body`. The descriptors, numbers of open ones, are duplicated here; the
+    /// child finds them in the same order.
+    #[new]
+    fn new(
+        name: String,
+        head: &[u8],
+        body: &[u8],
+        body_descriptors: Vec<i32>,
+        given: Vec<i32>,
+        on_parent_death: Option<&str>,
+    ) -> PyResult<Self> {
+        let payload = Payload {
+            head,
+            body,
+            body_descriptors: body_descriptors.len(),
+        };
+        let numbers = body_descriptors.into_iter().chain(given);
+        Ok(Self {
+            name,
+            on_parent_death: tie(on_parent_death)?,
+            payload: payload.encode(),
+            given: numbers.map(duplicate).collect::<PyResult<_>>()?,
+        })
+    }
+
+    /// Runs a program. `arguments` is called with the number of the descriptor that the program reads
+    /// the launch from, and returns its arguments.
+    fn execute(
+        &self,
+        py: Python<'_>,
+        path: Vec<u8>,
+        arguments: &Bound<'_, PyAny>,
+    ) -> PyResult<Child> {
+        let launch = self.lent();
+        let sealed = launch.seal().map_err(raise)?;
+        let arguments: Vec<Bound<'_, PyAny>> = arguments.call1((sealed.number(),))?.extract()?;
+        let arguments: Vec<OsString> = arguments.iter().map(os_string).collect::<PyResult<_>>()?;
+        let command = Command::new(OsString::from_vec(path))
+            .and_then(|command| command.arguments(arguments))
+            .map_err(raise)?;
+        py.detach(|| sealed.execute(command))
+            .map(Child::new)
+            .map_err(raise)
+    }
+}
+
+impl Launch {
+    pub(crate) fn lent(&self) -> engine::Launch<'_> {
+        engine::Launch {
+            name: &self.name,
+            on_parent_death: self.on_parent_death,
+            payload: &self.payload,
+            session: None,
+            doors: Vec::new(),
+            given: self.given.iter().map(AsFd::as_fd).collect(),
+        }
+    }
+}
+
+/// Two messages in one payload.
+struct Payload<'a> {
+    head: &'a [u8],
+    body: &'a [u8],
+    body_descriptors: usize,
+}
+
+impl<'a> Payload<'a> {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16 + self.head.len() + self.body.len());
+        bytes.extend_from_slice(&(self.head.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&(self.body_descriptors as u64).to_le_bytes());
+        bytes.extend_from_slice(self.head);
+        bytes.extend_from_slice(self.body);
+        bytes
+    }
+
+    fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (head_len, rest) = bytes.split_first_chunk()?;
+        let (body_descriptors, rest) = rest.split_first_chunk()?;
+        let head_len = usize::try_from(u64::from_le_bytes(*head_len)).ok()?;
+        let body_descriptors = usize::try_from(u64::from_le_bytes(*body_descriptors)).ok()?;
+        let (head, body) = rest.split_at_checked(head_len)?;
+        Some(Self {
+            head,
+            body,
+            body_descriptors,
+        })
+    }
+}
+
+/// The child's side: what its parent handed over.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Arrived {
+    head: Py<PyBytes>,
+    body: Py<PyBytes>,
+    parent: Option<i32>,
+    body_descriptors: Vec<i32>,
+    given: Vec<i32>,
+}
+
+#[pymethods]
+impl Arrived {
+    /// Takes over what the descriptor of this number tells. A child that was tied to a parent that is
+    /// gone ends here.
+    #[staticmethod]
+    fn from_file(py: Python<'_>, number: u32) -> PyResult<Self> {
+        let file = bequeath_os::handover::adopt_inherited(number).map_err(|e| raise(e.into()))?;
+        let arrived = engine::Arrived::from_file(&file).map_err(raise)?;
+        Self::take_over(py, arrived)
+    }
+
+    /// What must be read first.
+    #[getter]
+    fn head(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.head.clone_ref(py)
+    }
+
+    /// What is read then, with `body_descriptors`.
+    #[getter]
+    fn body(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.body.clone_ref(py)
+    }
+
+    #[getter]
+    fn body_descriptors(&self) -> Vec<i32> {
+        self.body_descriptors.clone()
+    }
+
+    /// The other descriptors, in the order in which they were given; the caller owns them.
+    #[getter]
+    fn given(&self) -> Vec<i32> {
+        self.given.clone()
+    }
+
+    /// A descriptor that becomes readable when the parent has ended.
+    #[getter]
+    const fn parent(&self) -> Option<i32> {
+        self.parent
+    }
+}
+
+impl Arrived {
+    pub(crate) fn take_over(py: Python<'_>, mut arrived: engine::Arrived) -> PyResult<Self> {
+        arrived.hold_tie().map_err(raise)?;
+        let payload = Payload::decode(&arrived.payload)
+            .filter(|payload| payload.body_descriptors <= arrived.given.len())
+            .ok_or_else(|| PyValueError::new_err("not what a start sends"))?;
+        let given = arrived.given.split_off(payload.body_descriptors);
+        let number = |fd: OwnedFd| fd.into_raw_fd();
+        Ok(Self {
+            head: PyBytes::new(py, payload.head).unbind(),
+            body: PyBytes::new(py, payload.body).unbind(),
+            parent: arrived.parent.map(|pidfd| number(pidfd.into_fd())),
+            body_descriptors: arrived.given.into_iter().map(number).collect(),
+            given: given.into_iter().map(number).collect(),
+        })
+    }
+}
+
+/// A tie of a child that is about to be forked to this process; the child calls `hold`.
+#[pyclass(module = "bequeath._engine")]
+pub struct Tie {
+    tie: Option<engine::Tie>,
+    on_parent_death: OnParentDeath,
+}
+
+#[pymethods]
+impl Tie {
+    #[new]
+    fn new(on_parent_death: &str) -> PyResult<Self> {
+        let on_parent_death = tie(Some(on_parent_death))?.unwrap_or(OnParentDeath::Kill);
+        let tie = engine::Tie::to_this_process().map_err(raise)?;
+        Ok(Self {
+            tie: Some(tie),
+            on_parent_death,
+        })
+    }
+
+    /// In the child: the parent's death ends this process from now on; it ends here if that has come.
+    fn hold(&mut self) -> PyResult<()> {
+        match self.tie.take() {
+            Some(tie) => tie.hold(self.on_parent_death).map_err(raise),
+            None => Ok(()),
+        }
+    }
+
+    /// In the parent, after the fork.
+    fn close(&mut self) {
+        self.tie = None;
+    }
+}
+
+/// What `ps` calls this process.
+#[pyfunction]
+pub fn set_process_name(name: &str) {
+    engine::set_process_name(name);
+}
+
+/// A new descriptor of this process, by which a child sees it end.
+#[pyfunction]
+pub fn open_this_process() -> PyResult<i32> {
+    let pidfd = PidFd::open(std::process::id()).map_err(|error| raise(error.into()))?;
+    Ok(pidfd.into_fd().into_raw_fd())
+}
+
+/// For `os.register_at_fork`: lets go of what belongs to the parent alone.
+#[pyfunction]
+pub fn process_after_fork_in_child() {
+    engine::tie::after_fork_in_child();
+}
+
+/// Python signal handlers run between two attempts.
+fn uninterrupted<T>(py: Python<'_>, mut attempt: impl FnMut() -> engine::Result<T>) -> PyResult<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.is_interrupted() => py.check_signals()?,
+            other => return other.map_err(raise),
+        }
+    }
+}
+
+fn deadline(timeout: Option<f64>) -> PyResult<Deadline> {
+    match timeout {
+        None => Ok(Deadline::NEVER),
+        Some(seconds) if seconds.is_nan() => {
+            Err(PyValueError::new_err("Invalid value NaN (not a number)"))
+        }
+        Some(seconds) if seconds <= 0.0 => Ok(Deadline::PAST),
+        Some(seconds) => {
+            Ok(Duration::try_from_secs_f64(seconds).map_or(Deadline::NEVER, Deadline::after))
+        }
+    }
+}
+
+fn tie(on_parent_death: Option<&str>) -> PyResult<Option<OnParentDeath>> {
+    match on_parent_death {
+        None => Ok(None),
+        Some("terminate") => Ok(Some(OnParentDeath::Terminate)),
+        Some("kill") => Ok(Some(OnParentDeath::Kill)),
+        Some(other) => Err(PyValueError::new_err(format!("no such end: {other}"))),
+    }
+}
+
+fn duplicate(number: i32) -> PyResult<OwnedFd> {
+    if number < 0 {
+        return Err(PyValueError::new_err("a descriptor cannot be negative"));
+    }
+    // SAFETY: not negative, and lent to the call that finds out whether it is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    borrowed.try_clone_to_owned().map_err(PyErr::from)
+}
+
+/// As `os.fsencode`: bytes as they are, text in the file system's encoding.
+fn os_string(value: &Bound<'_, PyAny>) -> PyResult<OsString> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(OsString::from_vec(bytes.as_bytes().to_vec()));
+    }
+    value.extract()
+}
+
+pub(crate) fn raise(error: engine::Error) -> PyErr {
+    match error {
+        engine::Error::Os(error) => PyOSError::new_err((error.raw(), error.errno.to_string())),
+        engine::Error::Fork { errno } => {
+            PyOSError::new_err((errno, std::io::Error::from_raw_os_error(errno).to_string()))
+        }
+        engine::Error::ZeroByte { .. } | engine::Error::TooManyDescriptors { .. } => {
+            PyValueError::new_err(error.to_string())
+        }
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}

@@ -1,0 +1,122 @@
+"""A started child as `Process` sees it, and the start method "fork".
+
+The child is watched by descriptor: its sentinel is a pidfd, readable when the process has ended,
+and signals go through it, so that they never reach another process with a recycled number.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from . import _engine, process, util
+
+__all__ = ["Popen"]
+
+
+class Popen:
+    """A child forked from this process."""
+
+    method = "fork"
+
+    pid: int
+    sentinel: int
+
+    def __init__(self, process_obj: process.BaseProcess) -> None:
+        util._flush_std_streams()
+        self.returncode: int | None = None
+        self.finalizer: Callable[[], object] | None = None
+        self._launch(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """What stands for the descriptor in the child; a forked one has it under its number."""
+        return fd
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, or None while the child runs (or wait for it, with flag 0)."""
+        if self.returncode is None:
+            self.returncode = self._child.wait(0 if flag == os.WNOHANG else None)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The exit code, or None when the child still runs after `timeout` seconds."""
+        if self.returncode is None:
+            self.returncode = self._child.wait(timeout)
+        return self.returncode
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None:
+            self._child.signal(sig)
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.finalizer is not None:
+            self.finalizer()
+
+    def _adopt(self, child: _engine.Child) -> None:
+        self._child = child
+        self.pid = child.pid
+        self.sentinel = child.fileno()
+        self.finalizer = util.Finalize(self, child.close)
+
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        end = on_parent_death(process_obj)
+        tie = None if end is None else _engine.Tie(end)
+        this_process = _engine.open_this_process()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    atexit._clear()
+                    atexit.register(util._exit_function)
+                    if tie is not None:
+                        tie.hold()
+                    code = process_obj._bootstrap(parent_sentinel=this_process)
+                finally:
+                    leave(code)
+        finally:
+            os.close(this_process)
+            if tie is not None:
+                tie.close()
+        self._adopt(_engine.Child.forked(pid))
+
+
+def leave(code: int) -> None:
+    """End a forked child: exit functions, then nothing of what it inherited from its parent."""
+    try:
+        atexit._run_exitfuncs()
+    finally:
+        os._exit(code & 0xFF)
+
+
+def on_parent_death(process_obj: process.BaseProcess) -> str | None:
+    """How the child shall end when this process is gone.
+
+    Daemons do not outlive their parent, nor do the children of daemons, of whatever kind.
+    """
+    from . import _settings
+
+    if _settings.is_strict():
+        return None
+    if process_obj.daemon or process._current_process.daemon:
+        return "kill"
+    return process_obj._on_parent_death
+
+
+os.register_at_fork(after_in_child=_engine.process_after_fork_in_child)

@@ -1,0 +1,58 @@
+"""The start method "spawn": a fresh interpreter, forked from a clean template or really exec'ed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _engine, forkserver, popen_fork, process, spawn
+from .context import set_spawning_popen
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor in the pickle of what a child is started with: its place among those sent."""
+
+    def __init__(self, ind: int) -> None:
+        self.ind = ind
+
+    def detach(self) -> int:
+        """In the child: the descriptor, which is the caller's from now on."""
+        return spawn.given_descriptor(self.ind)
+
+
+class Popen(popen_fork.Popen):
+    """A child that shares nothing with this process but what it is handed."""
+
+    method = "spawn"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: process.BaseProcess) -> None:
+        self._fds: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Sends the descriptor along; what stands for it is its place."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        preparation = spawn.get_preparation_data(process_obj._name)
+        set_spawning_popen(self)
+        try:
+            head = _engine.pack(preparation)
+            body = _engine.pack(process_obj)
+        finally:
+            set_spawning_popen(None)
+        launch = _engine.Launch(
+            process_obj._name,
+            head.bytes,
+            body.bytes,
+            body.descriptors,
+            self._fds,
+            popen_fork.on_parent_death(process_obj),
+        )
+        self._adopt(self._start(launch, preparation))
+
+    def _start(self, launch: _engine.Launch, preparation: dict[str, Any]) -> _engine.Child:
+        return forkserver.start(self.method, launch, preparation)

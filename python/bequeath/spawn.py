@@ -1,0 +1,285 @@
+"""A fresh child: what its parent tells it, and how it becomes the process it shall be.
+
+The parent collects preparation data and pickles the process object; the child, however it came
+to be (exec'ed, or forked from a template), restores the first, runs the main module again under
+the name `__mp_main__`, and only then unpickles the second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from typing import Any, NoReturn
+
+from . import _engine, _settings, process, util
+from .context import _default_context
+
+__all__ = [
+    "_main",
+    "freeze_support",
+    "set_executable",
+    "get_executable",
+    "get_preparation_data",
+    "get_command_line",
+    "import_main_path",
+]
+
+WINEXE = WINSERVICE = False
+
+# --- the interpreter ---------------------------------------------------------------------------------
+
+_python_exe: bytes | None = None if sys.executable is None else os.fsencode(sys.executable)
+_executable_was_set = False
+
+
+def set_executable(exe: str | bytes | None) -> None:
+    """The interpreter that children run. Templates then rest: each child is really exec'ed."""
+    global _executable_was_set, _python_exe
+    _python_exe = None if exe is None else os.fsencode(exe)
+    _executable_was_set = True
+
+
+def get_executable() -> bytes | None:
+    """The interpreter that children run."""
+    return _python_exe
+
+
+_FLAGS = {
+    "debug": "d",
+    "dont_write_bytecode": "B",
+    "no_site": "S",
+    "verbose": "v",
+    "bytes_warning": "b",
+    "quiet": "q",
+    "optimize": "O",
+}
+
+
+def _args_from_interpreter_flags() -> list[str]:
+    """The options that give another interpreter this one's `sys.flags`, warnings and -X options."""
+    flags = sys.flags
+    args = [
+        "-" + letter * value for name, letter in _FLAGS.items() if (value := getattr(flags, name))
+    ]
+    if flags.isolated:
+        args.append("-I")
+    else:
+        if flags.ignore_environment:
+            args.append("-E")
+        if flags.no_user_site:
+            args.append("-s")
+        if getattr(flags, "safe_path", False):
+            args.append("-P")
+    args += [f"-W{option}" for option in _own_warning_options()]
+    for option, value in sys._xoptions.items():
+        args += ["-X", option if value is True else f"{option}={value}"]
+    return args
+
+
+def _own_warning_options() -> list[str]:
+    """Warning options that no other option implies."""
+    options = list(sys.warnoptions)
+    implied = ["default"] if sys.flags.dev_mode else []
+    if sys.flags.bytes_warning:
+        implied.append(
+            "error::BytesWarning" if sys.flags.bytes_warning > 1 else "default::BytesWarning"
+        )
+    for option in implied:
+        if option in options:
+            options.remove(option)
+    return options
+
+
+def get_command_line(**kwds: Any) -> list[Any]:
+    """The command that starts a fresh child, told these arguments of `spawn_main`."""
+    if getattr(sys, "frozen", False):
+        pairs = [f"{name}={value!r}" for name, value in kwds.items()]
+        return [sys.executable, "--multiprocessing-fork", *pairs]
+    from . import _launch_command
+
+    arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
+    code = f"from {__package__}.spawn import spawn_main; spawn_main({arguments})"
+    return _launch_command.interpreter_command(code, "--multiprocessing-fork")
+
+
+def is_forking(argv: list[str]) -> bool:
+    """Whether this command line is that of a child."""
+    return len(argv) >= 2 and argv[1] == "--multiprocessing-fork"
+
+
+def freeze_support() -> None:
+    """In a frozen program: run the child if this is one."""
+    if is_forking(sys.argv):
+        arguments = {}
+        for argument in sys.argv[2:]:
+            name, value = argument.split("=")
+            arguments[name] = None if value == "None" else int(value)
+        spawn_main(**arguments)  # type: ignore[arg-type]
+
+
+# --- the child's side ----------------------------------------------------------------------------------
+
+_given: list[int | None] = []
+
+
+def given_descriptor(index: int) -> int:
+    """A descriptor that came with the start, once."""
+    fd, _given[index] = _given[index], None
+    if fd is None:
+        raise ValueError(f"descriptor {index} of the start was taken already")
+    return fd
+
+
+def spawn_main(
+    pipe_handle: int, parent_pid: int | None = None, tracker_fd: int | None = None
+) -> NoReturn:
+    """The main program of an exec'ed child; `pipe_handle` is where its launch is to be read."""
+    assert is_forking(sys.argv), "Not forking"
+    sys.exit(_main(pipe_handle))
+
+
+def _main(fd: int, parent_sentinel: int | None = None) -> int:
+    arrived = _engine.Arrived.from_file(fd)
+    return run(arrived)
+
+
+def run(arrived: _engine.Arrived) -> int:
+    """Become the process that has arrived, run it, and return its exit code."""
+    _given[:] = arrived.given
+    inheriting: Any = process.current_process()
+    inheriting._inheriting = True
+    try:
+        prepare(_engine.unpack(arrived.head, []))
+        itself = _engine.unpack(arrived.body, arrived.body_descriptors)
+    finally:
+        del inheriting._inheriting
+    return itself._bootstrap(arrived.parent)
+
+
+# --- preparation data ----------------------------------------------------------------------------------
+
+
+def _check_not_importing_main() -> None:
+    if getattr(process.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            """
+        An attempt has been made to start a new process before the
+        current process has finished its bootstrapping phase.
+
+        This probably means that you are not using fork to start your
+        child processes and you have forgotten to use the proper idiom
+        in the main module:
+
+            if __name__ == '__main__':
+                freeze_support()
+                ...
+
+        The "freeze_support()" line can be omitted if the program
+        is not going to be frozen to produce an executable.
+
+        To fix this issue, refer to the "Safe importing of main module"
+        section in https://docs.python.org/3/library/multiprocessing.html
+        """
+        )
+
+
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """What a fresh child must be told before it can unpickle its process object."""
+    _check_not_importing_main()
+    data: dict[str, Any] = {
+        "log_to_stderr": util._log_to_stderr,
+        "authkey": process.current_process().authkey,
+        "name": name,
+        "sys_path": [process.ORIGINAL_DIR if entry == "" else entry for entry in sys.path],
+        "sys_argv": sys.argv,
+        "orig_dir": process.ORIGINAL_DIR,
+        "dir": os.getcwd(),
+        "start_method": _default_context.get_start_method(),
+        "bequeath": _settings.snapshot(),
+    }
+    if util._logger is not None:
+        data["log_level"] = util._logger.getEffectiveLevel()
+    data.update(_how_to_get_main())
+    return data
+
+
+def _how_to_get_main() -> dict[str, str]:
+    main = sys.modules["__main__"]
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return {"init_main_from_name": name}
+    path = getattr(main, "__file__", None)
+    if path is None:
+        return {}
+    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:
+        path = os.path.join(process.ORIGINAL_DIR, path)
+    return {"init_main_from_path": os.path.normpath(path)}
+
+
+old_main_modules: list[types.ModuleType] = []
+
+
+def prepare(data: dict[str, Any]) -> None:
+    """Restore what the parent told."""
+    current = process.current_process()
+    if "name" in data:
+        current.name = data["name"]
+    if "authkey" in data:
+        current.authkey = data["authkey"]
+    if data.get("log_to_stderr"):
+        util.log_to_stderr()
+    if "log_level" in data:
+        util.get_logger().setLevel(data["log_level"])
+    if "sys_path" in data:
+        sys.path = data["sys_path"]
+    if "sys_argv" in data:
+        sys.argv = data["sys_argv"]
+    if "dir" in data:
+        os.chdir(data["dir"])
+    if "orig_dir" in data:
+        process.ORIGINAL_DIR = data["orig_dir"]
+    if data.get("start_method") is not None:
+        _default_context.set_start_method(data["start_method"], force=True)
+    if "bequeath" in data:
+        _settings.apply(data["bequeath"])
+    if "init_main_from_name" in data:
+        _fixup_main_from_name(data["init_main_from_name"])
+    elif "init_main_from_path" in data:
+        _fixup_main_from_path(data["init_main_from_path"])
+
+
+def _fixup_main_from_name(mod_name: str) -> None:
+    # The `__main__` of a package, directory or zip file runs unconditionally: it is left alone.
+    if mod_name == "__main__" or mod_name.endswith(".__main__"):
+        return
+    current = sys.modules["__main__"]
+    if getattr(getattr(current, "__spec__", None), "name", None) == mod_name:
+        return  # a template has run it
+    import runpy
+
+    _become_main(lambda: runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True))
+
+
+def _fixup_main_from_path(main_path: str) -> None:
+    # IPython's start script has no guard; it is left alone, too.
+    if os.path.splitext(os.path.basename(main_path))[0] == "ipython":
+        return
+    if getattr(sys.modules["__main__"], "__file__", None) == main_path:
+        return
+    import runpy
+
+    _become_main(lambda: runpy.run_path(main_path, run_name="__mp_main__"))
+
+
+def _become_main(execute: Any) -> None:
+    # Kept alive: something may still hold functions whose globals these are.
+    old_main_modules.append(sys.modules["__main__"])
+    module = types.ModuleType("__mp_main__")
+    module.__dict__.update(execute())
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+
+
+def import_main_path(main_path: str) -> None:
+    """Run a file as the main module of this process."""
+    _fixup_main_from_path(main_path)
