@@ -12,7 +12,15 @@ from __future__ import annotations
 
 import _pickle
 from collections.abc import Callable, Iterable
-from types import FunctionType
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    ModuleType,
+)
 from typing import Any
 
 from . import _settings
@@ -21,6 +29,20 @@ from .reduction import ForkingPickler
 PROTOCOL = 5
 
 _registered = ForkingPickler._extra_reducers
+
+_PART_TYPES = frozenset(
+    (
+        CellType,
+        CodeType,
+        GetSetDescriptorType,
+        MappingProxyType,
+        MemberDescriptorType,
+        ModuleType,
+        classmethod,
+        property,
+        staticmethod,
+    )
+)
 
 
 class TransferPickler(_pickle.Pickler):
@@ -39,12 +61,19 @@ class TransferPickler(_pickle.Pickler):
         if reducer is not None:
             return reducer(obj)
         if kind is FunctionType or issubclass(kind, type):
-            if _settings.strict:
-                return NotImplemented
-            from . import _by_value
-
-            return _by_value.reduce(obj)
+            if not _settings.strict:
+                return _definitions().reduce(obj)
+        elif kind in _PART_TYPES and not _settings.strict:
+            return _definitions().PARTS[kind](obj)
         return NotImplemented
+
+
+def _definitions() -> Any:
+    # Loaded by the first function or class that crosses: most programs need it early, a mere
+    # import of the package never.
+    from . import _by_value
+
+    return _by_value
 
 
 def loads(data: Any, buffers: Iterable[Any] | None = None) -> Any:

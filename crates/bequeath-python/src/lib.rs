@@ -21,6 +21,6 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::transfer::{
-        export_descriptor, import_descriptor, transfer_active, transfer_is_start,
+        export_descriptor, import_descriptor, transfer_active, transfer_is_start, transfer_load,
     };
 }

@@ -124,6 +124,20 @@ pub fn transfer_is_start() -> bool {
     })
 }
 
+/// How many references and descriptors the open transfer has collected: whether pickling something added any.
+#[pyfunction]
+#[must_use]
+pub fn transfer_load() -> (usize, usize) {
+    OPEN.with_borrow(|open| match open.last() {
+        Some(Transfer::Export {
+            references,
+            descriptors,
+            ..
+        }) => (references.len(), descriptors.len()),
+        _ => (0, 0),
+    })
+}
+
 /// Hands a shared object in; the number stands for it in the pickle. For `__reduce__` of native classes.
 ///
 /// # Errors

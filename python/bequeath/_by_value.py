@@ -1,0 +1,459 @@
+"""Functions and classes that the receiver cannot import: they cross as what they are.
+
+A definition goes *by reference* if the receiver surely has it: it can be imported here under its
+name, and if it belongs to the main module it stands there at the left margin, so that the
+re-imported main module of a spawned child has it too. A name of the main module that a child may
+lack (under the guard, made at run time) goes *both* ways: the receiver takes its own definition
+if it has one, else it builds the one in the message and keeps it in its main module, so that one
+definition arrives once. What has no name (lambdas, local functions and classes) goes *by value*.
+
+A function by value keeps its globals by reference: it is bound to the receiver's module of the
+same name. Only those names that a re-imported main may lack travel with it.
+
+Classes are taken apart and rebuilt by `cloudpickle`, loaded when the first one is met.
+"""
+
+from __future__ import annotations
+
+import _pickle
+import importlib
+import io
+import marshal
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from copyreg import dispatch_table as _copyreg_dispatch
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    ModuleType,
+)
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from . import _engine, _transfer
+
+MAIN = ("__main__", "__mp_main__")
+
+#: Pickle knows these three types itself, under no name of any module.
+_NAMELESS = (type(None), type(NotImplemented), type(...))
+
+
+def reduce(obj: Any) -> Any:
+    """A reduce value for a function or class, or NotImplemented for "by reference"."""
+    if any(obj is nameless for nameless in _NAMELESS) or type(obj) in _copyreg_dispatch:
+        return NotImplemented
+    module, name = _home(obj)
+    if module is None:
+        return _value(obj)
+    if module.__name__ not in MAIN:
+        return NotImplemented if _is_importable(module) else _value(obj)
+    root = name.partition(".")[0]
+    if _main_surely_has(root):
+        return NotImplemented
+    if root in _in_progress():
+        # Part of a definition that is being taken apart: the class's own methods as values,
+        # the definition itself by the name it will have by then.
+        return (_main_name, (name,)) if name == root else _value(obj)
+    if name != root:
+        parent, _, last = name.rpartition(".")
+        return getattr, (_lookup(module, parent), last)
+    return _main_definition, (name, _both(obj, name))
+
+
+def why_by_value(obj: Any) -> str:
+    """How a function or class crosses, for `--narrate`: in three words."""
+    module, name = _home(obj)
+    if module is None:
+        return "by value"
+    if module.__name__ not in MAIN:
+        return "by reference" if _is_importable(module) else "by value"
+    sure = _main_surely_has(name.partition(".")[0])
+    return "by reference" if sure else "by reference, else by value"
+
+
+# --- where a definition lives ---
+
+
+def _home(obj: Any) -> tuple[ModuleType | None, str]:
+    """The module in which `obj` is found under its own name; None if it is in none."""
+    name = getattr(obj, "__qualname__", None) or obj.__name__
+    if "<" in name:  # <lambda>, <locals>
+        return None, name
+    module_name = getattr(obj, "__module__", None)
+    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
+    if module is None:
+        return _search(obj, name), name
+    return (module if _lookup(module, name) is obj else None), name
+
+
+def _search(obj: Any, name: str) -> ModuleType | None:
+    """For objects that do not say where they live, as pickle does it."""
+    declared = getattr(obj, "__module__", None)
+    try:
+        module = importlib.import_module(declared or _whichmodule(obj, name))
+    except (ImportError, TypeError, ValueError):
+        return None
+    return module if _lookup(module, name) is obj else None
+
+
+def _whichmodule(obj: Any, name: str) -> str:
+    import pickle
+
+    return pickle.whichmodule(obj, name)  # type: ignore[attr-defined,no-any-return]
+
+
+def _lookup(module: ModuleType, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _is_importable(module: ModuleType) -> bool:
+    """A module made at run time has neither a spec nor a file."""
+    return (
+        getattr(module, "__spec__", None) is not None
+        or getattr(module, "__file__", None) is not None
+    )
+
+
+# --- what a re-imported main module has ---
+
+_source: bytes | None = None
+_source_of: tuple[ModuleType, Any] | None = None
+_surely: dict[str, bool] = {}
+
+
+def _main_surely_has(name: str) -> bool:
+    global _source_of
+    main = sys.modules.get("__main__")
+    if main is None:
+        return False
+    identity = (main, getattr(main, "__file__", None))
+    if _source_of is None or _source_of[0] is not main or _source_of[1] != identity[1]:
+        _source_of = identity
+        _surely.clear()
+        _read_source(main)
+    sure = _surely.get(name)
+    if sure is None:
+        sure = _surely[name] = _source is not None and _is_bound_at_margin(name, _source)
+    return sure
+
+
+def _read_source(main: ModuleType) -> None:
+    global _source
+    _source = None
+    path = getattr(main, "__file__", None)
+    if not path or not _is_reimported(main, path):
+        return
+    try:
+        with open(path, "rb") as file:
+            _source = file.read()
+    except OSError:
+        pass  # deleted or inside an archive: nothing is sure
+
+
+def _is_reimported(main: ModuleType, path: str) -> bool:
+    """Whether a spawned child runs this main module again (`spawn.prepare` has the same rule)."""
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None and name.rpartition(".")[2] == "__main__":
+        return False
+    return os.path.splitext(os.path.basename(path))[0] != "ipython"
+
+
+def _is_bound_at_margin(name: str, source: bytes) -> bool:
+    word = re.escape(name).encode()
+    pattern = rb"^(?:(?:async[ \t]+)?def|class)[ \t]+%s\b|^%s[ \t]*(?::[^=\n]*)?=[^=]" % (
+        word,
+        word,
+    )
+    return re.search(pattern, source, re.MULTILINE) is not None
+
+
+# --- both: a name of main, and what it stands for ---
+
+_lock = threading.RLock()
+_local = threading.local()
+_forms: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _in_progress() -> set[str]:
+    names: set[str] | None = getattr(_local, "names", None)
+    if names is None:
+        names = _local.names = set()
+    return names
+
+
+def _both(obj: Any, name: str) -> bytes:
+    """The value form, a pickle of its own so that a receiver may leave it unread."""
+    form = _forms.get(obj)
+    if form is not None:
+        return form
+    before = _engine.transfer_load()
+    sink = io.BytesIO()
+    names = _in_progress()
+    names.add(name)
+    try:
+        pickler = _transfer.TransferPickler(sink, None)
+        pickler.dump(_Definition(obj, name))
+    finally:
+        names.discard(name)
+    form = sink.getvalue()
+    if _engine.transfer_load() == before:
+        # No handle in it that belongs to this one message: the next message can have the same.
+        _forms[obj] = form
+    return form
+
+
+class _Definition:
+    """Makes the pickler take `obj` apart at once, as a definition of main under this name."""
+
+    def __init__(self, obj: Any, name: str) -> None:
+        self._obj = obj
+        self._name = name
+
+    def __reduce__(self) -> Any:
+        make, arguments, *rest = _value(self._obj)
+        return (_planted, (self._name, make, *arguments), *rest)
+
+
+def _main() -> ModuleType:
+    return sys.modules.get("__main__") or sys.modules["__mp_main__"]
+
+
+def _main_name(name: str) -> Any:
+    """What this process's main module has under the name."""
+    return getattr(_main(), name)
+
+
+def _main_definition(name: str, form: bytes) -> Any:
+    """This process's own definition; without one, that of the message, from now on its own."""
+    with _lock:
+        try:
+            return getattr(_main(), name)
+        except AttributeError:
+            return _pickle.loads(form)
+
+
+def _planted(name: str, make: Callable[..., Any], *arguments: Any) -> Any:
+    """Build, and let main have it before its parts are set: they may refer to it."""
+    made = make(*arguments)
+    setattr(_main(), name, made)
+    return made
+
+
+# --- by value ---
+
+
+def _value(obj: Any) -> Any:
+    if isinstance(obj, FunctionType):
+        return _function_value(obj)
+    if not obj.__flags__ & _HEAP_TYPE:
+        return _interpreter_type(obj)
+    from cloudpickle.cloudpickle import _dynamic_class_reduce  # type: ignore[import-untyped]
+
+    return _dynamic_class_reduce(obj)
+
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time
+
+
+def _interpreter_type(obj: type) -> Any:
+    """A type of the interpreter that says it lives in a module that does not have it."""
+    import types
+
+    for name, value in vars(types).items():
+        if value is obj:
+            return getattr, (types, name)
+    return NotImplemented
+
+
+def _function_value(function: FunctionType) -> Any:
+    home = _home_of_globals(function)
+    arguments = (
+        marshal.dumps(function.__code__),
+        home,
+        function.__name__,
+        function.__closure__,
+    )
+    state = {
+        "attributes": dict(_attributes(function)),
+        "dict": function.__dict__,
+        "globals": dict(_travelling_globals(function, home)),
+    }
+    return _make_function, arguments, state, None, None, _set_function
+
+
+_ATTRIBUTES = (
+    "__qualname__",
+    "__module__",
+    "__doc__",
+    "__defaults__",
+    "__kwdefaults__",
+    "__annotations__",
+    "__type_params__",
+)
+
+
+def _attributes(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name in _ATTRIBUTES:
+        try:
+            value = getattr(function, name, None)
+        except Exception:
+            continue  # annotations that are worked out late may name what does not exist
+        if value:
+            yield name, value
+
+
+def _home_of_globals(function: FunctionType) -> str | None:
+    """The module whose dictionary the function's globals are, if the receiver has it too."""
+    names = function.__globals__
+    name = names.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or vars(module) is not names:
+        main = sys.modules.get("__main__")
+        return "__main__" if main is not None and vars(main) is names else None
+    if module.__name__ in MAIN:
+        return "__main__"
+    return name if _is_importable(module) else None
+
+
+def _travelling_globals(function: FunctionType, home: str | None) -> Iterator[tuple[str, Any]]:
+    """The globals that the function uses and the receiver may lack."""
+    if home not in (None, "__main__"):
+        return
+    names = function.__globals__
+    for name in _global_names(function.__code__):
+        if name in names and (home is None or not _main_surely_has(name)):
+            yield name, names[name]
+
+
+_names_of_code: WeakKeyDictionary[CodeType, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def _global_names(code: CodeType) -> tuple[str, ...]:
+    """The global names that code and the code inside it read or write."""
+    names = _names_of_code.get(code)
+    if names is None:
+        import dis
+
+        found = {
+            step.argval: None
+            for step in dis.get_instructions(code)
+            if step.opname.endswith(("_GLOBAL", "_NAME")) and isinstance(step.argval, str)
+        }
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                found.update(dict.fromkeys(_global_names(constant)))
+        names = _names_of_code[code] = tuple(found)
+    return names
+
+
+def _make_function(
+    code: bytes, home: str | None, name: str, closure: tuple[CellType, ...] | None
+) -> FunctionType:
+    if home is None:
+        names: dict[str, Any] = {"__builtins__": __builtins__}
+    elif home == "__main__":
+        names = vars(_main())
+    else:
+        names = vars(importlib.import_module(home))
+    return FunctionType(marshal.loads(code), names, name, None, closure)
+
+
+#: Names that arrived in main with a function; a later message brings their newer values.
+_arrived: set[str] = set()
+
+
+def _set_function(function: FunctionType, state: dict[str, Any]) -> None:
+    for name, value in state["attributes"].items():
+        setattr(function, name, value)
+    function.__dict__.update(state["dict"])
+    names = function.__globals__
+    in_main = names is vars(_main())
+    for name, value in state["globals"].items():
+        if name not in names or not in_main or name in _arrived:
+            names[name] = value
+            if in_main:
+                _arrived.add(name)
+
+
+# --- parts of functions and classes that pickle knows nothing of ---
+
+
+def _reduce_cell(cell: CellType) -> Any:
+    try:
+        contents = cell.cell_contents
+    except ValueError:
+        return _empty_cell, ()
+    # The contents follow as state: a function in its own closure refers to the cell by then.
+    return _empty_cell, (), (contents,), None, None, _fill_cell
+
+
+def _empty_cell() -> CellType:
+    return CellType()
+
+
+def _fill_cell(cell: CellType, state: tuple[Any]) -> None:
+    cell.cell_contents = state[0]
+
+
+def _reduce_code(code: CodeType) -> Any:
+    return marshal.loads, (marshal.dumps(code),)
+
+
+def _reduce_module(module: ModuleType) -> Any:
+    if module.__name__ in MAIN:
+        return _main, ()
+    if sys.modules.get(module.__name__) is module and _is_importable(module):
+        return importlib.import_module, (module.__name__,)
+    return NotImplemented
+
+
+def _reduce_property(value: property) -> Any:
+    return property, (value.fget, value.fset, value.fdel, value.__doc__)
+
+
+def _reduce_wrapped(value: Any) -> Any:
+    return type(value), (value.__func__,)
+
+
+def _reduce_mapping_proxy(value: MappingProxyType[Any, Any]) -> Any:
+    return _mapping_proxy, (dict(value),)
+
+
+def _mapping_proxy(value: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(value)
+
+
+def _reduce_descriptor(value: Any) -> Any:
+    return getattr, (value.__objclass__, value.__name__)
+
+
+#: Reducers by exact type that hold in every transfer but in strict mode.
+PARTS: dict[type, Callable[[Any], Any]] = {
+    CellType: _reduce_cell,
+    CodeType: _reduce_code,
+    ModuleType: _reduce_module,
+    property: _reduce_property,
+    classmethod: _reduce_wrapped,
+    staticmethod: _reduce_wrapped,
+    MappingProxyType: _reduce_mapping_proxy,
+    GetSetDescriptorType: _reduce_descriptor,
+    MemberDescriptorType: _reduce_descriptor,
+}
