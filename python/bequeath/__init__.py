@@ -5,9 +5,7 @@ the few that only bequeath has.
 """
 
 from . import _platform as _platform  # isort: skip - refuses other systems in one sentence
-import importlib.util as _util
-
-from . import reduction
+from . import context, reduction
 from ._install import alias_main as _alias_main
 from ._install import install as install
 from ._install import uninstall as uninstall
@@ -54,49 +52,45 @@ __all__ = [
     "set_start_method",
 ]
 
-# Until context.py is there (first hours of the first sitting) the package is empty of names.
-if _util.find_spec(__name__ + ".context") is not None:
-    from . import context
+_default_context = context._default_context
 
-    _default_context = context._default_context
-
-    Array = _default_context.Array
-    AuthenticationError = context.AuthenticationError
-    Barrier = _default_context.Barrier
-    BoundedSemaphore = _default_context.BoundedSemaphore
-    BufferTooShort = context.BufferTooShort
-    Condition = _default_context.Condition
-    Event = _default_context.Event
-    JoinableQueue = _default_context.JoinableQueue
-    Lock = _default_context.Lock
-    Manager = _default_context.Manager
-    Pipe = _default_context.Pipe
-    Pool = _default_context.Pool
-    Process = context.Process
-    ProcessError = context.ProcessError
-    Queue = _default_context.Queue
-    RLock = _default_context.RLock
-    RawArray = _default_context.RawArray
-    RawValue = _default_context.RawValue
-    Semaphore = _default_context.Semaphore
-    SimpleQueue = _default_context.SimpleQueue
-    TimeoutError = context.TimeoutError
-    Value = _default_context.Value
-    active_children = _default_context.active_children
-    allow_connection_pickling = _default_context.allow_connection_pickling
-    cpu_count = _default_context.cpu_count
-    current_process = _default_context.current_process
-    freeze_support = _default_context.freeze_support
-    get_all_start_methods = _default_context.get_all_start_methods
-    get_context = _default_context.get_context
-    get_logger = _default_context.get_logger
-    get_start_method = _default_context.get_start_method
-    log_to_stderr = _default_context.log_to_stderr
-    parent_process = _default_context.parent_process
-    reducer = reduction
-    set_executable = _default_context.set_executable
-    set_forkserver_preload = _default_context.set_forkserver_preload
-    set_start_method = _default_context.set_start_method
+Array = _default_context.Array
+AuthenticationError = context.AuthenticationError
+Barrier = _default_context.Barrier
+BoundedSemaphore = _default_context.BoundedSemaphore
+BufferTooShort = context.BufferTooShort
+Condition = _default_context.Condition
+Event = _default_context.Event
+JoinableQueue = _default_context.JoinableQueue
+Lock = _default_context.Lock
+Manager = _default_context.Manager
+Pipe = _default_context.Pipe
+Pool = _default_context.Pool
+Process = _default_context.Process
+ProcessError = context.ProcessError
+Queue = _default_context.Queue
+RLock = _default_context.RLock
+RawArray = _default_context.RawArray
+RawValue = _default_context.RawValue
+Semaphore = _default_context.Semaphore
+SimpleQueue = _default_context.SimpleQueue
+TimeoutError = context.TimeoutError
+Value = _default_context.Value
+active_children = _default_context.active_children
+allow_connection_pickling = _default_context.allow_connection_pickling
+cpu_count = _default_context.cpu_count
+current_process = _default_context.current_process
+freeze_support = _default_context.freeze_support
+get_all_start_methods = _default_context.get_all_start_methods
+get_context = _default_context.get_context
+get_logger = _default_context.get_logger
+get_start_method = _default_context.get_start_method
+log_to_stderr = _default_context.log_to_stderr
+parent_process = _default_context.parent_process
+reducer = reduction
+set_executable = _default_context.set_executable
+set_forkserver_preload = _default_context.set_forkserver_preload
+set_start_method = _default_context.set_start_method
 
 SUBDEBUG = 5
 SUBWARNING = 25

@@ -17,7 +17,7 @@ from . import process, reduction
 from .exceptions import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
 
 if TYPE_CHECKING:
-    from . import connection, managers, pool, queues, sharedctypes, synchronize
+    from . import connection, managers, pool, queues, synchronize
 
 __all__ = ()
 

@@ -10,7 +10,6 @@ import atexit
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
 
 from . import _engine, process, util
 

@@ -313,6 +313,7 @@ impl Drop for Pickled {
             if bytes.capacity() <= KEEP_CAPACITY {
                 if let Ok(mut spare) = SPARE_OUTPUT.try_lock() {
                     if spare.len() < 8 {
+                        bytes.clear();
                         spare.push(std::mem::take(bytes));
                     }
                 }
