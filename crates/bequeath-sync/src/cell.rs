@@ -137,7 +137,8 @@ impl<const N: usize> Cell<N> {
         let taken = self
             .word
             .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok().then_some(Guard {
+        // Built only when taken: a guard that comes into being unlocks when it goes.
+        taken.is_ok().then(|| Guard {
             cell: self,
             selector,
             staged: false,

@@ -2,12 +2,25 @@
 #![doc = include_str!("../README.md")]
 
 pub mod atomic;
+pub mod barrier;
 pub mod cell;
+pub mod condition;
 pub mod error;
+pub mod event;
+pub mod lock;
 pub mod owner;
 pub mod park;
+pub mod recursive;
+pub mod semaphore;
+mod word;
 
+pub use barrier::Barrier;
 pub use cell::{Cell, Guard, WaitOutcome, WaitWord};
+pub use condition::Condition;
 pub use error::{Error, Holder, Result};
+pub use event::Event;
+pub use lock::Lock;
 pub use owner::ProcessId;
 pub use park::{Interrupt, Interrupted, Never};
+pub use recursive::RecursiveLock;
+pub use semaphore::Semaphore;

@@ -176,6 +176,25 @@ fn start_ticks(pid: u32) -> Option<u32> {
     Some(ticks as u32)
 }
 
+/// A number for this thread, never given to another thread of this process or of its forked
+/// children: for recursion and for naming a lock's owner.
+#[must_use]
+#[inline]
+pub fn thread_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NUMBER: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+    }
+    NUMBER.with(|number| match number.get() {
+        0 => {
+            let fresh = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+            number.set(fresh);
+            fresh
+        }
+        known => known,
+    })
+}
+
 type Asked = fn(ProcessId) -> bool;
 static EXITED_IN_ORDER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 

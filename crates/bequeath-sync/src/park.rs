@@ -65,6 +65,16 @@ impl Slices {
         }
     }
 
+    /// For a place where sleepers need a look only after a rare death: the longer nothing happens,
+    /// the longer it sleeps.
+    #[must_use]
+    pub const fn idle() -> Self {
+        Self {
+            next: SLICE,
+            longest: IDLE_SLICE,
+        }
+    }
+
     /// When to look again, at `deadline` at the latest.
     pub fn next(&mut self, deadline: Deadline) -> Deadline {
         let until = Deadline::after(self.next).earlier(deadline);

@@ -1,0 +1,91 @@
+//! `Event`: a flag that any number of processes wait for.
+
+use bequeath_os::Deadline;
+
+use crate::cell::{Cell, WaitOutcome, WaitWord};
+use crate::error::{Error, Result};
+use crate::park::Interrupt;
+
+/// A flag between processes. All zero is a cleared event.
+///
+/// # After fork
+/// Valid in both processes.
+///
+/// # If a peer dies
+/// A setter: the flag was set, and everybody woken, or neither. A waiter: nothing happens to anybody.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Event {
+    cell: Cell<2>,
+    set: WaitWord,
+}
+
+/// The words of the state: the flag, and how often it was set. The count tells a waiter that the
+/// event was set for it, even if somebody cleared it before the waiter looked.
+const FLAG: usize = 0;
+const TIMES: usize = 1;
+
+impl Event {
+    /// A cleared event.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            cell: Cell::new(),
+            set: WaitWord::new(),
+        }
+    }
+
+    /// Whether it is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.cell.lock().state()[FLAG] != 0
+    }
+
+    /// Sets it and wakes everybody.
+    pub fn set(&self) {
+        let mut guard = self.cell.lock();
+        let [flag, times] = guard.state();
+        if flag == 0 {
+            guard.stage([1, times.wrapping_add(1)]);
+            guard.commit_and_wake(&self.set, u32::MAX);
+        }
+    }
+
+    /// Clears it.
+    pub fn clear(&self) {
+        let mut guard = self.cell.lock();
+        let [flag, times] = guard.state();
+        if flag != 0 {
+            guard.stage([0, times]);
+            guard.commit();
+        }
+    }
+
+    /// Waits until it is set.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] and [`Error::Interrupted`].
+    pub fn wait(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<()> {
+        let mut guard = self.cell.lock_until(deadline, interrupt)?;
+        let before = guard.state();
+        let mut now = before;
+        while now[FLAG] == 0 && now[TIMES] == before[TIMES] {
+            if deadline.is_past() {
+                return Err(Error::TimedOut);
+            }
+            match guard.wait(&self.set, deadline) {
+                WaitOutcome::Woken | WaitOutcome::TimedOut => {}
+                WaitOutcome::Slice | WaitOutcome::Interrupted => interrupt.check()?,
+            }
+            guard = self.cell.lock();
+            now = guard.state();
+        }
+        Ok(())
+    }
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,248 @@
+//! The word of a lock that users see: owner, sleepers, and the report that the owner was killed.
+//!
+//! ```text
+//! bit 1        abandoned: the owner named here was killed, and a waiter proved it
+//! bits 8..30   owner's pid; the whole word is 0 while free
+//! bit 31       somebody sleeps on the lock
+//! bits 32..63  owner's start time
+//! ```
+//!
+//! Unlike a cell, such a word is held for as long as the program likes, and it is never taken over
+//! silently: what it protects belongs to the program, and may be half written. The report is a
+//! state of the word, so it outlives whoever found out.
+
+use bequeath_os::futex::Wait;
+use bequeath_os::Deadline;
+
+use crate::atomic::{AtomicU64, Ordering};
+use crate::cell::SLEEPERS;
+use crate::error::{Error, Holder, Result};
+use crate::owner::{exited_in_order, ProcessId};
+use crate::park::{self, Interrupt, Slices, LONG_WAIT};
+
+const ABANDONED: u64 = 1 << 1;
+const LONGEST_SLICE: core::time::Duration = core::time::Duration::from_millis(100);
+
+/// What is known about an owner that somebody waits for.
+enum Fate {
+    Alive,
+    /// Gone, but it ended in order: what it held stays held.
+    Left,
+    Killed,
+}
+
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct OwnerWord(AtomicU64);
+
+impl OwnerWord {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Who holds it, dead or alive.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<ProcessId> {
+        ProcessId::from_word(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn abandoned_by(&self) -> Option<Holder> {
+        abandoned_by(self.0.load(Ordering::Relaxed))
+    }
+
+    /// The uncontended path: one compare-and-swap.
+    #[inline]
+    pub(crate) fn take(&self) -> bool {
+        let mine = ProcessId::current().to_bits();
+        self.0
+            .compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// One attempt, but a killed owner is reported and not just "held".
+    #[inline]
+    pub(crate) fn try_acquire(&self) -> Result<bool> {
+        if self.take() {
+            Ok(true)
+        } else {
+            self.refused()
+        }
+    }
+
+    #[cold]
+    fn refused(&self) -> Result<bool> {
+        let word = self.0.load(Ordering::Relaxed);
+        if word & ABANDONED == 0 && !recently::looked_at(self.address(), word) {
+            self.look_at_owner(word);
+        }
+        match self.abandoned_by() {
+            Some(holder) => Err(Error::Abandoned(holder)),
+            None => Ok(false),
+        }
+    }
+
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self) as usize
+    }
+
+    #[inline]
+    pub(crate) fn acquire(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<()> {
+        if self.take() {
+            Ok(())
+        } else {
+            self.acquire_slow(deadline, interrupt)
+        }
+    }
+
+    #[cold]
+    fn acquire_slow(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<()> {
+        for _ in 0..park::lock_spins() {
+            if self.0.load(Ordering::Relaxed) == 0 && self.take() {
+                return Ok(());
+            }
+            crate::atomic::spin_loop();
+        }
+        let mut slices = Slices::growing(LONGEST_SLICE);
+        let mut patience = Some(Deadline::after(LONG_WAIT));
+        loop {
+            let word = self.0.load(Ordering::Relaxed);
+            if word == 0 {
+                // The mark of sleepers goes in with our name: others may sleep too.
+                let mine = ProcessId::current().to_bits() | SLEEPERS;
+                if self
+                    .0
+                    .compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    return Ok(());
+                }
+                continue;
+            }
+            if let Some(holder) = abandoned_by(word) {
+                return Err(Error::Abandoned(holder));
+            }
+            if deadline.is_past() {
+                match self.look_at_owner(word) {
+                    Fate::Killed => continue,
+                    Fate::Alive | Fate::Left => return Err(Error::TimedOut),
+                }
+            }
+            let marked = word | SLEEPERS;
+            if word != marked
+                && self
+                    .0
+                    .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            match park::wait_low(&self.0, marked as u32, slices.next(deadline)) {
+                Wait::TimedOut if self.0.load(Ordering::Relaxed) == marked => {
+                    let fate = self.look_at_owner(marked);
+                    if matches!(fate, Fate::Killed) {
+                        continue;
+                    }
+                    if patience.is_some_and(Deadline::is_past) {
+                        patience = None;
+                        if let Some(process) = ProcessId::from_word(marked) {
+                            let exited_in_order = matches!(fate, Fate::Left);
+                            interrupt.long_wait(Holder {
+                                process,
+                                exited_in_order,
+                            });
+                        }
+                    }
+                    interrupt.check()?;
+                }
+                Wait::Interrupted => interrupt.check()?,
+                _ => {}
+            }
+        }
+    }
+
+    /// Finds out what became of the owner that `word` names, and reports a killed one in the word,
+    /// for everybody who comes or sleeps.
+    fn look_at_owner(&self, word: u64) -> Fate {
+        match ProcessId::from_word(word) {
+            Some(owner) if !owner.is_dead() => return Fate::Alive,
+            Some(owner) if exited_in_order(owner) => return Fate::Left,
+            _ => {}
+        }
+        let report = (word | ABANDONED) & !SLEEPERS;
+        if self
+            .0
+            .compare_exchange(word, report, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+        {
+            park::wake_low(&self.0, u32::MAX);
+        }
+        Fate::Killed
+    }
+
+    /// One swap; anybody may do it, also to an abandoned word.
+    #[inline]
+    pub(crate) fn release(&self) -> Result<()> {
+        let old = self.0.swap(0, Ordering::Release);
+        if old & SLEEPERS != 0 {
+            park::wake_low(&self.0, 1);
+        }
+        if old == 0 {
+            Err(Error::NotHeld)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes an abandoned word. One of several callers wins.
+    pub(crate) fn recover(&self) -> Result<()> {
+        let mut word = self.0.load(Ordering::Relaxed);
+        if word != 0 && word & ABANDONED == 0 {
+            self.look_at_owner(word);
+            word = self.0.load(Ordering::Relaxed);
+        }
+        if word & ABANDONED == 0 {
+            return Err(Error::NotAbandoned);
+        }
+        let mine = ProcessId::current().to_bits() | SLEEPERS;
+        let taken = self
+            .0
+            .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed);
+        taken.map(|_| ()).map_err(|_| Error::NotAbandoned)
+    }
+}
+
+fn abandoned_by(word: u64) -> Option<Holder> {
+    if word & ABANDONED == 0 {
+        return None;
+    }
+    ProcessId::from_word(word).map(|process| Holder {
+        process,
+        exited_in_order: false,
+    })
+}
+
+/// A program that polls a held lock must not pay for a look at its owner each time.
+mod recently {
+    use core::cell::Cell;
+    use core::time::Duration;
+
+    use bequeath_os::Deadline;
+
+    const PAUSE: Duration = Duration::from_millis(10);
+
+    thread_local! {
+        static LAST: Cell<(usize, u64, Deadline)> = const { Cell::new((0, 0, Deadline::PAST)) };
+    }
+
+    /// Whether this thread looked at the owner of this very word within the last moments; if not, it does now.
+    pub(super) fn looked_at(address: usize, word: u64) -> bool {
+        LAST.with(|last| {
+            let (at, seen, until) = last.get();
+            if at == address && seen == word && !until.is_past() {
+                return true;
+            }
+            last.set((address, word, Deadline::after(PAUSE)));
+            false
+        })
+    }
+}
