@@ -1,1 +1,48 @@
 //! Processes, queues and locks that survive death: bequeath's engine for Rust programs.
+//!
+//! ```
+//! use bequeath::{Queue, Session};
+//!
+//! fn worker((tasks, results): (Queue<u64>, Queue<u64>)) {
+//!     let n = tasks.recv().expect("a task");
+//!     results.send(&(n * n)).expect("the parent listens");
+//! }
+//!
+//! fn main() -> Result<(), bequeath::Error> {
+//!     bequeath::init(); // first: in a started copy of this program, this runs `worker`
+//!     let session = Session::new()?;
+//!     let (tasks, results) = (session.queue(None)?, session.queue(None)?);
+//!     let child = session.spawn(worker, (tasks.clone(), results.clone()))?;
+//!     tasks.send(&12)?;
+//!     assert_eq!(results.recv()?, 144);
+//!     child.result()
+//! }
+//! ```
+//!
+//! Handles may stand anywhere inside serde types, as arguments of [`Session::spawn`] and inside
+//! messages through a [`Queue`], to children or siblings, also when the sender has exited meanwhile.
+//! Whoever is killed, at whatever instruction, the others go on: a message is visible wholly or not
+//! at all, and a [`Lock`] whose holder died says so.
+
+mod child;
+mod codec;
+mod dead;
+pub mod descriptor;
+mod error;
+mod function;
+mod line;
+mod session;
+mod spawn;
+mod transfer;
+mod worker;
+
+pub use bequeath_process::ExitStatus;
+pub use bequeath_shm::{AnyHandle, Block, Options, Usage};
+pub use bytemuck;
+pub use child::Child;
+pub use dead::DeadProcess;
+pub use descriptor::Descriptor;
+pub use error::{Error, Result};
+pub use session::Session;
+pub use spawn::Worker;
+pub use worker::init;
