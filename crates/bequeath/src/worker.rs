@@ -145,9 +145,7 @@ fn prepare_and_call(mut start: Arrived<Start>, joined: &mut Option<Session>) -> 
         let tie = extra
             .next()
             .ok_or(Error::Malformed("a start without its tie"))?;
-        if Tie::from_fd(tie).hold(OnParentDeath::Kill)? {
-            std::process::exit(FAILED);
-        }
+        Tie::from_fd(tie).hold(OnParentDeath::Kill)?;
     }
     if start.head.identity != identity() {
         return Err(Error::Malformed("a start of another build of this program"));
