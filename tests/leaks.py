@@ -20,6 +20,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import watchdog
 
@@ -50,20 +51,25 @@ def warm_up() -> None:
             continue
         _warm.add(name)
         for method in ("fork", "spawn", "forkserver"):
-            context = package.get_context(method)
-            queue = context.SimpleQueue()
-            process = context.Process(target=queue.put, args=(None,))
-            process.start()
-            queue.get()
-            process.join()
-            process.close()
-            queue.close()
+            # A package that cannot even do this is for the tests to report.
+            with contextlib.suppress(Exception):
+                warm_up_start_method(package.get_context(method))
     if "multiprocessing" in _warm and "resource sharer" not in _warm:
         _warm.add("resource sharer")
         from multiprocessing.resource_sharer import DupFd
 
         with tempfile.TemporaryFile() as file:
             os.close(DupFd(file.fileno()).detach())
+
+
+def warm_up_start_method(context: Any) -> None:
+    queue = context.SimpleQueue()
+    process = context.Process(target=queue.put, args=(None,))
+    process.start()
+    queue.get()
+    process.join()
+    process.close()
+    queue.close()
 
 
 _warm: set[str] = set()
