@@ -31,6 +31,12 @@ impl<'a> Outgoing<'a> {
             ..Self::default()
         }
     }
+
+    /// Whether there is nothing but bytes.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.buffers.is_empty() && self.references.is_empty() && self.descriptors.is_empty()
+    }
 }
 
 /// A message that arrived: all of it is this process's own.
@@ -46,6 +52,14 @@ pub struct Message {
     pub references: Vec<AnyHandle>,
     /// Descriptors, in the order they were attached.
     pub descriptors: Vec<OwnedFd>,
+}
+
+impl Message {
+    /// Whether there is nothing but bytes.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.buffers.is_empty() && self.references.is_empty() && self.descriptors.is_empty()
+    }
 }
 
 /// Where the bytes of a received message are.

@@ -22,6 +22,7 @@ pub mod mapping;
 pub mod memfd;
 pub mod pidfd;
 pub mod poll;
+pub mod raw;
 pub mod socket;
 mod socket_queue;
 

@@ -2,9 +2,14 @@
 
 use pyo3::prelude::*;
 
+mod bytes_view;
+mod connection;
 mod packed;
 mod process;
+mod stream_error;
 mod transfer;
+mod wait;
+mod wire;
 
 /// bequeath's engine; the public names live in the modules of the package.
 #[pymodule]
@@ -12,6 +17,8 @@ mod _engine {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
+    use crate::connection::{pipe, rebuild_connection, Connection};
     #[pymodule_export]
     use crate::packed::{pack, unpack, Packed};
     #[pymodule_export]
@@ -23,4 +30,6 @@ mod _engine {
     use crate::transfer::{
         export_descriptor, import_descriptor, transfer_active, transfer_is_start, transfer_load,
     };
+    #[pymodule_export]
+    use crate::wait::wait;
 }

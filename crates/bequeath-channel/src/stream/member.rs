@@ -52,6 +52,19 @@ impl Stream {
     /// The most descriptors that one message can carry.
     pub const MAX_DESCRIPTORS: usize = socket::MAX_DESCRIPTORS - 1;
 
+    /// Whether a message of so many bytes and nothing else goes to members as a frame that anybody
+    /// understands, in one piece.
+    ///
+    /// # Errors
+    /// When the descriptor is not open.
+    pub fn fits_frame(&self, fd: BorrowedFd<'_>, payload: usize) -> Result<bool> {
+        if payload > INLINE_LIMIT.load(Ordering::Relaxed) || !self.is_local(fd)? {
+            return Ok(false);
+        }
+        let frame = payload + MEMBER_HEADER;
+        Ok(frame <= SURE_PIECE || frame <= piece(fd)?)
+    }
+
     /// Sends a message to members of `session`; a small one without handles in a frame that anybody
     /// understands.
     ///
@@ -66,7 +79,7 @@ impl Stream {
         interrupt: &mut dyn Interrupt,
     ) -> Result<()> {
         let bare = message.buffers.is_empty() && message.references.is_empty();
-        let fits = bare && self.is_local(fd)? && fits_frame(fd, message.payload.len())?;
+        let fits = bare && self.fits_frame(fd, message.payload.len())?;
         if fits && message.descriptors.is_empty() {
             return self.send_plain(fd, message.payload, interrupt);
         }
@@ -180,15 +193,6 @@ impl Stream {
         }
         Ok(before != 0)
     }
-}
-
-/// Whether a payload can go inside a frame, which is then one piece.
-fn fits_frame(fd: BorrowedFd<'_>, payload: usize) -> Result<bool> {
-    if payload > INLINE_LIMIT.load(Ordering::Relaxed) {
-        return Ok(false);
-    }
-    let frame = payload + MEMBER_HEADER;
-    Ok(frame <= SURE_PIECE || frame <= piece(fd)?)
 }
 
 fn check_number(descriptors: usize) -> Result<()> {
