@@ -13,7 +13,7 @@ use rustix::net::{
 
 pub use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
-pub use crate::socket_queue::unread_by_peer;
+pub use crate::socket_queue::{set_peek_offset, unread_by_peer};
 
 use crate::errno::{Errno, Error, Named, Result};
 

@@ -144,6 +144,13 @@ impl Session {
         unimplemented!()
     }
 
+    /// A cell in the session's header that serialises access to the board, the socket pair through which
+    /// the channel's queues share their descriptors; all zero at the start.
+    #[must_use]
+    pub fn board_cell(&self) -> &bequeath_sync::Cell<1> {
+        unimplemented!()
+    }
+
     /// Gives back what the dead held; returns how many dead members were settled.
     pub fn scavenge(&self) -> usize {
         unimplemented!()

@@ -1,0 +1,218 @@
+//! The board: where the processes of a session find each other's descriptors.
+//!
+//! An object of the session needs no descriptor, so it can be handed over as a mere name; but a queue that is polled, or that carries
+//! descriptors, needs sockets which every process with that queue must have. Whoever makes them *pins* a copy to the board: a
+//! message with the queue's name and the sockets, sent into a socket pair that all members inherit or are given at their start, and never
+//! taken out. Others peek along the messages until the name fits: the kernel gives them duplicates. So the sockets outlive
+//! their maker, and no process has to serve them.
+//!
+//! Access is serialised by a cell of the session, since the place to peek at is a setting of the socket.
+//!
+//! # If a peer dies
+//! Pinning is one `sendmsg`. Unpinning moves the messages before the doomed one behind the others, each by sending a copy and
+//! then taking the original: a death in between leaves it there twice, which is harmless.
+
+use std::io::IoSlice;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+
+use bequeath_os::socket::{self, RecvFlags, SendFlags, SocketType};
+use bequeath_shm::{Reference, Session};
+
+use crate::error::{Error, Result};
+use crate::pair::Pair;
+
+/// What a pinned pair of sockets is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Readable while the queue is not empty.
+    Readiness = 1,
+    /// Carries the descriptors of messages.
+    Parcels = 2,
+}
+
+const MAGIC: u64 = 0x6265_7162_6f61_7264;
+const NOTE: usize = 24;
+
+/// Set once or a few times in a process's life; what was replaced stays, since somebody may be using it.
+static BOARD: Mutex<Option<&'static Pair>> = Mutex::new(None);
+
+fn board() -> Result<&'static Pair> {
+    // Held for an instant only: but a fork may have copied it in that instant.
+    let known = (0..1000)
+        .find_map(|_| BOARD.try_lock().ok().map(|board| *board))
+        .flatten();
+    known
+        .filter(|board| board.is_intact())
+        .ok_or(Error::NoBoard)
+}
+
+/// Makes a board for the session that this process has just created. Later members get [`descriptors`].
+///
+/// # Errors
+/// When descriptors ran out.
+pub fn create() -> Result<()> {
+    install_pair(Pair::create(SocketType::SeqPacket)?)
+}
+
+/// Takes over the board of the session that this process has just joined.
+///
+/// # Errors
+/// When these are no open descriptors.
+pub fn install(sender: OwnedFd, receiver: OwnedFd) -> Result<()> {
+    install_pair(Pair::new(sender, receiver)?)
+}
+
+fn install_pair(pair: Pair) -> Result<()> {
+    *BOARD.lock().map_err(|_| Error::NoBoard)? = Some(Box::leak(Box::new(pair)));
+    Ok(())
+}
+
+/// Copies of the two descriptors that a new member must be given beside the session's.
+///
+/// # Errors
+/// [`Error::NoBoard`] when this process has none (or closed it), and when descriptors ran out.
+pub fn descriptors() -> Result<[OwnedFd; 2]> {
+    let board = board()?;
+    let copy = |fd: BorrowedFd<'_>| {
+        fd.try_clone_to_owned()
+            .map_err(|_| Error::NoRoomForDescriptors { count: 2 })
+    };
+    Ok([copy(board.sender()?)?, copy(board.receiver()?)?])
+}
+
+fn encode(object: Reference, purpose: u64) -> [u8; NOTE] {
+    let mut note = [0; NOTE];
+    for (at, word) in [MAGIC, object.to_bits(), purpose].into_iter().enumerate() {
+        note[8 * at..8 * at + 8].copy_from_slice(&word.to_ne_bytes());
+    }
+    note
+}
+
+/// The object that a note is about.
+fn object_of(note: &[u8; NOTE]) -> Option<Reference> {
+    let bits = note[8..16].try_into().map(u64::from_ne_bytes).ok()?;
+    Reference::from_bits(bits)
+}
+
+/// The pinned sockets of an object, if there are any.
+pub(crate) fn find(session: &Session, object: Reference, purpose: Purpose) -> Result<Option<Pair>> {
+    let board = board()?;
+    let _alone = session.board_cell().lock();
+    let wanted = encode(object, purpose as u64);
+    let found = search(board.receiver()?, &wanted);
+    socket::set_peek_offset(board.receiver()?, None)?;
+    found
+}
+
+fn search(receiver: BorrowedFd<'_>, wanted: &[u8; NOTE]) -> Result<Option<Pair>> {
+    socket::set_peek_offset(receiver, Some(0))?;
+    for index in 0_u32.. {
+        let mut note = [0; NOTE];
+        match socket::recv(
+            receiver,
+            &mut note,
+            0,
+            RecvFlags::PEEK | RecvFlags::DONTWAIT,
+        ) {
+            Ok(_) if note == *wanted => {
+                socket::set_peek_offset(receiver, Some(index * NOTE as u32))?;
+                return peek_pair(receiver).map(Some);
+            }
+            Ok(_) => {}
+            Err(error) if error.would_block() => break,
+            Err(error) if error.is_interrupted() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+fn peek_pair(receiver: BorrowedFd<'_>) -> Result<Pair> {
+    let mut note = [0; NOTE];
+    let mut received = socket::recv(
+        receiver,
+        &mut note,
+        2,
+        RecvFlags::PEEK | RecvFlags::DONTWAIT,
+    )?;
+    match (received.fds.pop(), received.fds.pop()) {
+        (Some(second), Some(first)) if !received.truncated => Pair::new(first, second),
+        _ => Err(Error::NoRoomForDescriptors { count: 2 }),
+    }
+}
+
+/// Pins the sockets of an object. The caller knows that none are pinned yet (it holds the object's cell).
+pub(crate) fn pin(
+    session: &Session,
+    object: Reference,
+    purpose: Purpose,
+    pair: &Pair,
+) -> Result<()> {
+    let board = board()?;
+    let _alone = session.board_cell().lock();
+    let note = encode(object, purpose as u64);
+    match pin_note(board, &note, pair) {
+        Err(Error::Os(error)) if error.would_block() => {
+            unpin(board, |object| session.open_any(object).is_err())?;
+            pin_note(board, &note, pair)
+        }
+        result => result,
+    }
+}
+
+fn pin_note(board: &Pair, note: &[u8; NOTE], pair: &Pair) -> Result<()> {
+    let descriptors = [pair.sender()?, pair.receiver()?];
+    socket::send(
+        board.sender()?,
+        &[IoSlice::new(note)],
+        &descriptors,
+        SendFlags::DONTWAIT,
+    )?;
+    Ok(())
+}
+
+/// Unpins what belonged to an object that is gone.
+pub(crate) fn forget(session: &Session, object: Reference) {
+    if let Ok(board) = board() {
+        let _alone = session.board_cell().lock();
+        // What cannot be unpinned now is unpinned when the board is full.
+        let _ = unpin(board, |pinned| pinned == object);
+    }
+}
+
+/// Goes once through all notes, dropping those that are `doomed` and moving the others to the back.
+fn unpin(board: &Pair, doomed: impl Fn(Reference) -> bool) -> Result<()> {
+    let receiver = board.receiver()?;
+    socket::set_peek_offset(receiver, None)?;
+    let mut first_kept: Option<[u8; NOTE]> = None;
+    loop {
+        let mut note = [0; NOTE];
+        match socket::recv(
+            receiver,
+            &mut note,
+            0,
+            RecvFlags::PEEK | RecvFlags::DONTWAIT,
+        ) {
+            Err(error) if error.would_block() => return Ok(()),
+            Err(error) if error.is_interrupted() => continue,
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        let keep = object_of(&note).is_some_and(|object| !doomed(object));
+        if keep {
+            if first_kept == Some(note) {
+                return Ok(());
+            }
+            first_kept.get_or_insert(note);
+            let pair = peek_pair(receiver)?;
+            // A full board has no room for the copy: then take first, for this one note.
+            if pin_note(board, &note, &pair).is_err() {
+                socket::recv(receiver, &mut [0; NOTE], 0, RecvFlags::DONTWAIT)?;
+                pin_note(board, &note, &pair)?;
+                continue;
+            }
+        }
+        socket::recv(receiver, &mut [0; NOTE], 0, RecvFlags::DONTWAIT)?;
+    }
+}

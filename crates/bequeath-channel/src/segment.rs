@@ -1,0 +1,108 @@
+#![allow(unsafe_code)]
+//! A segment: 64 KiB of the arena with records of one queue, and the name of the next segment.
+//!
+//! ```text
+//! 0..8   name of the next segment (true once the tail has left this one)
+//! 8..16  unused
+//! 16..   records
+//! ```
+//! # Safety invariants
+//! * [`Segment::at`] is given memory by `Block::peek`, which maps it for as long as the session lives in this process and vouches for the length.
+//! * Every access is checked against that length first; words are atomics, payload is copied as raw bytes, no slice is made.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bequeath_shm::{Block, BlockName, Session};
+
+use crate::error::{Error, Result};
+
+/// Bytes of a segment.
+pub(crate) const SEGMENT: usize = 65_536;
+/// Where the first record is.
+pub(crate) const FIRST: usize = 16;
+
+/// The memory of one segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment {
+    memory: *mut u8,
+}
+
+impl Segment {
+    /// The segment of this name.
+    pub(crate) fn at(session: &Session, name: BlockName) -> Result<Self> {
+        let (memory, capacity) = Block::peek(session, name)?;
+        Self::new(memory, capacity)
+    }
+
+    /// A fresh segment in a block that this process owns.
+    pub(crate) fn in_block(block: &Block) -> Result<Self> {
+        Self::new(block.as_ptr(), block.capacity())
+    }
+
+    fn new(memory: *mut u8, capacity: usize) -> Result<Self> {
+        if capacity < SEGMENT || memory as usize % 16 != 0 {
+            return Err(Error::Corrupted("a segment is too small"));
+        }
+        Ok(Self { memory })
+    }
+
+    fn word(&self, at: usize) -> Result<&AtomicU64> {
+        if at % 8 != 0 || at + 8 > SEGMENT {
+            return Err(Error::Corrupted("a word outside its segment"));
+        }
+        // SAFETY: within the segment, as just checked.
+        let word = unsafe { self.memory.add(at) };
+        // SAFETY: 8-aligned since memory is 16-aligned; mapped while the session lives; atomics may be shared.
+        Ok(unsafe { AtomicU64::from_ptr(word.cast()) })
+    }
+
+    pub(crate) fn next(&self) -> Result<u64> {
+        Ok(self.word(0)?.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_next(&self, name: u64) -> Result<()> {
+        self.word(0)?.store(name, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn words(&self, at: usize) -> Result<[u64; 2]> {
+        Ok([
+            self.word(at)?.load(Ordering::Relaxed),
+            self.word(at + 8)?.load(Ordering::Relaxed),
+        ])
+    }
+
+    pub(crate) fn set_words(&self, at: usize, words: [u64; 2]) -> Result<()> {
+        self.word(at)?.store(words[0], Ordering::Relaxed);
+        self.word(at + 8)?.store(words[1], Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Copies a payload in.
+    pub(crate) fn write(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        if at.checked_add(bytes.len()).is_none_or(|end| end > SEGMENT) {
+            return Err(Error::Corrupted("a payload outside its segment"));
+        }
+        // SAFETY: within the segment, as just checked.
+        let into = unsafe { self.memory.add(at) };
+        // SAFETY: `into` has room as checked; the source is a slice of this process, never the segment itself.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), into, bytes.len()) };
+        Ok(())
+    }
+
+    /// Copies a payload of `len` bytes out, replacing the content of `into`. Allocates nothing where `into` has the capacity.
+    pub(crate) fn read(&self, at: usize, len: usize, into: &mut Vec<u8>) -> Result<()> {
+        if at.checked_add(len).is_none_or(|end| end > SEGMENT) {
+            return Err(Error::Corrupted("a payload outside its segment"));
+        }
+        into.clear();
+        into.reserve(len);
+        // SAFETY: within the segment, as just checked.
+        let from = unsafe { self.memory.add(at) };
+        // SAFETY: `from` has `len` bytes as checked, `into` has just reserved them; they do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), len) };
+        // SAFETY: `len` bytes were written and reserved.
+        unsafe { into.set_len(len) };
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! The committed state of a queue: eight words of its cell.
+
+use bequeath_shm::BlockName;
+
+use crate::error::{Error, Result};
+use crate::segment::{FIRST, SEGMENT};
+
+/// Words of the cell.
+pub(crate) const WORDS: usize = 8;
+
+/// Somebody asked for a descriptor to poll: senders must raise it.
+pub(crate) const WATCHED: u64 = 1;
+/// It is raised. False may be wrong (a sender died in between), true never is.
+pub(crate) const RAISED: u64 = 2;
+/// Closed for everybody.
+pub(crate) const CLOSED: u64 = 4;
+const FLAGS: u64 = 0xff;
+
+/// What is true about a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Segment of the oldest record and segment of the end, 0 = none yet.
+    pub(crate) head_segment: u64,
+    pub(crate) tail_segment: u64,
+    /// Where in them.
+    pub(crate) head: usize,
+    pub(crate) tail: usize,
+    /// A drained segment kept for the next need, 0 = none.
+    pub(crate) spare: u64,
+    pub(crate) count: u64,
+    pub(crate) unfinished: u64,
+    /// Bytes of payload in all messages.
+    pub(crate) bytes: u64,
+    pub(crate) flags: u64,
+    /// Id of the last parcel sent.
+    pub(crate) parcel: u64,
+}
+
+impl State {
+    pub(crate) fn encode(&self) -> [u64; WORDS] {
+        [
+            self.head_segment,
+            self.tail_segment,
+            self.head as u64 | (self.tail as u64) << 32,
+            self.spare,
+            self.count,
+            self.unfinished,
+            self.bytes,
+            self.flags | self.parcel << 8,
+        ]
+    }
+
+    /// Reads the words; what no queue writes is refused.
+    pub(crate) fn decode(words: [u64; WORDS]) -> Result<Self> {
+        let (head, tail) = ((words[2] & 0xffff_ffff) as usize, (words[2] >> 32) as usize);
+        let place = |segment: u64, at: usize| {
+            segment == 0 || (at % 16 == 0 && (FIRST..=SEGMENT).contains(&at))
+        };
+        let consistent = place(words[0], head)
+            && place(words[1], tail)
+            && (words[0] == 0) == (words[1] == 0)
+            && (words[4] == 0 || words[0] != 0);
+        if !consistent {
+            return Err(Error::Corrupted("its positions are impossible"));
+        }
+        Ok(Self {
+            head_segment: words[0],
+            tail_segment: words[1],
+            head,
+            tail,
+            spare: words[3],
+            count: words[4],
+            unfinished: words[5],
+            bytes: words[6],
+            flags: words[7] & FLAGS,
+            parcel: words[7] >> 8,
+        })
+    }
+
+    pub(crate) fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// The block that a word names.
+pub(crate) fn name(word: u64) -> Result<BlockName> {
+    BlockName::from_bits(word).ok_or(Error::Corrupted("a segment has no name"))
+}
