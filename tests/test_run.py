@@ -94,8 +94,8 @@ PROGRAMS = {
     "syntax_error": "def broken(:\n    pass\n",
     "base_exception": "class Stop(BaseException):\n    pass\nraise Stop(1)\n",
     "recursion": "try:\n    1/0\nexcept ZeroDivisionError:\n    raise KeyError('during')\n",
-    "interrupted": "import os, signal\nprint('out', flush=True)\nos.kill(os.getpid(), signal.SIGINT)\n"
-    "import time\ntime.sleep(60)\n",
+    "interrupted": "import os, signal, time\nprint('out', flush=True)\n"
+    "os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n",
     "exit_in_thread": "import threading\n"
     "t = threading.Thread(target=lambda: 1/0)\nt.start()\nt.join()\nprint('end')\n",
     "warns": "import warnings\nwarnings.warn('here', DeprecationWarning)\n",

@@ -1,0 +1,139 @@
+"""What cannot cross is refused in the caller: path, type, reason, remedy; strict gives pickle's."""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import bequeath
+from bequeath import _transfer, context
+
+
+@pytest.fixture(autouse=True)
+def rules() -> Iterator[None]:
+    yield
+    bequeath.set_strict(False)
+
+
+def refused(thing: Any, root: str = "") -> BaseException:
+    try:
+        _transfer.TransferPickler(io.BytesIO(), None).dump(thing)
+    except Exception as error:
+        # As in the engine: the frames above `dump` are not in the traceback yet.
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        return _transfer.explain(thing, error, root)
+    raise AssertionError("it crossed")
+
+
+class Log:
+    def __init__(self) -> None:
+        self.name = "log"
+        self.stream = threading.Lock()
+
+
+class Slotted:
+    __slots__ = ("inner", "unset")
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+
+class WithState:
+    def __init__(self) -> None:
+        self.dropped = threading.Lock()
+        self.kept = [1, (i for i in ())]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"kept": self.kept}
+
+
+class Raises:
+    def __reduce__(self) -> Any:
+        raise ValueError("the program's own")
+
+
+def local(lock: Any) -> Any:
+    def inner() -> Any:
+        return lock
+
+    return inner
+
+
+PATHS = {
+    "[0]": ([threading.Lock()], "_thread.lock"),
+    "['a'][1].stream": ({"a": (1, Log())}, "_thread.lock"),
+    "[0].inner['x']": ([Slotted({"x": threading.Lock()})], "_thread.lock"),
+    ".kept[1]": (WithState(), "generator"),
+    ".args[0]": (functools.partial(print, threading.Lock()), "_thread.lock"),
+    "'s variable lock": (local(threading.Lock()), "_thread.lock"),
+    "": (threading.Lock(), "_thread.lock"),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_path_to_the_culprit(path: str) -> None:
+    thing, kind = PATHS[path]
+    error = refused(thing)
+    assert isinstance(error, bequeath.BequeathError)
+    assert (error.path, error.culprit) == (path.lstrip("."), kind)
+    assert str(error).endswith("see docs/why.md#refused")
+
+
+def test_path_of_an_argument_of_a_process() -> None:
+    class Config:
+        pass
+
+    config = Config()
+    config.config = {"log": Log()}  # type: ignore[attr-defined]
+    process = bequeath.Process(target=print, args=(0, config))
+    context.set_spawning_popen(process)
+    try:
+        error = refused(process)
+    finally:
+        context.set_spawning_popen(None)
+    assert isinstance(error, bequeath.BequeathError)
+    assert error.path == "args[1].config['log'].stream"
+    assert "bequeath.Lock()" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("thing", "base"),
+    [(threading.Lock(), TypeError), ((i for i in ()), TypeError), (Log(), TypeError)],
+)
+def test_refusal_is_what_the_standard_library_raises_too(thing: Any, base: type) -> None:
+    error = refused(thing)
+    assert isinstance(error, (bequeath.BequeathError, pickle.PicklingError))
+    assert isinstance(error, base)
+
+
+def test_errors_of_the_programs_own_reducers_are_left_alone() -> None:
+    error = refused([Raises()])
+    assert type(error) is ValueError
+    assert str(error) == "the program's own"
+
+
+def test_strict_gives_pickles_own_errors() -> None:
+    bequeath.set_strict(True)
+    error = refused([threading.Lock()])
+    assert type(error) is TypeError
+    for thing in (lambda: 1, local(1), sys):
+        with pytest.raises((pickle.PicklingError, AttributeError, TypeError)) as plain:
+            pickle.dumps(thing)
+        strict = refused(thing)
+        assert type(strict) is plain.type
+        assert str(strict) == str(plain.value)
+
+
+def test_cycle_is_walked_once() -> None:
+    ring: list[Any] = [1]
+    ring.append({"ring": ring, "lock": threading.Lock()})
+    error = refused(ring)
+    assert isinstance(error, bequeath.BequeathError)
+    assert error.path == "[1]['lock']"
