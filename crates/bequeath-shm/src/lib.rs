@@ -6,6 +6,7 @@ pub mod envelope;
 mod error;
 pub mod kind;
 pub mod object;
+mod objects;
 mod reference;
 pub mod session;
 
