@@ -37,6 +37,18 @@ class BaseContext:
     _name: str
     Process: type[process.BaseProcess]
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # noqa: PLW3201
+        """Also an instance of multiprocessing's BaseContext once that is loaded.
+
+        Other libraries ask for one where they take a context.
+        """
+        return _class_beside_theirs(type(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # pickle compares `__class__`, which says more here than the type.
+        return _context_of, (getattr(self, "_name", None),)
+
     def cpu_count(self) -> int:
         """How many processors the system has."""
         count = os.cpu_count()
@@ -226,6 +238,25 @@ class BaseContext:
         pass
 
 
+def _context_of(name: str | None) -> BaseContext:
+    return _default_context if name is None else _concrete_contexts[name]
+
+
+_classes_beside_theirs: dict[tuple[type, type], type] = {}
+
+
+def _class_beside_theirs(kind: type) -> type:
+    """A class that derives from ours and from the standard library's, if the program has that."""
+    theirs = getattr(sys.modules.get("multiprocessing.context"), "BaseContext", None)
+    if theirs is None or theirs is BaseContext:
+        return kind
+    both = _classes_beside_theirs.get((kind, theirs))
+    if both is None:
+        both = type(kind.__name__, (kind, theirs), {"__module__": kind.__module__})
+        _classes_beside_theirs[kind, theirs] = both
+    return both
+
+
 class Process(process.BaseProcess):
     """An activity in a process of its own, started by whatever method is then the default."""
 
@@ -373,8 +404,11 @@ def get_spawning_popen() -> Any:
 
 
 def set_spawning_popen(popen: Any) -> None:
-    """Say what start this thread pickles for."""
+    """Say what start this thread pickles for, also to the standard library's objects."""
     _tls.spawning_popen = popen
+    theirs = sys.modules.get("multiprocessing.context")
+    if theirs is not None and theirs is not sys.modules[__name__]:
+        theirs.set_spawning_popen(popen)
 
 
 def assert_spawning(obj: object) -> None | NoReturn:

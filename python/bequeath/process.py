@@ -277,6 +277,7 @@ class BaseProcess:
             _current_process = self
             _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
             _engine.set_process_name(self._name)
+            _name_log_records()
             if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
                 threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
             try:
@@ -307,6 +308,15 @@ class BaseProcess:
 
         util._finalizer_registry.clear()
         util._run_after_forkers()
+
+
+def _name_log_records() -> None:
+    from . import _install
+
+    if not _install.is_installed():  # else logging asks us, under multiprocessing's name
+        from . import _logging
+
+        _logging.name_records()
 
 
 def _exit_code_of(leaving: SystemExit) -> int:
