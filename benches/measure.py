@@ -1,0 +1,23 @@
+"""One contender of one cell: answers each line on standard input with a sample.
+
+python benches/measure.py CELL CONTENDER      (started by run.py)
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    from cells import CELLS
+
+    cell, contender = sys.argv[1:]
+    with CELLS[cell].opened(contender) as sample:
+        sample()
+        print("ready", flush=True)
+        for _ in iter(sys.stdin.readline, ""):
+            print(sample(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

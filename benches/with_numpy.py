@@ -1,0 +1,8 @@
+"""measure.py as a program that imports numpy at its top, as its workers would."""
+
+import numpy  # noqa: F401
+
+from measure import main
+
+if __name__ == "__main__":
+    main()

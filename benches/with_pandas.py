@@ -1,0 +1,8 @@
+"""measure.py as a program that imports pandas at its top, as its workers would."""
+
+import pandas  # noqa: F401
+
+from measure import main
+
+if __name__ == "__main__":
+    main()
