@@ -2,6 +2,8 @@
 
 use pyo3::prelude::*;
 
+mod blocking;
+mod error;
 mod bytes_view;
 mod connection;
 mod packed;
