@@ -30,9 +30,17 @@ impl Stream {
         let mut head = [0; LONGEST_HEADER];
         loop {
             let taken = self.taken.load(Ordering::Acquire);
-            let seen = uninterrupted(interrupt, || {
-                socket::recv(fd, &mut head, 0, RecvFlags::PEEK)
-            })?;
+            let looked = self.patience.look(|| {
+                let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                socket::recv(fd, &mut head, 0, look).ok()
+            });
+            let seen = match looked {
+                Some(seen) => seen,
+                // Errors too: an error of the look comes again here.
+                None => uninterrupted(interrupt, || {
+                    socket::recv(fd, &mut head, 0, RecvFlags::PEEK)
+                })?,
+            };
             if seen.len == 0 {
                 return Err(Error::Ended);
             }

@@ -23,6 +23,7 @@ mod error;
 pub mod frame;
 mod local;
 mod member;
+mod patience;
 mod plain;
 mod turn;
 
@@ -37,6 +38,7 @@ use bequeath_sync::Interrupt;
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use member::set_inline_limit;
+use patience::Patience;
 use turn::Turn;
 
 /// What this process knows of one end of a connection, beside its descriptor.
@@ -56,6 +58,7 @@ pub struct Stream {
     receiving: Turn,
     /// Frames taken: tells a thread whether what it peeked at is still first in line.
     taken: AtomicU64,
+    patience: Patience,
 }
 
 /// What came.
