@@ -3,11 +3,12 @@
 use pyo3::prelude::*;
 
 mod blocking;
-mod error;
 mod bytes_view;
 mod connection;
+mod error;
 mod packed;
 mod process;
+mod reduction;
 mod stream_error;
 mod transfer;
 mod wait;
@@ -28,6 +29,8 @@ mod _engine {
         open_this_process, process_after_fork_in_child, set_process_name, Arrived, Child, Launch,
         Tie,
     };
+    #[pymodule_export]
+    use crate::reduction::reduce_for_transfer;
     #[pymodule_export]
     use crate::transfer::{
         export_descriptor, import_descriptor, transfer_active, transfer_is_start, transfer_load,
