@@ -108,6 +108,12 @@ pub fn owner_uid(fd: impl AsFd) -> Result<u32> {
     Ok(fs::fstat(fd).named("fstat")?.st_uid)
 }
 
+/// Who this process acts as: the owner of files it makes.
+#[must_use]
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Forbids for ever that the file shrinks or grows, or that more seals are set.
 ///
 /// # Errors

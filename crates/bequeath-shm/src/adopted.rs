@@ -1,4 +1,52 @@
+#![allow(unsafe_code)]
 //! Adopted blocks: private writable memory that arrived without a copy.
+//!
+//! A received block belongs to this process alone, so its bytes can serve in place as the memory of
+//! an array. Only a fork would make them common. Before a fork the pages are therefore laid over
+//! with a private mapping of themselves: same bytes at the same address in one step, later writes of
+//! either process are its own. From then on the block itself is a constant that both may still read:
+//! a *keeper* object counts who does, and frees it after the last.
+//!
+//! # Safety invariants
+//! - The range is mapped and backed until drop; a keeper's block is not freed while a process that
+//!   maps it privately holds the keeper.
+//! - Before the range goes back into the pool the shared mapping is restored (slots) or the mapping
+//!   is dropped altogether (runs), since the next user of the place must see the file.
+
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::block::{Block, BlockName};
+use crate::kind;
+use crate::layout::PAGE;
+use crate::object::{Handle, Object};
+use crate::reference::Reference;
+use crate::session::{Local, Session};
+use crate::Result;
+
+/// Counts the processes that still read an adopted block after a fork.
+#[repr(C)]
+pub(crate) struct Keeper {
+    block: AtomicU64,
+}
+
+// SAFETY: one atomic; zero and every other value is valid.
+unsafe impl Object for Keeper {
+    const KIND: u32 = kind::KEEPER;
+
+    fn destroy(&self, session: &Session, me: Reference) {
+        if let Some(name) = BlockName::from_bits(self.block.load(Relaxed)) {
+            if let Ok(incoming) = Block::claim(session, name, me) {
+                drop(incoming.accept());
+            }
+        }
+    }
+
+    fn refers_to(&self, _: &Session, _: Reference, block: BlockName) -> bool {
+        self.block.load(Relaxed) == block.to_bits()
+    }
+}
 
 /// A block that became this process's private memory.
 ///
@@ -7,27 +55,119 @@
 ///
 /// # If a peer dies
 /// Nothing changes here; what a dead process had adopted is freed.
-pub struct Adopted {
-    session: crate::session::Session,
+#[derive(Clone)]
+pub struct Adopted(Arc<AdoptedBlock>);
+
+pub(crate) struct AdoptedBlock {
+    block: ManuallyDrop<Block>,
+    /// Set once the memory is private and the block kept for several processes.
+    keeper: Mutex<Option<Handle<Keeper>>>,
 }
 
 impl Adopted {
+    pub(crate) fn new(block: Block) -> Self {
+        let (session, offset) = (block.session().clone(), block.name().offset);
+        let shared = Arc::new(AdoptedBlock { block: ManuallyDrop::new(block), keeper: Mutex::new(None) });
+        session.local().adopted.insert(offset, Arc::downgrade(&shared));
+        Self(shared)
+    }
+
     /// First byte; stays where it is for the value's life.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
-        let _ = &self.session;
-        unimplemented!()
+        self.0.block.as_ptr()
     }
 
     /// Bytes in use.
     #[must_use]
     pub fn len(&self) -> usize {
-        unimplemented!()
+        self.0.block.len()
     }
 
     /// Whether it has none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl AdoptedBlock {
+    fn keeper(&self) -> MutexGuard<'_, Option<Handle<Keeper>>> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the memory private and the block kept, if it is not yet.
+    fn keep(&self) -> Result<()> {
+        let mut keeper = self.keeper();
+        if keeper.is_some() {
+            return Ok(());
+        }
+        let session = self.block.session();
+        let handle = session.create_object::<Keeper>(|body| {
+            body.block.store(self.block.name().to_bits(), Relaxed);
+        })?;
+        self.relay(false)?;
+        self.block.settle_with(handle.reference());
+        *keeper = Some(handle);
+        Ok(())
+    }
+
+    /// Whole pages only: a block below a page shares its page with others and is never adopted in place.
+    fn relay(&self, shared: bool) -> Result<()> {
+        let block = &self.block;
+        let len = block.len().next_multiple_of(PAGE as usize).min(block.capacity());
+        let Some(address) = std::ptr::NonNull::new(block.as_ptr()) else { return Ok(()) };
+        // SAFETY: mapped there for the block's life, page-aligned (`Block::adopts_in_place`), and the
+        // content is this process's own until it is given back.
+        unsafe { block.session().space().relay(address, block.name().offset, len, shared) }
+    }
+}
+
+impl Drop for AdoptedBlock {
+    fn drop(&mut self) {
+        let session = self.block.session().clone();
+        let offset = self.block.name().offset;
+        let mut local = session.local();
+        if local.adopted.get(&offset).is_some_and(|weak: &Weak<Self>| weak.strong_count() == 0) {
+            local.adopted.remove(&offset);
+        }
+        drop(local);
+        let keeper = self.keeper().take();
+        if keeper.is_none() {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.block) };
+            return;
+        }
+        if self.block.is_run() {
+            session.local().runs.forget(offset);
+        } else if self.relay(true).is_err() {
+            // The place must not be used again through private pages: it stays this process's.
+            std::mem::forget(keeper);
+        }
+        // SAFETY: the block is not used again; its session is what has to be dropped of it.
+        drop(unsafe { std::ptr::read(self.block.session()) });
+    }
+}
+
+impl Session {
+    /// Before a fork: every adopted block becomes private and kept. Comes back with the tables
+    /// locked and nothing left to do.
+    pub(crate) fn keep_adopted(&self) -> Result<MutexGuard<'_, Local>> {
+        loop {
+            let local = self.local();
+            let waiting: Vec<_> = local
+                .adopted
+                .values()
+                .filter_map(Weak::upgrade)
+                .filter(|adopted| adopted.keeper.try_lock().is_ok_and(|keeper| keeper.is_none()))
+                .collect();
+            if waiting.is_empty() {
+                return Ok(local);
+            }
+            drop(local);
+            for adopted in waiting {
+                adopted.keep()?;
+            }
+        }
     }
 }

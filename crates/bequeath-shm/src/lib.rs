@@ -1,19 +1,36 @@
 //! The session: memory, blocks and counted objects shared by the processes of one tree.
+#![doc = include_str!("../README.md")]
 
 mod adopted;
+mod arena;
 pub mod block;
+mod budget;
+mod counting;
+mod current;
 pub mod envelope;
 mod error;
+mod fork;
 pub mod kind;
+mod layout;
+mod members;
+mod memory;
 pub mod object;
 mod objects;
 mod reference;
+mod registry;
+mod runs;
+mod scavenger;
 pub mod session;
+mod space;
+mod words;
 
 pub use adopted::Adopted;
 pub use block::{Block, Incoming, Outgoing};
-pub use envelope::{Envelope, IncomingEnvelope, Room};
+pub use budget::{parse_limit, LIMIT_VARIABLE};
+pub use envelope::{Envelope, IncomingEnvelope, ReceivedEnvelope, Room};
 pub use error::{Error, Result};
-pub use object::{AnyHandle, Handle, Object};
+pub use fork::ForkTicket;
+pub use memory::Memory;
+pub use object::{register_kind, AnyHandle, Handle, Object};
 pub use reference::{BlockName, Reference, UNIT};
 pub use session::{Options, Session, Usage};

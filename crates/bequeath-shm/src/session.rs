@@ -1,12 +1,26 @@
 //! The session: the processes of one tree and the memory that they share.
 
+use std::collections::hash_map::RandomState;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::block::Block;
-use crate::object::{AnyHandle, Handle, Object};
-use crate::reference::Reference;
-use crate::Result;
+use bequeath_os::{limits, memfd};
+use bequeath_sync::ProcessId;
+
+use crate::adopted::AdoptedBlock;
+use crate::budget;
+use crate::current;
+use crate::layout::{Geometry, Header, DEFAULT_SIZE, MAGIC, MINIMUM_SIZE, VERSION};
+use crate::members::Standing;
+use crate::object::Entry;
+use crate::runs::MappedRuns;
+use crate::space::Space;
+use crate::words::{self, MemberName};
+use crate::{Error, Result};
 
 /// What a new session is to be like.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +32,34 @@ pub struct Options {
     pub limit: Option<u64>,
 }
 
-pub(crate) struct Inner {}
-
 /// This process's membership in a session; clones share it.
+///
+/// # After fork
+/// With [`Session::before_fork`] and its two answers the child is a member with its own counts of
+/// all that its parent held. Without them (a fork that no hook saw) the child joins by itself at the
+/// first use.
+///
+/// # If a peer dies
+/// What it held is given back by whoever proves its death: see [`Session::scavenge`].
 #[derive(Clone)]
-pub struct Session(#[allow(dead_code)] Arc<Inner>);
+pub struct Session(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) space: Space,
+    /// This process as owner words name it, and whose name that is (a forked child's differs).
+    me: AtomicU64,
+    identity: AtomicU64,
+    sequence: AtomicU64,
+    local: Mutex<Local>,
+}
+
+/// What this process alone knows.
+#[derive(Default)]
+pub(crate) struct Local {
+    pub(crate) entries: HashMap<u64, Weak<Entry>>,
+    pub(crate) runs: MappedRuns,
+    pub(crate) adopted: HashMap<u64, Weak<AdoptedBlock>>,
+}
 
 /// Figures of a session, for people and tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +77,8 @@ pub struct Usage {
     pub members: u64,
     /// References that are counted now, of processes and envelopes.
     pub references: u64,
+    /// Slots and runs in use: objects, blocks, envelopes.
+    pub places: u64,
 }
 
 impl Session {
@@ -48,80 +87,112 @@ impl Session {
     /// # Errors
     /// Without memory files, under too small an RLIMIT_FSIZE, out of descriptors or memory.
     pub fn create(options: &Options) -> Result<Self> {
-        let _ = options;
-        unimplemented!()
+        let allowed = limits::file_size().soft.unwrap_or(u64::MAX);
+        let size = options.size.unwrap_or(DEFAULT_SIZE).min(allowed);
+        if size < MINIMUM_SIZE {
+            return Err(Error::FileSizeLimit { needed: MINIMUM_SIZE, allowed: size });
+        }
+        let geometry = Geometry::of(size.min(DEFAULT_SIZE));
+        let fd = memfd::create(c"bequeath", geometry.size)?;
+        memfd::seal(&fd)?;
+        memfd::allocate(&fd, 0, size_of::<Header>() as u64)?;
+        let space = Space::new(fd, geometry)?;
+        write_header(&space, options.limit)?;
+        Self::join(space)
     }
 
     /// Joins the session whose arena this descriptor is.
     ///
     /// # Errors
-    /// [`Error::NotASession`](crate::Error::NotASession), [`ForeignSession`](crate::Error::ForeignSession), [`Corrupted`](crate::Error::Corrupted).
+    /// [`Error::NotASession`], [`Error::ForeignSession`], [`Error::Corrupted`].
     pub fn attach(descriptor: OwnedFd) -> Result<Self> {
-        let _ = descriptor;
-        unimplemented!()
+        if !memfd::is_sealed(&descriptor).unwrap_or(false) {
+            return Err(Error::NotASession("the descriptor is not a sealed memory file"));
+        }
+        let size = memfd::len(&descriptor)?;
+        if !(MINIMUM_SIZE..=DEFAULT_SIZE).contains(&size) {
+            return Err(Error::NotASession("it has no arena's size"));
+        }
+        let space = Space::new(descriptor, Geometry::of(size))?;
+        check_header(&space, size)?;
+        Self::join(space)
+    }
+
+    fn join(space: Space) -> Result<Self> {
+        let identity = ProcessId::current();
+        let me = space.join(identity, Standing::Live, 0)?;
+        Ok(Self(Arc::new(Inner {
+            space,
+            me: AtomicU64::new(me.to_word()),
+            identity: AtomicU64::new(identity.to_bits()),
+            sequence: AtomicU64::new(0),
+            local: Mutex::default(),
+        })))
     }
 
     /// The session that this process uses by default, if it has one yet.
     #[must_use]
     pub fn current() -> Option<Self> {
-        unimplemented!()
+        current::get()
     }
 
-    /// Makes this the process's default session.
+    /// Makes this the process's default session, and its members the ones that locks ask about.
     pub fn set_current(&self) {
-        unimplemented!()
+        current::set(self);
+        bequeath_sync::owner::set_exited_in_order(|process| {
+            Self::current().is_some_and(|session| session.space().left_in_order(process))
+        });
     }
 
     /// The arena's descriptor, after checking that the number still means it.
     ///
     /// # Errors
-    /// [`DescriptorLost`](crate::Error::DescriptorLost).
+    /// [`Error::DescriptorLost`].
     pub fn descriptor(&self) -> Result<BorrowedFd<'_>> {
-        unimplemented!()
+        self.0.space.descriptor()
     }
 
-    /// A block of at least `len` bytes with undefined content.
-    ///
-    /// # Errors
-    /// Over the budget or out of memory.
-    pub fn allocate(&self, len: usize) -> Result<Block> {
-        let _ = len;
-        unimplemented!()
+    /// 128 random bits that tell this session from every other.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        let [high, low] = self.space().header().session.each_ref().map(|half| half.load(Relaxed));
+        u128::from(high) << 64 | u128::from(low)
     }
 
-    /// Makes an object: zeroed, then `initialise`d before anybody can see it.
-    ///
-    /// # Errors
-    /// Over the budget or out of memory.
-    pub fn create_object<T: Object>(&self, initialise: impl FnOnce(&T)) -> Result<Handle<T>> {
-        self.create_sized(0, initialise)
+    pub(crate) fn space(&self) -> &Space {
+        &self.0.space
     }
 
-    /// The same with `extra` zeroed bytes behind the body ([`Handle::extra`]).
-    ///
-    /// # Errors
-    /// Over the budget or out of memory.
-    pub fn create_sized<T: Object>(&self, extra: usize, initialise: impl FnOnce(&T)) -> Result<Handle<T>> {
-        let _ = (extra, initialise);
-        unimplemented!()
+    pub(crate) fn local(&self) -> MutexGuard<'_, Local> {
+        self.0.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a reference to an object that somebody holds.
-    ///
-    /// # Errors
-    /// [`Stale`](crate::Error::Stale) for one that is gone or forged, [`WrongKind`](crate::Error::WrongKind).
-    pub fn open<T: Object>(&self, reference: Reference) -> Result<Handle<T>> {
-        let _ = reference;
-        unimplemented!()
+    /// This process as owner words name it. A child of a fork that no hook saw joins here.
+    pub(crate) fn me(&self) -> Result<MemberName> {
+        if !self.is_mine() {
+            self.join_forked_child()?;
+        }
+        Ok(MemberName::from_word(self.0.me.load(Relaxed)))
     }
 
-    /// The same without knowing the type.
-    ///
-    /// # Errors
-    /// [`Stale`](crate::Error::Stale).
-    pub fn open_any(&self, reference: Reference) -> Result<AnyHandle> {
-        let _ = reference;
-        unimplemented!()
+    /// Whether this very process joined (and not its parent before a fork).
+    pub(crate) fn is_mine(&self) -> bool {
+        self.0.identity.load(Relaxed) == ProcessId::current().to_bits()
+    }
+
+    pub(crate) fn become_member(&self, me: MemberName) {
+        self.0.me.store(me.to_word(), Relaxed);
+        self.0.identity.store(ProcessId::current().to_bits(), Relaxed);
+    }
+
+    /// This process's owner word; `None` in a forked child that has not joined: what it finds in its
+    /// memory is its parent's, so that dropping it must do nothing.
+    pub(crate) fn my_word(&self) -> Option<u64> {
+        self.is_mine().then(|| words::owned(MemberName::from_word(self.0.me.load(Relaxed))))
+    }
+
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.0.sequence.fetch_add(1, Relaxed)
     }
 
     /// Figures of this moment.
@@ -129,30 +200,116 @@ impl Session {
     /// # Errors
     /// When the descriptor is lost.
     pub fn usage(&self) -> Result<Usage> {
-        unimplemented!()
+        let space = self.space();
+        let header = space.header();
+        let warm = header.warm_slots.load(Relaxed).max(0) + header.warm_runs.load(Relaxed).max(0);
+        let counted = |index: &u32| {
+            space.reference_slot(*index).is_ok_and(|slot| slot.owner.load(Relaxed) != 0)
+        };
+        let mut places = 0;
+        space.for_each_place(|place| {
+            places += u64::from(place.slot.owner.load(Relaxed) > words::FREE_WARM);
+        });
+        Ok(Usage {
+            used: space.used()?,
+            limit: self.limit(),
+            size: space.geometry.size,
+            warm: warm as u64,
+            members: space.members().filter(|seen| seen.standing == Standing::Live).count() as u64,
+            references: (0..space.reference_slots()).filter(counted).count() as u64,
+            places,
+        })
     }
 
     /// The memory budget in bytes, the same for all members.
     #[must_use]
     pub fn limit(&self) -> u64 {
-        unimplemented!()
+        self.space().header().limit.load(Relaxed)
     }
 
     /// Changes the budget for all members.
     pub fn set_limit(&self, bytes: u64) {
-        let _ = bytes;
-        unimplemented!()
+        self.space().header().limit.store(bytes, Relaxed);
     }
 
     /// A cell in the session's header that serialises access to the board, the socket pair through which
     /// the channel's queues share their descriptors; all zero at the start.
     #[must_use]
     pub fn board_cell(&self) -> &bequeath_sync::Cell<1> {
-        unimplemented!()
+        &self.space().header().board
     }
 
-    /// Gives back what the dead held; returns how many dead members were settled.
-    pub fn scavenge(&self) -> usize {
-        unimplemented!()
+    /// Says that this process ends in order: a lock that it holds stays held in the eyes of others,
+    /// as with multiprocessing. Nothing is given back yet, since daemon threads may still run;
+    /// whoever proves this process's end does that.
+    pub fn leave_in_order(&self) {
+        if self.is_mine() {
+            let me = MemberName::from_word(self.0.me.load(Relaxed));
+            self.space().change_standing(me, Standing::Live, Standing::Leaving);
+        }
     }
+}
+
+impl Drop for Inner {
+    /// Only for sessions that are not the process's default: nothing of theirs is in use any more.
+    fn drop(&mut self) {
+        if self.identity.load(Relaxed) != ProcessId::current().to_bits() {
+            return;
+        }
+        let me = MemberName::from_word(self.me.load(Relaxed));
+        if let Some(seen) = self.space.see(me.index).filter(|seen| seen.name == me) {
+            self.space.change_standing(me, seen.standing, Standing::Free);
+            self.space.clear_identity(seen);
+        }
+    }
+}
+
+fn write_header(space: &Space, limit: Option<u64>) -> Result<()> {
+    space.at(0)?;
+    let header = space.header();
+    let random = || RandomState::new().build_hasher().finish();
+    for half in &header.session {
+        half.store(random(), Relaxed);
+    }
+    let size = space.geometry.size;
+    header.size.store(size, Relaxed);
+    header.pid_namespace.store(namespace("pid"), Relaxed);
+    header.time_namespace.store(namespace("time"), Relaxed);
+    header.uid.store(u64::from(memfd::owner_uid(space.descriptor()?)?), Relaxed);
+    header.limit.store(limit.unwrap_or_else(|| budget::default_limit(size)), Relaxed);
+    header.fresh.store(space.geometry.first, Relaxed);
+    header.version.store(VERSION, Relaxed);
+    header.magic.store(MAGIC, Release);
+    Ok(())
+}
+
+/// Refuses what is not an arena of this layout, and arenas whose process numbers mean nothing here.
+fn check_header(space: &Space, size: u64) -> Result<()> {
+    space.at(0)?;
+    let header: &Header = space.header();
+    if header.magic.load(Acquire) != MAGIC {
+        return Err(Error::NotASession("no session's mark at its start"));
+    }
+    if header.version.load(Relaxed) != VERSION {
+        return Err(Error::NotASession("another layout version"));
+    }
+    if header.size.load(Relaxed) != size || header.fresh.load(Relaxed) < space.geometry.first {
+        return Err(Error::Corrupted("sizes in the header contradict the file"));
+    }
+    let same = |field: &AtomicU64, here: u64| field.load(Relaxed) == here;
+    if !same(&header.pid_namespace, namespace("pid")) {
+        return Err(Error::ForeignSession("its processes are of another pid namespace"));
+    }
+    if !same(&header.time_namespace, namespace("time")) {
+        return Err(Error::ForeignSession("its processes are of another time namespace"));
+    }
+    if !same(&header.uid, u64::from(bequeath_os::memfd::user_id())) {
+        return Err(Error::ForeignSession("it belongs to another user"));
+    }
+    Ok(())
+}
+
+/// Inode of a namespace of this process; 0 where procfs does not tell.
+fn namespace(kind: &str) -> u64 {
+    std::fs::metadata(format!("/proc/self/ns/{kind}")).map_or(0, |meta| meta.ino())
 }

@@ -1,0 +1,159 @@
+//! Who is a member: one entry per process, claimed by one compare-and-swap of its identity.
+//!
+//! Identity first, state second: an entry whose identity is dead and whose state is still FREE
+//! belonged to somebody who died in between and owned nothing yet.
+
+use std::sync::atomic::Ordering::*;
+
+use bequeath_sync::ProcessId;
+
+use crate::layout::{Member, MEMBERS, MEMBERS_AT, PAGE};
+use crate::space::Space;
+use crate::words::MemberName;
+use crate::{Error, Result};
+
+/// What an entry's process is to the session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    Free,
+    Live,
+    /// A child that is being forked; the identity is still its parent's.
+    Pending,
+    /// Exiting in order: what it holds stays held in the eyes of multiprocessing.
+    Leaving,
+    /// Left in order and settled; kept so that locks can tell.
+    Left,
+    /// A pending child whose claim came too late, or never: being settled.
+    Settling,
+    Unknown,
+}
+
+impl Standing {
+    fn from_state(state: u64) -> Self {
+        match state & 0xff {
+            0 => Self::Free,
+            1 => Self::Live,
+            2 => Self::Pending,
+            3 => Self::Leaving,
+            4 => Self::Left,
+            5 => Self::Settling,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn with(self, generation: u32) -> u64 {
+        let tag = match self {
+            Self::Free | Self::Unknown => 0,
+            Self::Live => 1,
+            Self::Pending => 2,
+            Self::Leaving => 3,
+            Self::Left => 4,
+            Self::Settling => 5,
+        };
+        u64::from(generation) << 32 | tag
+    }
+}
+
+/// One entry, read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) name: MemberName,
+    pub(crate) identity: Option<ProcessId>,
+    pub(crate) standing: Standing,
+    pub(crate) note: Option<ProcessId>,
+    pub(crate) stamp: u64,
+}
+
+impl Space {
+    fn member_table(&self) -> u64 {
+        self.header().members.load(Acquire).min(MEMBERS)
+    }
+
+    pub(crate) fn member(&self, index: u16) -> Result<&Member> {
+        if u64::from(index) >= MEMBERS {
+            return Err(Error::Corrupted("a member beyond the table"));
+        }
+        self.shared(MEMBERS_AT + u64::from(index) * 64)
+    }
+
+    /// All entries that are in use.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Seen> + '_ {
+        (0..self.member_table()).filter_map(|index| {
+            let seen = self.see(index as u16)?;
+            (seen.identity.is_some() || seen.standing != Standing::Free).then_some(seen)
+        })
+    }
+
+    pub(crate) fn see(&self, index: u16) -> Option<Seen> {
+        let member = self.member(index).ok()?;
+        let state = member.state.load(Acquire);
+        Some(Seen {
+            name: MemberName { index, generation: (state >> 32) as u32 },
+            identity: ProcessId::from_bits(member.identity.load(Acquire)),
+            standing: Standing::from_state(state),
+            note: ProcessId::from_bits(member.note.load(Acquire)),
+            stamp: member.stamp.load(Relaxed),
+        })
+    }
+
+    /// Claims an entry for `identity` with this standing (Live, or Pending for a child).
+    pub(crate) fn join(&self, identity: ProcessId, standing: Standing, stamp: u64) -> Result<MemberName> {
+        loop {
+            let count = self.member_table();
+            for index in 0..count {
+                if let Some(name) = self.try_claim(index as u16, identity, standing, stamp)? {
+                    return Ok(name);
+                }
+            }
+            if count == MEMBERS {
+                self.forget_one_that_left()?;
+            } else {
+                self.back_tables(MEMBERS_AT + count * 64, PAGE)?;
+                let _ = self.header().members.compare_exchange(count, count + PAGE / 64, AcqRel, Relaxed);
+            }
+        }
+    }
+
+    fn try_claim(&self, index: u16, identity: ProcessId, standing: Standing, stamp: u64) -> Result<Option<MemberName>> {
+        let member = self.member(index)?;
+        if member.identity.load(Relaxed) != 0
+            || member.identity.compare_exchange(0, identity.to_bits(), AcqRel, Relaxed).is_err()
+        {
+            return Ok(None);
+        }
+        let generation = ((member.state.load(Acquire) >> 32) as u32).wrapping_add(1);
+        member.note.store(0, Relaxed);
+        member.stamp.store(stamp, Relaxed);
+        member.state.store(standing.with(generation), Release);
+        Ok(Some(MemberName { index, generation }))
+    }
+
+    fn forget_one_that_left(&self) -> Result<()> {
+        let left = self.members().find(|seen| seen.standing == Standing::Left);
+        let seen = left.ok_or(Error::TableFull { what: "member processes", limit: MEMBERS })?;
+        self.change_standing(seen.name, Standing::Left, Standing::Free);
+        self.clear_identity(seen);
+        Ok(())
+    }
+
+    /// One step of an entry's life; false when somebody else took it before.
+    pub(crate) fn change_standing(&self, name: MemberName, from: Standing, to: Standing) -> bool {
+        let Ok(member) = self.member(name.index) else { return false };
+        let (from, to) = (from.with(name.generation), to.with(name.generation));
+        member.state.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
+    }
+
+    /// Last step of settling: the entry is free for others.
+    pub(crate) fn clear_identity(&self, seen: Seen) {
+        if let (Ok(member), Some(identity)) = (self.member(seen.name.index), seen.identity) {
+            let _ = member.identity.compare_exchange(identity.to_bits(), 0, AcqRel, Relaxed);
+        }
+    }
+
+    /// Whether this process marked its exit as an orderly one.
+    pub(crate) fn left_in_order(&self, identity: ProcessId) -> bool {
+        self.members().any(|seen| {
+            seen.identity == Some(identity) && matches!(seen.standing, Standing::Leaving | Standing::Left)
+        })
+    }
+}

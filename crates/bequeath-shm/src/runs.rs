@@ -1,0 +1,215 @@
+//! Runs: whole extents in a row, for blocks beyond the largest slot.
+//!
+//! Laying out a run touches several directory entries; the header's `runs` cell guards that, and its
+//! state is the intent (start, count). Whoever finds an intent completes or undoes it first:
+//!
+//! 1. commit the intent, keeping the cell;
+//! 2. mark the parts `PartOf(start)`, each from `Free`;
+//! 3. mark the head `Run(count)`: from here on the run exists, and is free;
+//! 4. commit "no intent".
+//!
+//! Dead before 3: the parts are marked free again. Dead after 3: only the intent is cleared. A run
+//! that exists is taken and given back by its owner word like any slot.
+
+use std::collections::HashMap;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::*;
+
+use bequeath_os::{limits, Mapping};
+
+use crate::arena::Place;
+use crate::layout::{EXTENT, EXTENT_SHIFT, PAGE};
+use crate::space::Space;
+use crate::words::{Use, FREE_COLD, FREE_WARM};
+use crate::{Error, Result};
+
+impl Space {
+    /// Takes a free run for `len` bytes: `word` becomes its owner. Its pages may be missing.
+    pub(crate) fn take_run(&self, len: u64, word: u64) -> Result<Place<'_>> {
+        let count = len.div_ceil(EXTENT);
+        if count > self.geometry.extents - self.geometry.first {
+            return Err(Error::TooLarge(len));
+        }
+        if let Some(place) = self.take_free_run(count, len, word) {
+            return Ok(place);
+        }
+        // Others may take what was just laid out before us; then there are runs to go on with.
+        loop {
+            let start = self.lay_out_run(count)?;
+            let place = self.place(start << EXTENT_SHIFT)?;
+            if place.slot.owner.compare_exchange(FREE_COLD, word, Acquire, Relaxed).is_ok() {
+                return Ok(place);
+            }
+        }
+    }
+
+    fn fits(&self, place: &Place<'_>, count: u64) -> bool {
+        place.pool.is_none() && (count * EXTENT..=2 * count * EXTENT).contains(&place.size)
+    }
+
+    /// The latest freed first: its pages may still be in a processor's cache.
+    fn take_free_run(&self, count: u64, len: u64, word: u64) -> Option<Place<'_>> {
+        let hints = &self.header().free_runs;
+        let (top, room) = (hints.top.load(Relaxed) as usize, hints.places.len());
+        for back in 1..=room {
+            let hint = &hints.places[top.wrapping_sub(back) % room];
+            let offset = hint.load(Relaxed);
+            if offset == 0 {
+                continue;
+            }
+            let Ok(place) = self.place(offset) else { continue };
+            let warm_enough = u64::from(place.slot.backed.load(Relaxed)) * PAGE >= len / 2;
+            if self.fits(&place, count) && warm_enough && self.try_take_run(&place, word) {
+                let _ = hint.compare_exchange(offset, 0, Relaxed, Relaxed);
+                return Some(place);
+            }
+        }
+        self.used_extents().find_map(|index| {
+            let place = self.place(index << EXTENT_SHIFT).ok()?;
+            (self.fits(&place, count) && self.try_take_run(&place, word)).then_some(place)
+        })
+    }
+
+    fn try_take_run(&self, place: &Place<'_>, word: u64) -> bool {
+        let owner = &place.slot.owner;
+        if owner.compare_exchange(FREE_WARM, word, Acquire, Relaxed).is_ok() {
+            self.count_warm(place, -1);
+            return true;
+        }
+        owner.compare_exchange(FREE_COLD, word, Acquire, Relaxed).is_ok()
+    }
+
+    fn lay_out_run(&self, count: u64) -> Result<u64> {
+        let mut guard = self.header().runs.lock();
+        let [start, parts, _] = guard.state();
+        self.settle_run(start, parts);
+        let mut from = self.geometry.first;
+        loop {
+            let start = self.find_free(from, count)?;
+            guard.stage([start, count, 0]);
+            guard.commit_and_hold();
+            let made = (start + 1..start + count).all(|index| self.mark(index, Use::Free, Use::PartOf(start)))
+                && self.mark(start, Use::Free, Use::Run(count));
+            if !made {
+                self.settle_run(start, count);
+            }
+            guard.stage([0; 3]);
+            guard.commit_and_hold();
+            if made {
+                self.header().fresh.fetch_max(start + count, AcqRel);
+                return Ok(start);
+            }
+            from = start + 1;
+        }
+    }
+
+    /// First index from which `count` extents are free.
+    fn find_free(&self, from: u64, count: u64) -> Result<u64> {
+        let (mut start, mut index) = (from, from);
+        while index < self.geometry.extents {
+            self.back_directory(index)?;
+            if self.extent(index)?.shape.load(Relaxed) != 0 {
+                start = index + 1;
+            } else if index + 1 - start == count {
+                return Ok(start);
+            }
+            index += 1;
+        }
+        Err(Error::ArenaFull { needed: count * EXTENT, size: self.geometry.size })
+    }
+
+    /// Under the cell: undoes a run that was not completed.
+    fn settle_run(&self, start: u64, count: u64) {
+        let end = start.saturating_add(count);
+        if start < self.geometry.first || count == 0 || end > self.geometry.extents {
+            return;
+        }
+        let head = self.extent(start).map(|extent| Use::from_word(extent.shape.load(Acquire)));
+        if matches!(head, Ok(Use::Run(found)) if found == count) {
+            self.header().fresh.fetch_max(end, AcqRel);
+            return;
+        }
+        for index in start + 1..end {
+            self.mark(index, Use::PartOf(start), Use::Free);
+        }
+    }
+
+    fn mark(&self, index: u64, from: Use, to: Use) -> bool {
+        self.extent(index).is_ok_and(|extent| {
+            extent.shape.compare_exchange(from.to_word(), to.to_word(), AcqRel, Relaxed).is_ok()
+        })
+    }
+}
+
+/// The runs that this process has mapped. Mappings are kept after use, since mapping a large block
+/// anew costs as much as copying it; idle ones go beyond a limit, and when address space runs out.
+#[derive(Default)]
+pub(crate) struct MappedRuns {
+    runs: HashMap<u64, MappedRun>,
+    clock: u64,
+}
+
+struct MappedRun {
+    mapping: Mapping,
+    uses: usize,
+    last_use: u64,
+}
+
+impl MappedRuns {
+    /// The address of the run at `offset`, mapped for `len` bytes at least, counted as in use.
+    pub(crate) fn enter(&mut self, space: &Space, offset: u64, len: u64) -> Result<NonNull<u8>> {
+        self.clock += 1;
+        let len = len.next_multiple_of(EXTENT) as usize;
+        if let Some(run) = self.runs.get_mut(&offset) {
+            if run.mapping.len() >= len {
+                run.uses += 1;
+                run.last_use = self.clock;
+                return Ok(run.mapping.as_non_null());
+            }
+            if run.uses == 0 {
+                self.runs.remove(&offset);
+            } else {
+                return Err(Error::Corrupted("a run that grew while it was mapped"));
+            }
+        }
+        let mapping = match Mapping::shared(space.descriptor()?, offset, len) {
+            Ok(mapping) => mapping,
+            Err(_) => {
+                self.unmap_idle(0);
+                Mapping::shared(space.descriptor()?, offset, len)?
+            }
+        };
+        let address = mapping.as_non_null();
+        self.runs.insert(offset, MappedRun { mapping, uses: 1, last_use: self.clock });
+        Ok(address)
+    }
+
+    /// One use less.
+    pub(crate) fn leave(&mut self, offset: u64) {
+        if let Some(run) = self.runs.get_mut(&offset) {
+            run.uses = run.uses.saturating_sub(1);
+            if run.uses == 0 {
+                self.unmap_idle(idle_limit());
+            }
+        }
+    }
+
+    /// The mapping is of no use to the next user of the run (it is private now).
+    pub(crate) fn forget(&mut self, offset: u64) {
+        self.runs.remove(&offset);
+    }
+
+    fn unmap_idle(&mut self, limit: usize) {
+        let mut idle: usize = self.runs.values().filter(|run| run.uses == 0).map(|run| run.mapping.len()).sum();
+        while idle > limit {
+            let oldest = self.runs.iter().filter(|(_, run)| run.uses == 0).min_by_key(|(_, run)| run.last_use);
+            let Some(offset) = oldest.map(|(offset, _)| *offset) else { return };
+            idle -= self.runs.remove(&offset).map_or(0, |run| run.mapping.len());
+        }
+    }
+}
+
+fn idle_limit() -> usize {
+    let address_space = limits::address_space().soft.unwrap_or(u64::MAX);
+    (address_space / 8).min(1 << 30) as usize
+}

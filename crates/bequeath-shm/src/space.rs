@@ -1,0 +1,167 @@
+#![allow(unsafe_code)]
+//! The arena as this process sees it: the descriptor, and extents mapped when they are first used.
+//!
+//! No address space is reserved ahead (programs live under RLIMIT_AS); an extent is mapped on first
+//! use and then stays, so that an address once given out is good as long as the session lives in
+//! this process. Runs are mapped as a whole and elsewhere (`runs.rs`).
+//!
+//! # Safety invariants
+//! - The file is sealed against shrinking and `at` admits only offsets below its size: a mapped page
+//!   always exists.
+//! - An entry of the table of extents is null or the address of a leaked shared mapping of exactly
+//!   that extent, set once and unmapped only when the space is dropped.
+//! - `shared` hands out references to [`Plain`] types only: atomics, in mapped memory, aligned.
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::{null_mut, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering::*};
+
+use bequeath_os::{memfd, Mapping};
+
+use crate::layout::{Extent, Geometry, Header, Plain, EXTENT, EXTENT_SHIFT, PAGE};
+use crate::layout::{DIRECTORY_AT, EXTENT_ENTRY};
+use crate::{Error, Result};
+
+pub(crate) struct Space {
+    fd: ManuallyDrop<OwnedFd>,
+    identity: memfd::Identity,
+    pub(crate) geometry: Geometry,
+    /// One `AtomicPtr<u8>` per extent; anonymous memory, zero means not mapped yet.
+    table: Mapping,
+}
+
+impl Space {
+    /// Wraps a sealed arena of at least `geometry.size` bytes.
+    pub(crate) fn new(fd: OwnedFd, geometry: Geometry) -> Result<Self> {
+        let identity = memfd::identity(&fd)?;
+        let table = Mapping::anonymous(geometry.extents as usize * size_of::<AtomicPtr<u8>>(), false)?;
+        Ok(Self { fd: ManuallyDrop::new(fd), identity, geometry, table })
+    }
+
+    /// The descriptor, after checking that its number still means the arena: a program may have
+    /// closed it (`os.closerange`) and opened something else under the same number.
+    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>> {
+        match memfd::identity(&*self.fd) {
+            Ok(identity) if identity == self.identity => Ok(self.fd.as_fd()),
+            _ => Err(Error::DescriptorLost { fd: self.fd.as_raw_fd() }),
+        }
+    }
+
+    fn entry(&self, extent: u64) -> &AtomicPtr<u8> {
+        debug_assert!(extent < self.geometry.extents);
+        // SAFETY: callers checked `extent` against the geometry, by which the table was sized.
+        let entry = unsafe { self.table.as_ptr().cast::<AtomicPtr<u8>>().add(extent as usize) };
+        // SAFETY: the table lives as long as `self`, is zeroed (null is valid) and aligned to a page.
+        unsafe { &*entry }
+    }
+
+    /// The address of a place, mapping its extent if need be.
+    pub(crate) fn at(&self, offset: u64) -> Result<NonNull<u8>> {
+        if offset >= self.geometry.size {
+            return Err(Error::Corrupted("an offset beyond the arena"));
+        }
+        let base = self.extent_base(offset >> EXTENT_SHIFT)?;
+        // SAFETY: the extent is mapped whole, and the remainder is less than its length.
+        Ok(unsafe { base.add((offset & (EXTENT - 1)) as usize) })
+    }
+
+    fn extent_base(&self, extent: u64) -> Result<NonNull<u8>> {
+        let entry = self.entry(extent);
+        if let Some(base) = NonNull::new(entry.load(Acquire)) {
+            return Ok(base);
+        }
+        let mapping = Mapping::shared(self.descriptor()?, extent << EXTENT_SHIFT, EXTENT as usize)?;
+        // No lock: two threads may map the same extent, the loser unmaps; a fork finds nothing held.
+        match entry.compare_exchange(null_mut(), mapping.as_ptr(), AcqRel, Acquire) {
+            Ok(_) => Ok(mapping.leak()),
+            Err(other) => Ok(NonNull::new(other).expect("only null is ever replaced")),
+        }
+    }
+
+    /// A shared structure at a place.
+    pub(crate) fn shared<T: Plain>(&self, offset: u64) -> Result<&T> {
+        let inside = offset & (EXTENT - 1);
+        if offset % align_of::<T>() as u64 != 0 || inside + size_of::<T>() as u64 > EXTENT {
+            return Err(Error::Corrupted("a misplaced structure"));
+        }
+        let address = self.at(offset)?.cast::<T>();
+        // SAFETY: mapped (invariant 2) and inside one extent, aligned, and Plain: any bytes are a value,
+        // and it consists of atomics, so others may change it meanwhile. Extents outlive the borrow.
+        Ok(unsafe { address.as_ref() })
+    }
+
+    /// The header; mapped since the space was made.
+    pub(crate) fn header(&self) -> &Header {
+        self.shared(0).expect("the first extent is mapped when a space is made")
+    }
+
+    /// The directory's entry of an extent.
+    pub(crate) fn extent(&self, extent: u64) -> Result<&Extent> {
+        if extent >= self.geometry.extents {
+            return Err(Error::Corrupted("an extent beyond the arena"));
+        }
+        self.shared(DIRECTORY_AT + extent * EXTENT_ENTRY)
+    }
+
+    /// Gives pages to a range, within the budget. Pages that are there already stay as they are.
+    pub(crate) fn back(&self, offset: u64, len: u64) -> Result<()> {
+        let fd = self.descriptor()?;
+        let used = memfd::used_bytes(fd)?;
+        let limit = self.header().limit.load(Relaxed);
+        if used.saturating_add(len) > limit {
+            return Err(Error::Budget { needed: len, used, limit });
+        }
+        memfd::allocate(fd, offset, len).map_err(|source| Error::OutOfMemory { needed: len, source })
+    }
+
+    /// The same without asking the budget: for the few pages of tables that cleaning up needs too.
+    pub(crate) fn back_tables(&self, offset: u64, len: u64) -> Result<()> {
+        memfd::allocate(self.descriptor()?, offset, len)
+            .map_err(|source| Error::OutOfMemory { needed: len, source })
+    }
+
+    /// Gives pages back.
+    pub(crate) fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        Ok(memfd::punch(self.descriptor()?, offset, len)?)
+    }
+
+    /// Bytes of pages, by the kernel's count.
+    pub(crate) fn used(&self) -> Result<u64> {
+        Ok(memfd::used_bytes(self.descriptor()?)?)
+    }
+
+    /// A private mapping laid over mapped bytes of the arena, or the shared one laid back.
+    ///
+    /// # Safety
+    /// `address` is where `offset` is mapped, page-aligned, and the caller owns the range's content.
+    pub(crate) unsafe fn relay(&self, address: NonNull<u8>, offset: u64, len: usize, shared: bool) -> Result<()> {
+        // SAFETY: the range is mapped and ours to remap by the caller's word; leaked again below.
+        let range = unsafe { Mapping::from_leaked(address, len) };
+        // SAFETY: the file's bytes are what stands there now, by the caller's word.
+        let done = unsafe { range.remap(0, len, self.descriptor()?, offset, shared) };
+        let _ = range.leak();
+        Ok(done?)
+    }
+}
+
+/// Rounds a length up to whole pages.
+pub(crate) fn pages(len: u64) -> u64 {
+    len.div_ceil(PAGE)
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        for extent in 0..self.geometry.extents {
+            if let Some(base) = NonNull::new(self.entry(extent).load(Acquire)) {
+                // SAFETY: leaked by `extent_base` with this length, and only this drop takes it over.
+                drop(unsafe { Mapping::from_leaked(base, EXTENT as usize) });
+            }
+        }
+        // A number that means something else by now is not ours to close.
+        if self.descriptor().is_ok() {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+    }
+}
