@@ -67,8 +67,14 @@ pub(crate) struct AdoptedBlock {
 impl Adopted {
     pub(crate) fn new(block: Block) -> Self {
         let (session, offset) = (block.session().clone(), block.name().offset);
-        let shared = Arc::new(AdoptedBlock { block: ManuallyDrop::new(block), keeper: Mutex::new(None) });
-        session.local().adopted.insert(offset, Arc::downgrade(&shared));
+        let shared = Arc::new(AdoptedBlock {
+            block: ManuallyDrop::new(block),
+            keeper: Mutex::new(None),
+        });
+        session
+            .local()
+            .adopted
+            .insert(offset, Arc::downgrade(&shared));
         Self(shared)
     }
 
@@ -115,11 +121,21 @@ impl AdoptedBlock {
     /// Whole pages only: a block below a page shares its page with others and is never adopted in place.
     fn relay(&self, shared: bool) -> Result<()> {
         let block = &self.block;
-        let len = block.len().next_multiple_of(PAGE as usize).min(block.capacity());
-        let Some(address) = std::ptr::NonNull::new(block.as_ptr()) else { return Ok(()) };
+        let len = block
+            .len()
+            .next_multiple_of(PAGE as usize)
+            .min(block.capacity());
+        let Some(address) = std::ptr::NonNull::new(block.as_ptr()) else {
+            return Ok(());
+        };
         // SAFETY: mapped there for the block's life, page-aligned (`Block::adopts_in_place`), and the
         // content is this process's own until it is given back.
-        unsafe { block.session().space().relay(address, block.name().offset, len, shared) }
+        unsafe {
+            block
+                .session()
+                .space()
+                .relay(address, block.name().offset, len, shared)
+        }
     }
 }
 
@@ -128,7 +144,11 @@ impl Drop for AdoptedBlock {
         let session = self.block.session().clone();
         let offset = self.block.name().offset;
         let mut local = session.local();
-        if local.adopted.get(&offset).is_some_and(|weak: &Weak<Self>| weak.strong_count() == 0) {
+        if local
+            .adopted
+            .get(&offset)
+            .is_some_and(|weak: &Weak<Self>| weak.strong_count() == 0)
+        {
             local.adopted.remove(&offset);
         }
         drop(local);
@@ -159,7 +179,12 @@ impl Session {
                 .adopted
                 .values()
                 .filter_map(Weak::upgrade)
-                .filter(|adopted| adopted.keeper.try_lock().is_ok_and(|keeper| keeper.is_none()))
+                .filter(|adopted| {
+                    adopted
+                        .keeper
+                        .try_lock()
+                        .is_ok_and(|keeper| keeper.is_none())
+                })
                 .collect();
             if waiting.is_empty() {
                 return Ok(local);

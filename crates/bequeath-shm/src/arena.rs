@@ -6,7 +6,9 @@
 
 use std::sync::atomic::Ordering::*;
 
-use crate::layout::{holds_objects, shape_of, Extent, Hints, Slot, EXTENT, EXTENT_SHIFT, PAGE, SLOT};
+use crate::layout::{
+    holds_objects, shape_of, Extent, Hints, Slot, EXTENT, EXTENT_SHIFT, PAGE, SLOT,
+};
 use crate::space::{pages, Space};
 use crate::words::{Use, FREE_COLD, FREE_WARM};
 use crate::{Error, Result};
@@ -47,15 +49,24 @@ impl Space {
         match Use::from_word(extent.shape.load(Acquire)) {
             Use::Slots(pool) => {
                 let shape = shape_of(pool);
-                let inside = (offset & (EXTENT - 1)).checked_sub(shape.first).ok_or(WRONG)?;
+                let inside = (offset & (EXTENT - 1))
+                    .checked_sub(shape.first)
+                    .ok_or(WRONG)?;
                 let number = inside / shape.size;
                 if inside % shape.size != 0 || number >= u64::from(extent.watermark.load(Acquire)) {
                     return Err(WRONG);
                 }
                 self.slot_place(index, pool, number as u32)
             }
-            Use::Run(count) if offset & (EXTENT - 1) == 0 && count <= self.geometry.extents - index => {
-                Ok(Place { offset, size: count * EXTENT, pool: None, slot: &extent.run })
+            Use::Run(count)
+                if offset & (EXTENT - 1) == 0 && count <= self.geometry.extents - index =>
+            {
+                Ok(Place {
+                    offset,
+                    size: count * EXTENT,
+                    pool: None,
+                    slot: &extent.run,
+                })
             }
             _ => Err(WRONG),
         }
@@ -66,7 +77,12 @@ impl Space {
         let start = extent << EXTENT_SHIFT;
         let slot = self.shared(start + u64::from(number) * SLOT)?;
         let offset = start + shape.first + u64::from(number) * shape.size;
-        Ok(Place { offset, size: shape.size, pool: Some(pool), slot })
+        Ok(Place {
+            offset,
+            size: shape.size,
+            pool: Some(pool),
+            slot,
+        })
     }
 
     /// Takes a free slot of the pool: `word` becomes its owner. Its pages may be missing.
@@ -103,7 +119,12 @@ impl Space {
 
     fn try_take(&self, place: &Place<'_>, word: u64) -> bool {
         for free in [FREE_WARM, FREE_COLD] {
-            if place.slot.owner.compare_exchange(free, word, Acquire, Relaxed).is_ok() {
+            if place
+                .slot
+                .owner
+                .compare_exchange(free, word, Acquire, Relaxed)
+                .is_ok()
+            {
                 if free == FREE_WARM {
                     self.count_warm(place, -1);
                 }
@@ -119,12 +140,22 @@ impl Space {
     pub(crate) fn count_warm(&self, place: &Place<'_>, sign: i64) {
         let bytes = i64::from(place.slot.backed.load(Relaxed)) * PAGE as i64 * sign;
         let header = self.header();
-        let total = if place.pool.is_some() { &header.warm_slots } else { &header.warm_runs };
+        let total = if place.pool.is_some() {
+            &header.warm_slots
+        } else {
+            &header.warm_runs
+        };
         total.fetch_add(bytes, Relaxed);
     }
 
     /// Looks through one extent, if it is this pool's: first below the watermark, then by raising it.
-    fn take_in_extent(&self, index: u64, pool: usize, word: u64, at_least: i32) -> Result<Option<Place<'_>>> {
+    fn take_in_extent(
+        &self,
+        index: u64,
+        pool: usize,
+        word: u64,
+        at_least: i32,
+    ) -> Result<Option<Place<'_>>> {
         if index < self.geometry.first || index >= self.geometry.extents {
             return Ok(None);
         }
@@ -138,7 +169,9 @@ impl Space {
                 let start = extent.cursor.load(Relaxed) % watermark.max(1);
                 for number in (start..watermark).chain(0..start) {
                     let place = self.slot_place(index, pool, number)?;
-                    if matches!(place.slot.owner.load(Relaxed), FREE_COLD | FREE_WARM) && self.try_take(&place, word) {
+                    if matches!(place.slot.owner.load(Relaxed), FREE_COLD | FREE_WARM)
+                        && self.try_take(&place, word)
+                    {
                         extent.cursor.store(number + 1, Relaxed);
                         return Ok(Some(place));
                     }
@@ -153,7 +186,13 @@ impl Space {
     }
 
     /// Makes some more slots usable. Backing twice is harmless, so a death in between is too.
-    fn raise_watermark(&self, index: u64, extent: &Extent, pool: usize, watermark: u32) -> Result<()> {
+    fn raise_watermark(
+        &self,
+        index: u64,
+        extent: &Extent,
+        pool: usize,
+        watermark: u32,
+    ) -> Result<()> {
         let shape = shape_of(pool);
         let next = (watermark + shape.step).min(shape.count);
         let start = index << EXTENT_SHIFT;
@@ -164,7 +203,11 @@ impl Space {
             let to = shape.first + u64::from(next) * shape.size;
             self.back(start + from, pages(to - from) * PAGE)?;
         }
-        if extent.watermark.compare_exchange(watermark, next, AcqRel, Relaxed).is_ok() {
+        if extent
+            .watermark
+            .compare_exchange(watermark, next, AcqRel, Relaxed)
+            .is_ok()
+        {
             extent.cursor.store(watermark, Relaxed);
             extent.free.fetch_add((next - watermark) as i32, Relaxed);
         }
@@ -178,7 +221,9 @@ impl Space {
                 && extent.free.load(Relaxed) >= at_least
             {
                 if let Some(place) = self.take_in_extent(index, pool, word, at_least.min(1))? {
-                    self.header().pools[pool].current.store(index as u32, Relaxed);
+                    self.header().pools[pool]
+                        .current
+                        .store(index as u32, Relaxed);
                     return Ok(Some(place));
                 }
             }
@@ -195,16 +240,26 @@ impl Space {
     /// Turns a free extent into slots of the pool. One compare-and-swap: an extent without any slot
     /// in use needs no owner.
     fn claim_extent(&self, pool: usize) -> Result<u64> {
-        for index in self.used_extents().chain(self.header().fresh.load(Acquire)..self.geometry.extents) {
+        for index in self
+            .used_extents()
+            .chain(self.header().fresh.load(Acquire)..self.geometry.extents)
+        {
             self.back_directory(index)?;
             let extent = self.extent(index)?;
             let word = Use::Slots(pool).to_word();
-            if extent.shape.compare_exchange(0, word, AcqRel, Relaxed).is_ok() {
+            if extent
+                .shape
+                .compare_exchange(0, word, AcqRel, Relaxed)
+                .is_ok()
+            {
                 self.header().fresh.fetch_max(index + 1, AcqRel);
                 return Ok(index);
             }
         }
-        Err(Error::ArenaFull { needed: EXTENT, size: self.geometry.size })
+        Err(Error::ArenaFull {
+            needed: EXTENT,
+            size: self.geometry.size,
+        })
     }
 
     /// Makes sure that the directory has a page for this extent's entry.
@@ -226,7 +281,10 @@ impl Space {
         if place.pool.is_some_and(|pool| shape_of(pool).size < PAGE) {
             return Ok(());
         }
-        let (have, need) = (u64::from(place.slot.backed.load(Relaxed)), pages(len.max(1)));
+        let (have, need) = (
+            u64::from(place.slot.backed.load(Relaxed)),
+            pages(len.max(1)),
+        );
         if need > have {
             self.back(place.offset + have * PAGE, (need - have) * PAGE)?;
             place.slot.backed.store(need as u32, Relaxed);
@@ -243,13 +301,19 @@ impl Space {
         // The next user has another generation; whoever dies here leaves `word`, and this is repeated.
         slot.generation.fetch_add(1, Relaxed);
         slot.via.store(0, Relaxed);
-        let small = place.pool.is_some_and(|pool| shape_of(pool).size < PAGE || holds_objects(pool));
+        let small = place
+            .pool
+            .is_some_and(|pool| shape_of(pool).size < PAGE || holds_objects(pool));
         let warm = small || self.has_room_for_warm(place) || self.cool(place).is_err();
         let free = if warm { FREE_WARM } else { FREE_COLD };
         if warm {
             self.count_warm(place, 1);
         }
-        if slot.owner.compare_exchange(word, free, Release, Relaxed).is_err() {
+        if slot
+            .owner
+            .compare_exchange(word, free, Release, Relaxed)
+            .is_err()
+        {
             return;
         }
         match place.pool {
@@ -289,7 +353,9 @@ impl Space {
     /// Every slot and run that was ever used.
     pub(crate) fn for_each_place(&self, mut visit: impl FnMut(Place<'_>)) {
         for index in self.used_extents() {
-            let Ok(extent) = self.extent(index) else { continue };
+            let Ok(extent) = self.extent(index) else {
+                continue;
+            };
             match Use::from_word(extent.shape.load(Acquire)) {
                 Use::Slots(pool) => {
                     let watermark = extent.watermark.load(Acquire).min(shape_of(pool).count);
@@ -313,9 +379,16 @@ impl Space {
     pub(crate) fn trim(&self, word: u64) -> u64 {
         let mut bytes = 0;
         self.for_each_place(|place| {
-            let small = place.pool.is_some_and(|pool| shape_of(pool).size < PAGE || holds_objects(pool));
+            let small = place
+                .pool
+                .is_some_and(|pool| shape_of(pool).size < PAGE || holds_objects(pool));
             let slot = place.slot;
-            if !small && slot.owner.compare_exchange(FREE_WARM, word, Acquire, Relaxed).is_ok() {
+            if !small
+                && slot
+                    .owner
+                    .compare_exchange(FREE_WARM, word, Acquire, Relaxed)
+                    .is_ok()
+            {
                 self.count_warm(&place, -1);
                 let had = u64::from(slot.backed.load(Relaxed)) * PAGE;
                 let free = if self.cool(&place).is_ok() {

@@ -94,12 +94,25 @@ impl Session {
         let small = place.size < crate::layout::PAGE;
         let backed = u64::from(place.slot.backed.load(Relaxed)) * crate::layout::PAGE;
         let used_before = if small { place.size } else { backed };
-        let made = space.back_place(&place, len).and_then(|()| self.map_place(&place, len));
+        let made = space
+            .back_place(&place, len)
+            .and_then(|()| self.map_place(&place, len));
         let address = made.inspect_err(|_| space.release(&place, word))?;
         place.slot.length.store(len, Relaxed);
-        let name = BlockName { offset: place.offset, generation: place.slot.generation.load(Relaxed) };
-        let capacity = self.backed_capacity(&place).min(self.mapped_capacity(&place, len)) as usize;
-        let block = Block { session: self.clone(), name, address, capacity, len: len as usize };
+        let name = BlockName {
+            offset: place.offset,
+            generation: place.slot.generation.load(Relaxed),
+        };
+        let capacity = self
+            .backed_capacity(&place)
+            .min(self.mapped_capacity(&place, len)) as usize;
+        let block = Block {
+            session: self.clone(),
+            name,
+            address,
+            capacity,
+            len: len as usize,
+        };
         Ok((block, used_before as usize))
     }
 
@@ -108,11 +121,17 @@ impl Session {
         if place.size < crate::layout::PAGE {
             return place.size;
         }
-        place.size.min(u64::from(place.slot.backed.load(Relaxed)) * crate::layout::PAGE)
+        place
+            .size
+            .min(u64::from(place.slot.backed.load(Relaxed)) * crate::layout::PAGE)
     }
 
     fn mapped_capacity(&self, place: &Place<'_>, len: u64) -> u64 {
-        if place.pool.is_some() { place.size } else { len.next_multiple_of(EXTENT) }
+        if place.pool.is_some() {
+            place.size
+        } else {
+            len.next_multiple_of(EXTENT)
+        }
     }
 
     /// The address of a place; a run's mapping is counted as in use.
@@ -138,7 +157,13 @@ impl Session {
         }
         let address = self.map_place(place, len.max(1))?;
         let capacity = capacity.min(self.mapped_capacity(place, len.max(1)));
-        Ok(Block { session: self.clone(), name, address, capacity: capacity as usize, len: len as usize })
+        Ok(Block {
+            session: self.clone(),
+            name,
+            address,
+            capacity: capacity as usize,
+            len: len as usize,
+        })
     }
 }
 
@@ -231,10 +256,17 @@ impl Block {
             place.slot.via.store(via.to_bits(), Release);
             if let Owner::Owned(me) = words::parse(mine) {
                 word = words::outgoing(me, session.next_sequence());
-                let _ = place.slot.owner.compare_exchange(mine, word, Release, Relaxed);
+                let _ = place
+                    .slot
+                    .owner
+                    .compare_exchange(mine, word, Release, Relaxed);
             }
         }
-        Outgoing { block: ManuallyDrop::new(self), via, word }
+        Outgoing {
+            block: ManuallyDrop::new(self),
+            via,
+            word,
+        }
     }
 
     /// Takes a block out of the object `via`, under that object's cell and before its commit.
@@ -297,10 +329,16 @@ impl Block {
     pub(crate) fn become_part(self, envelope: BlockName) -> bool {
         let this = ManuallyDrop::new(self);
         this.session.unmap_place(this.name.offset, this.is_run());
-        let Ok(place) = this.session.space().place(this.name.offset) else { return false };
+        let Ok(place) = this.session.space().place(this.name.offset) else {
+            return false;
+        };
         place.slot.length.store(this.len as u64, Relaxed);
         let done = this.session.my_word().is_some_and(|mine| {
-            place.slot.owner.compare_exchange(mine, words::part(envelope), Release, Relaxed).is_ok()
+            place
+                .slot
+                .owner
+                .compare_exchange(mine, words::part(envelope), Release, Relaxed)
+                .is_ok()
         });
         // SAFETY: `this` is not used again, and the session is what has to be dropped of it.
         drop(unsafe { std::ptr::read(&this.session) });
@@ -308,7 +346,11 @@ impl Block {
     }
 
     /// Takes a part off an envelope that this process owns; mapped already if `address` is given.
-    pub(crate) fn from_part(session: &Session, name: BlockName, envelope: BlockName) -> Result<Self> {
+    pub(crate) fn from_part(
+        session: &Session,
+        name: BlockName,
+        envelope: BlockName,
+    ) -> Result<Self> {
         let mine = words::owned(session.me()?);
         let place = session.space().place(name.offset)?;
         let part = words::part(envelope);
@@ -317,7 +359,12 @@ impl Block {
         }
         let block = ManuallyDrop::new(session.block_at(&place, name)?);
         place.slot.via.store(0, Relaxed);
-        if place.slot.owner.compare_exchange(part, mine, AcqRel, Relaxed).is_err() {
+        if place
+            .slot
+            .owner
+            .compare_exchange(part, mine, AcqRel, Relaxed)
+            .is_err()
+        {
             session.unmap_place(name.offset, place.pool.is_none());
             return Err(Error::Stale(name.as_reference()));
         }
@@ -330,7 +377,10 @@ impl Block {
 
     /// The block in a place that this process has just taken over as owner.
     pub(crate) fn at_place(session: &Session, place: &Place<'_>) -> Result<Self> {
-        let name = BlockName { offset: place.offset, generation: place.slot.generation.load(Relaxed) };
+        let name = BlockName {
+            offset: place.offset,
+            generation: place.slot.generation.load(Relaxed),
+        };
         session.block_at(place, name)
     }
 
@@ -355,8 +405,13 @@ impl Session {
 impl Drop for Block {
     fn drop(&mut self) {
         self.session.unmap_place(self.name.offset, self.is_run());
-        if let (Ok(place), Some(word)) = (self.session.space().place(self.name.offset), self.session.my_word()) {
-            if place.slot.generation.load(Relaxed) == self.name.generation && place.slot.owner.load(Acquire) == word {
+        if let (Ok(place), Some(word)) = (
+            self.session.space().place(self.name.offset),
+            self.session.my_word(),
+        ) {
+            if place.slot.generation.load(Relaxed) == self.name.generation
+                && place.slot.owner.load(Acquire) == word
+            {
                 self.session.free_place(&place, word);
             }
         }
@@ -397,8 +452,14 @@ impl Outgoing {
     }
 
     fn exchange(&self, word: u64) -> bool {
-        let Ok(place) = self.block.session.space().place(self.block.name.offset) else { return false };
-        place.slot.owner.compare_exchange(self.word, word, AcqRel, Relaxed).is_ok()
+        let Ok(place) = self.block.session.space().place(self.block.name.offset) else {
+            return false;
+        };
+        place
+            .slot
+            .owner
+            .compare_exchange(self.word, word, AcqRel, Relaxed)
+            .is_ok()
     }
 
     /// Not committed: this process's again.
@@ -458,8 +519,15 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         let block = &self.block;
-        if let (Ok(place), Some(mine)) = (block.session.space().place(block.name.offset), block.session.my_word()) {
-            let _ = place.slot.owner.compare_exchange(mine, words::queued(self.via), AcqRel, Relaxed);
+        if let (Ok(place), Some(mine)) = (
+            block.session.space().place(block.name.offset),
+            block.session.my_word(),
+        ) {
+            let _ =
+                place
+                    .slot
+                    .owner
+                    .compare_exchange(mine, words::queued(self.via), AcqRel, Relaxed);
         }
         block.session.unmap_place(block.name.offset, block.is_run());
         // SAFETY: the block is not used again; its session is what has to be dropped of it.
@@ -470,16 +538,23 @@ impl Drop for Incoming {
 impl Block {
     /// Hands the block to an object that lives already and names it: kept from here on.
     pub(crate) fn settle_with(&self, keeper: Reference) {
-        if let (Ok(place), Some(mine)) = (self.session.space().place(self.name.offset), self.session.my_word()) {
+        if let (Ok(place), Some(mine)) = (
+            self.session.space().place(self.name.offset),
+            self.session.my_word(),
+        ) {
             place.slot.length.store(self.len as u64, Relaxed);
             place.slot.via.store(keeper.to_bits(), Release);
-            let _ = place.slot.owner.compare_exchange(mine, words::kept(keeper), AcqRel, Relaxed);
+            let _ = place
+                .slot
+                .owner
+                .compare_exchange(mine, words::kept(keeper), AcqRel, Relaxed);
         }
     }
 
     /// Whether [`Block::adopt`] can make the very bytes private: whole pages.
     #[must_use]
     pub fn adopts_in_place(&self) -> bool {
-        self.address.as_ptr().addr() % crate::layout::PAGE as usize == 0 && self.capacity >= crate::layout::PAGE as usize
+        self.address.as_ptr().addr() % crate::layout::PAGE as usize == 0
+            && self.capacity >= crate::layout::PAGE as usize
     }
 }

@@ -14,7 +14,9 @@ pub const LIMIT_VARIABLE: &str = "BEQUEATH_MEMORY_LIMIT";
 #[must_use]
 pub fn parse_limit(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let shift = match text[digits..].trim().to_ascii_uppercase().as_str() {
         "" | "B" => 0,
@@ -29,11 +31,18 @@ pub fn parse_limit(text: &str) -> Option<u64> {
 
 /// The budget of a new session in an arena of `size` bytes.
 pub(crate) fn default_limit(size: u64) -> u64 {
-    let asked = std::env::var(LIMIT_VARIABLE).ok().and_then(|text| parse_limit(&text));
-    asked.unwrap_or_else(|| {
-        let ceilings = [limits::cgroup_memory(), limits::available_memory(), limits::address_space().soft];
-        let room = ceilings.into_iter().flatten().min().unwrap_or(1 << 30);
-        (room / 2).max(64 * PAGE)
-    })
-    .min(size)
+    let asked = std::env::var(LIMIT_VARIABLE)
+        .ok()
+        .and_then(|text| parse_limit(&text));
+    asked
+        .unwrap_or_else(|| {
+            let ceilings = [
+                limits::cgroup_memory(),
+                limits::available_memory(),
+                limits::address_space().soft,
+            ];
+            let room = ceilings.into_iter().flatten().min().unwrap_or(1 << 30);
+            (room / 2).max(64 * PAGE)
+        })
+        .min(size)
 }

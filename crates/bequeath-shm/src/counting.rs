@@ -76,7 +76,10 @@ impl Space {
 
     /// How many slots of the table are usable now.
     pub(crate) fn reference_slots(&self) -> u32 {
-        self.header().references.load(Acquire).min(self.geometry.references) as u32
+        self.header()
+            .references
+            .load(Acquire)
+            .min(self.geometry.references) as u32
     }
 
     /// A free slot, now owned by `word`.
@@ -85,7 +88,12 @@ impl Space {
         for _ in 0..8 {
             let Some(hint) = hints.pop() else { break };
             let index = (hint - 1) as u32;
-            if self.reference_slot(index)?.owner.compare_exchange(0, word, Acquire, Relaxed).is_ok() {
+            if self
+                .reference_slot(index)?
+                .owner
+                .compare_exchange(0, word, Acquire, Relaxed)
+                .is_ok()
+            {
                 return Ok(index);
             }
         }
@@ -97,14 +105,22 @@ impl Space {
             let start = hints.current.load(Relaxed);
             for step in 0..search {
                 let index = start.wrapping_add(step) % count;
-                if self.reference_slot(index)?.owner.compare_exchange(0, word, Acquire, Relaxed).is_ok() {
+                if self
+                    .reference_slot(index)?
+                    .owner
+                    .compare_exchange(0, word, Acquire, Relaxed)
+                    .is_ok()
+                {
                     hints.current.store(index + 1, Relaxed);
                     return Ok(index);
                 }
             }
             if full {
                 let limit = self.geometry.references;
-                return Err(Error::TableFull { what: "references", limit });
+                return Err(Error::TableFull {
+                    what: "references",
+                    limit,
+                });
             }
             self.grow_references(count)?;
             hints.current.store(count, Relaxed);
@@ -117,7 +133,10 @@ impl Space {
         let from = self.geometry.references_at + u64::from(count) * REFERENCE_SLOT;
         let to = self.geometry.references_at + next * REFERENCE_SLOT;
         self.back(from & !(PAGE - 1), to - (from & !(PAGE - 1)))?;
-        let _ = self.header().references.compare_exchange(u64::from(count), next, AcqRel, Relaxed);
+        let _ = self
+            .header()
+            .references
+            .compare_exchange(u64::from(count), next, AcqRel, Relaxed);
         Ok(())
     }
 
@@ -133,25 +152,39 @@ impl Space {
 
     /// Committed state of the object at `offset`.
     pub(crate) fn object_standing(&self, offset: u64) -> Result<Standing> {
-        Ok(Standing::parse(self.object_header(offset)?.cell.lock().state()))
+        Ok(Standing::parse(
+            self.object_header(offset)?.cell.lock().state(),
+        ))
     }
 
     /// Before `last` is overwritten, the slot that it names learns that its change happened.
     fn note_last(&self, last: u64) {
-        let Some(index) = (last >> 32).checked_sub(1) else { return };
-        let Ok(slot) = self.reference_slot(index as u32) else { return };
+        let Some(index) = (last >> 32).checked_sub(1) else {
+            return;
+        };
+        let Ok(slot) = self.reference_slot(index as u32) else {
+            return;
+        };
         let out = last & 1 != 0;
-        let (pending, done) = if out { (PENDING_OUT, NONE) } else { (PENDING_IN, ACTIVE) };
+        let (pending, done) = if out {
+            (PENDING_OUT, NONE)
+        } else {
+            (PENDING_IN, ACTIVE)
+        };
         let state = slot.state.load(Acquire);
         if state & STEP == pending && change(index as u32, state >> 2, out) == last {
-            let _ = slot.state.compare_exchange(state, state & !STEP | done, AcqRel, Relaxed);
+            let _ = slot
+                .state
+                .compare_exchange(state, state & !STEP | done, AcqRel, Relaxed);
         }
     }
 
     /// Counts the object once more, for the slot (which the caller owns and is at rest).
     pub(crate) fn count_in(&self, index: u32, reference: Reference) -> Result<()> {
         let slot = self.reference_slot(index)?;
-        let header = self.object_header(reference.offset).map_err(|_| Error::Stale(reference))?;
+        let header = self
+            .object_header(reference.offset)
+            .map_err(|_| Error::Stale(reference))?;
         let sequence = self.announce(slot, reference);
         let mut guard = header.cell.lock();
         let mut standing = Standing::parse(guard.state());
@@ -177,7 +210,12 @@ impl Space {
     }
 
     fn confirm(&self, slot: &ReferenceSlot, sequence: u64) {
-        let _ = slot.state.compare_exchange(sequence << 2 | PENDING_IN, sequence << 2 | ACTIVE, AcqRel, Relaxed);
+        let _ = slot.state.compare_exchange(
+            sequence << 2 | PENDING_IN,
+            sequence << 2 | ACTIVE,
+            AcqRel,
+            Relaxed,
+        );
     }
 
     /// Brings an object to life with a count of one, for the slot. The object's slot is owned by the
@@ -186,14 +224,25 @@ impl Space {
         let slot = self.reference_slot(index)?;
         let cell = &self.object_header(offset)?.cell;
         // Nobody else creates here: the generation read now is the one that the commit sees.
-        let generation = Standing::parse(cell.lock().state()).generation.wrapping_add(1);
+        let generation = Standing::parse(cell.lock().state())
+            .generation
+            .wrapping_add(1);
         let reference = Reference { offset, generation };
         let sequence = self.announce(slot, reference);
         let mut guard = cell.lock();
         let before = Standing::parse(guard.state());
         self.note_last(before.last);
         let last = change(index, sequence, false);
-        guard.stage(Standing { count: 1, last, generation, kind, dying: false }.words());
+        guard.stage(
+            Standing {
+                count: 1,
+                last,
+                generation,
+                kind,
+                dying: false,
+            }
+            .words(),
+        );
         guard.commit();
         self.confirm(slot, sequence);
         Ok(reference)
@@ -201,8 +250,15 @@ impl Space {
 
     /// Ends the reference in this slot, wherever in its life it is, and frees the slot. `destroy` is
     /// called when the object has no reference left, before the slot forgets that it was the last.
-    pub(crate) fn release_reference(&self, index: u32, word: u64, destroy: &mut dyn FnMut(Reference)) {
-        let Ok(slot) = self.reference_slot(index) else { return };
+    pub(crate) fn release_reference(
+        &self,
+        index: u32,
+        word: u64,
+        destroy: &mut dyn FnMut(Reference),
+    ) {
+        let Ok(slot) = self.reference_slot(index) else {
+            return;
+        };
         loop {
             if slot.owner.load(Acquire) != word {
                 return;
@@ -210,7 +266,11 @@ impl Space {
             let state = slot.state.load(Acquire);
             match state & STEP {
                 NONE => {
-                    if slot.owner.compare_exchange(word, 0, Release, Relaxed).is_ok() {
+                    if slot
+                        .owner
+                        .compare_exchange(word, 0, Release, Relaxed)
+                        .is_ok()
+                    {
                         self.header().free_references.push(u64::from(index) + 1);
                     }
                     return;
@@ -237,13 +297,23 @@ impl Space {
                 done = ACTIVE;
             }
         }
-        let _ = slot.state.compare_exchange(state, state & !STEP | done, AcqRel, Relaxed);
+        let _ = slot
+            .state
+            .compare_exchange(state, state & !STEP | done, AcqRel, Relaxed);
     }
 
-    fn settle_out(&self, index: u32, slot: &ReferenceSlot, state: u64, destroy: &mut dyn FnMut(Reference)) {
+    fn settle_out(
+        &self,
+        index: u32,
+        slot: &ReferenceSlot,
+        state: u64,
+        destroy: &mut dyn FnMut(Reference),
+    ) {
         let rest = state & !STEP | NONE;
         let object = Reference::from_bits(slot.object.load(Relaxed));
-        let Some((object, header)) = object.and_then(|it| Some((it, self.object_header(it.offset).ok()?))) else {
+        let Some((object, header)) =
+            object.and_then(|it| Some((it, self.object_header(it.offset).ok()?)))
+        else {
             let _ = slot.state.compare_exchange(state, rest, AcqRel, Relaxed);
             return;
         };
@@ -271,7 +341,9 @@ impl Space {
 
     /// Last step of a destruction: what the object held is given back, it is not dying any more.
     pub(crate) fn bury(&self, reference: Reference) {
-        let Ok(header) = self.object_header(reference.offset) else { return };
+        let Ok(header) = self.object_header(reference.offset) else {
+            return;
+        };
         let mut guard = header.cell.lock();
         let mut standing = Standing::parse(guard.state());
         if standing.dying && standing.generation == reference.generation {

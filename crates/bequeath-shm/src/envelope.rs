@@ -61,7 +61,9 @@ impl<'a> Lists<'a> {
     /// They are mapped and backed as long as `'a` lasts.
     unsafe fn at(address: *mut u8, bytes: usize) -> Self {
         // SAFETY: mapped by the caller's word, aligned to at least 256, and atomics may be shared.
-        Self { words: unsafe { std::slice::from_raw_parts(address.cast::<AtomicU64>(), bytes / 8) } }
+        Self {
+            words: unsafe { std::slice::from_raw_parts(address.cast::<AtomicU64>(), bytes / 8) },
+        }
     }
 
     fn get(self, index: usize) -> u64 {
@@ -79,7 +81,9 @@ impl<'a> Lists<'a> {
     }
 
     fn reference_at(self, index: usize) -> usize {
-        HEAD_WORDS.saturating_add((self.get(BLOCK_ROOM) as usize).saturating_mul(2)).saturating_add(index)
+        HEAD_WORDS
+            .saturating_add((self.get(BLOCK_ROOM) as usize).saturating_mul(2))
+            .saturating_add(index)
     }
 
     /// How many entries of a list there are, as far as the envelope could hold them.
@@ -88,7 +92,8 @@ impl<'a> Lists<'a> {
     }
 
     fn blocks(self) -> impl Iterator<Item = BlockName> + 'a {
-        (0..self.len(BLOCKS)).filter_map(move |index| BlockName::from_bits(self.get(self.block_at(index))))
+        (0..self.len(BLOCKS))
+            .filter_map(move |index| BlockName::from_bits(self.get(self.block_at(index))))
     }
 
     fn references(self) -> impl Iterator<Item = u32> + 'a {
@@ -107,6 +112,8 @@ impl<'a> Lists<'a> {
 /// there whole.
 pub struct Envelope {
     block: Block,
+    /// What hangs on a received envelope, mapped until it is taken.
+    mapped: Vec<MappedPart>,
 }
 
 impl Envelope {
@@ -122,7 +129,10 @@ impl Envelope {
         let payload_at = round_up(lists.min(1 << 40), 64);
         let len = payload_at.saturating_add(room.payload as u64);
         let block = session.allocate(usize::try_from(len).map_err(|_| Error::TooLarge(len))?)?;
-        let this = Self { block };
+        let this = Self {
+            block,
+            mapped: Vec::new(),
+        };
         let head = this.lists();
         head.set(TAG, 0);
         head.set(PAYLOAD_AT, payload_at);
@@ -168,13 +178,15 @@ impl Envelope {
     /// Copies `bytes` into the payload at `at`; false (and no copy) when they do not fit.
     pub fn write_payload(&mut self, at: usize, bytes: &[u8]) -> bool {
         let (start, len) = self.payload_range();
-        at.checked_add(bytes.len()).is_some_and(|end| end <= len) && self.block.write_at(start + at, bytes)
+        at.checked_add(bytes.len()).is_some_and(|end| end <= len)
+            && self.block.write_at(start + at, bytes)
     }
 
     /// Copies payload bytes out; false when the range lies outside.
     pub fn read_payload(&self, at: usize, into: &mut [u8]) -> bool {
         let (start, len) = self.payload_range();
-        at.checked_add(into.len()).is_some_and(|end| end <= len) && self.block.read_at(start + at, into)
+        at.checked_add(into.len()).is_some_and(|end| end <= len)
+            && self.block.read_at(start + at, into)
     }
 
     /// Hangs a block on it (its `len` goes along).
@@ -185,7 +197,10 @@ impl Envelope {
         let lists = self.lists();
         let (index, room) = (lists.len(BLOCKS), lists.get(BLOCK_ROOM));
         if index as u64 >= room {
-            return Err(Error::TableFull { what: "blocks of an envelope", limit: room });
+            return Err(Error::TableFull {
+                what: "blocks of an envelope",
+                limit: room,
+            });
         }
         // Listed first: a block that is listed and not yet a part is freed by itself after a death.
         lists.set(lists.block_at(index), block.name().to_bits());
@@ -203,7 +218,10 @@ impl Envelope {
         let lists = self.lists();
         let (index, room) = (lists.len(REFERENCES), lists.get(REFERENCE_ROOM));
         if index as u64 >= room {
-            return Err(Error::TableFull { what: "references of an envelope", limit: room });
+            return Err(Error::TableFull {
+                what: "references of an envelope",
+                limit: room,
+            });
         }
         let session = self.block.session();
         let mine = words::owned(session.me()?);
@@ -230,7 +248,10 @@ impl Envelope {
     /// The envelope that was prepared and not committed.
     #[must_use]
     pub fn take_back(outgoing: Outgoing) -> Self {
-        Self { block: outgoing.take_back() }
+        Self {
+            block: outgoing.take_back(),
+            mapped: Vec::new(),
+        }
     }
 
     /// Takes an envelope out of the object `via`, under its cell and before its commit. All that it
@@ -246,8 +267,15 @@ impl Envelope {
         let mut mapped = Vec::new();
         for part in lists.blocks() {
             let place = session.space().place(part.offset)?;
-            session.map_place(&place, (place.slot.length.load(Relaxed) & !ENVELOPE).clamp(1, place.size))?;
-            mapped.push(MappedPart { session: session.clone(), offset: part.offset, is_run: place.pool.is_none() });
+            session.map_place(
+                &place,
+                (place.slot.length.load(Relaxed) & !ENVELOPE).clamp(1, place.size),
+            )?;
+            mapped.push(MappedPart {
+                session: session.clone(),
+                offset: part.offset,
+                is_run: place.pool.is_none(),
+            });
         }
         Ok(IncomingEnvelope { incoming, mapped })
     }
@@ -265,7 +293,10 @@ impl Envelope {
         let mine = words::owned(session.me()?);
         let place = session.space().place(name.offset)?;
         // Held before it says so: a death in between leaves an envelope of the dead, which is freed.
-        let done = place.slot.owner.compare_exchange(mine, IN_KERNEL, AcqRel, Relaxed);
+        let done = place
+            .slot
+            .owner
+            .compare_exchange(mine, IN_KERNEL, AcqRel, Relaxed);
         done.map_err(|_| Error::Stale(name.as_reference()))?;
         Ok((name, token))
     }
@@ -282,13 +313,25 @@ impl Envelope {
         let place = session.space().place(name.offset)?;
         let same = place.slot.generation.load(Acquire) == name.generation;
         // The token's lock, ours as long as it is open, keeps scavengers away until the word is changed.
-        if !same || place.slot.owner.compare_exchange(IN_KERNEL, mine, AcqRel, Relaxed).is_err() {
+        if !same
+            || place
+                .slot
+                .owner
+                .compare_exchange(IN_KERNEL, mine, AcqRel, Relaxed)
+                .is_err()
+        {
             return Err(Error::Stale(name.as_reference()));
         }
         let block = Block::at_place(session, &place).inspect_err(|_| {
-            let _ = place.slot.owner.compare_exchange(mine, IN_KERNEL, AcqRel, Relaxed);
+            let _ = place
+                .slot
+                .owner
+                .compare_exchange(mine, IN_KERNEL, AcqRel, Relaxed);
         })?;
-        Ok(Self { block })
+        Ok(Self {
+            block,
+            mapped: Vec::new(),
+        })
     }
 
     /// Takes the attached blocks, in order.
@@ -298,7 +341,13 @@ impl Envelope {
     /// were not taken stay attached.
     pub fn take_blocks(&mut self) -> Result<Vec<Block>> {
         let name = self.name();
-        self.lists().blocks().map(|part| Block::from_part(self.block.session(), part, name)).collect()
+        let blocks = self
+            .lists()
+            .blocks()
+            .map(|part| Block::from_part(self.block.session(), part, name))
+            .collect();
+        self.mapped.clear();
+        blocks
     }
 
     /// Takes the attached references as handles of this process, in order.
@@ -311,7 +360,11 @@ impl Envelope {
         let mut handles = Vec::new();
         for index in self.lists().references() {
             let slot = session.space().reference_slot(index)?;
-            if slot.owner.compare_exchange(part, mine, AcqRel, Relaxed).is_err() {
+            if slot
+                .owner
+                .compare_exchange(part, mine, AcqRel, Relaxed)
+                .is_err()
+            {
                 return Err(Error::Corrupted("a reference that is not the envelope's"));
             }
             handles.push(session.handle_for(index)?);
@@ -342,62 +395,41 @@ pub struct IncomingEnvelope {
 impl IncomingEnvelope {
     /// After the commit: it is this process's now.
     #[must_use]
-    pub fn accept(self) -> ReceivedEnvelope {
-        ReceivedEnvelope { envelope: Envelope { block: self.incoming.accept() }, mapped: self.mapped }
-    }
-}
-
-/// An accepted envelope, its attachments mapped.
-pub struct ReceivedEnvelope {
-    envelope: Envelope,
-    mapped: Vec<MappedPart>,
-}
-
-impl ReceivedEnvelope {
-    /// The envelope; mappings that are not used again are let go.
-    #[must_use]
-    pub fn into_envelope(self) -> Envelope {
-        self.envelope
-    }
-
-    /// Takes the attached blocks, in order.
-    ///
-    /// # Errors
-    /// `Stale`/`Corrupted` when the envelope's lists are no honest member's.
-    pub fn take_blocks(&mut self) -> Result<Vec<Block>> {
-        let blocks = self.envelope.take_blocks();
-        self.mapped.clear();
-        blocks
-    }
-}
-
-impl std::ops::Deref for ReceivedEnvelope {
-    type Target = Envelope;
-
-    fn deref(&self) -> &Envelope {
-        &self.envelope
-    }
-}
-
-impl std::ops::DerefMut for ReceivedEnvelope {
-    fn deref_mut(&mut self) -> &mut Envelope {
-        &mut self.envelope
+    pub fn accept(self) -> Envelope {
+        Envelope {
+            block: self.incoming.accept(),
+            mapped: self.mapped,
+        }
     }
 }
 
 /// Frees what hangs on an envelope whose place this process owns.
 pub(crate) fn release_parts(session: &Session, place: &Place<'_>) {
-    let name = BlockName { offset: place.offset, generation: place.slot.generation.load(Relaxed) };
-    let Ok(block) = Block::at_place(session, place) else { return };
+    let name = BlockName {
+        offset: place.offset,
+        generation: place.slot.generation.load(Relaxed),
+    };
+    let Ok(block) = Block::at_place(session, place) else {
+        return;
+    };
     // The place is freed by the caller; here the block only gives access to its bytes.
     let block = Borrowed(std::mem::ManuallyDrop::new(block));
     // SAFETY: mapped and backed as long as `block` lives.
     let lists = unsafe { Lists::at(block.0.as_ptr(), block.0.len()) };
     let part = words::part(name);
-    let Some(mine) = session.my_word() else { return };
+    let Some(mine) = session.my_word() else {
+        return;
+    };
     for name in lists.blocks() {
-        let Ok(place) = session.space().place(name.offset) else { continue };
-        if place.slot.owner.compare_exchange(part, mine, AcqRel, Relaxed).is_ok() {
+        let Ok(place) = session.space().place(name.offset) else {
+            continue;
+        };
+        if place
+            .slot
+            .owner
+            .compare_exchange(part, mine, AcqRel, Relaxed)
+            .is_ok()
+        {
             session.free_place(&place, mine);
         }
     }
@@ -412,7 +444,9 @@ struct Borrowed(std::mem::ManuallyDrop<Block>);
 impl Drop for Borrowed {
     fn drop(&mut self) {
         let block = &self.0;
-        block.session().unmap_place(block.name().offset, block.is_run());
+        block
+            .session()
+            .unmap_place(block.name().offset, block.is_run());
         // SAFETY: the block is not used again; a clone-free move out of its session ends its count.
         let session = unsafe { std::ptr::read(block.session()) };
         drop(session);

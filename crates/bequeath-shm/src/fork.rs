@@ -37,9 +37,21 @@ impl Session {
         self.me()?;
         let parent = ProcessId::current();
         let local = self.keep_adopted()?;
-        let child = self.space().join(parent, Standing::Pending, now_seconds())?;
-        let mut ticket = ForkTicket { local, child, parent, counted: Vec::new() };
-        let entries: Vec<_> = ticket.local.entries.values().filter_map(std::sync::Weak::upgrade).collect();
+        let child = self
+            .space()
+            .join(parent, Standing::Pending, now_seconds())?;
+        let mut ticket = ForkTicket {
+            local,
+            child,
+            parent,
+            counted: Vec::new(),
+        };
+        let entries: Vec<_> = ticket
+            .local
+            .entries
+            .values()
+            .filter_map(std::sync::Weak::upgrade)
+            .collect();
         let word = words::owned(child);
         for entry in entries {
             match self.count_for(word, entry.reference) {
@@ -57,7 +69,12 @@ impl Session {
 
     /// After a fork, in the parent: `child` is what fork returned, `None` if it failed.
     pub fn after_fork_parent(&self, ticket: ForkTicket<'_>, child: Option<u32>) {
-        let ForkTicket { local, child: name, parent, counted } = ticket;
+        let ForkTicket {
+            local,
+            child: name,
+            parent,
+            counted,
+        } = ticket;
         drop(local);
         match child.map(|pid| (pid, ProcessId::of(pid))) {
             Some((_, Some(process))) => {
@@ -69,11 +86,19 @@ impl Session {
             Some((_, None)) => {}
             None => {
                 let word = words::owned(name);
-                self.space().change_standing(name, Standing::Pending, Standing::Settling);
-                counted.iter().for_each(|(_, index)| self.release_slot(*index, word));
-                if let Some(seen) = self.space().see(name.index).filter(|seen| seen.identity == Some(parent)) {
+                self.space()
+                    .change_standing(name, Standing::Pending, Standing::Settling);
+                counted
+                    .iter()
+                    .for_each(|(_, index)| self.release_slot(*index, word));
+                if let Some(seen) = self
+                    .space()
+                    .see(name.index)
+                    .filter(|seen| seen.identity == Some(parent))
+                {
                     self.space().clear_identity(seen);
-                    self.space().change_standing(name, Standing::Settling, Standing::Free);
+                    self.space()
+                        .change_standing(name, Standing::Settling, Standing::Free);
                 }
             }
         }
@@ -86,12 +111,22 @@ impl Session {
     /// [`Error::TicketExpired`] when the parent died and others gave the counts back meanwhile; the
     /// child has then joined anew and counted again what was still alive.
     pub fn after_fork_child(&self, ticket: ForkTicket<'_>) -> Result<()> {
-        let ForkTicket { local, child, parent, counted } = ticket;
+        let ForkTicket {
+            local,
+            child,
+            parent,
+            counted,
+        } = ticket;
         drop(local);
         let me = ProcessId::current();
         let member = self.space().member(child.index)?;
-        let claimed = member.identity.compare_exchange(parent.to_bits(), me.to_bits(), AcqRel, Relaxed).is_ok()
-            && self.space().change_standing(child, Standing::Pending, Standing::Live);
+        let claimed = member
+            .identity
+            .compare_exchange(parent.to_bits(), me.to_bits(), AcqRel, Relaxed)
+            .is_ok()
+            && self
+                .space()
+                .change_standing(child, Standing::Pending, Standing::Live);
         if !claimed {
             self.join_forked_child()?;
             return Err(Error::TicketExpired);
@@ -111,10 +146,17 @@ impl Session {
     pub fn join_forked_child(&self) -> Result<()> {
         let me = self.space().join(ProcessId::current(), Standing::Live, 0)?;
         self.become_member(me);
-        let entries: Vec<_> = self.local().entries.values().filter_map(std::sync::Weak::upgrade).collect();
+        let entries: Vec<_> = self
+            .local()
+            .entries
+            .values()
+            .filter_map(std::sync::Weak::upgrade)
+            .collect();
         for entry in &entries {
             // What died meanwhile keeps a slot that is nobody's: closing it does nothing.
-            let index = self.count_for(words::owned(me), entry.reference).unwrap_or(u32::MAX);
+            let index = self
+                .count_for(words::owned(me), entry.reference)
+                .unwrap_or(u32::MAX);
             entry.slot.store(index, Relaxed);
         }
         Ok(())

@@ -40,8 +40,17 @@ pub(crate) unsafe trait Plain {}
 
 /// Bytes of each size class. The two largest leave room for a table of slots in their extent, and
 /// for an envelope's head before a payload of 256 KiB or 1 MiB.
-pub(crate) const CLASSES: [u64; 9] =
-    [256, 512, 1024, 2048, 4096, 16_384, 65_536, 68 * PAGE, 341 * PAGE];
+pub(crate) const CLASSES: [u64; 9] = [
+    256,
+    512,
+    1024,
+    2048,
+    4096,
+    16_384,
+    65_536,
+    68 * PAGE,
+    341 * PAGE,
+];
 /// Pools: each class once for blocks and once for objects (whose memory stays theirs for ever).
 pub(crate) const POOLS: usize = 2 * CLASSES.len();
 
@@ -67,7 +76,12 @@ impl ClassShape {
             first = round_up(count * SLOT, PAGE);
         }
         let step = if size < PAGE { 65_536 / size } else { 128 };
-        Self { size, count: count as u32, first, step: step as u32 }
+        Self {
+            size,
+            count: count as u32,
+            first,
+            step: step as u32,
+        }
     }
 }
 
@@ -85,7 +99,11 @@ pub(crate) const SHAPES: [ClassShape; 9] = {
 /// The pool that serves `len` bytes, or `None` for what needs a run of extents.
 pub(crate) fn pool_for(len: u64, objects: bool) -> Option<usize> {
     let class = CLASSES.iter().position(|size| *size >= len)?;
-    Some(if objects { class + CLASSES.len() } else { class })
+    Some(if objects {
+        class + CLASSES.len()
+    } else {
+        class
+    })
 }
 
 /// The shape of the slots of a pool.
@@ -256,6 +274,12 @@ impl Geometry {
         let references_at = round_up(DIRECTORY_AT + extents * EXTENT_ENTRY, PAGE);
         let references = (size / 4096).clamp(4096, 1 << 22);
         let first = (references_at + references * REFERENCE_SLOT).div_ceil(EXTENT);
-        Self { size: extents * EXTENT, extents, references_at, references, first }
+        Self {
+            size: extents * EXTENT,
+            extents,
+            references_at,
+            references,
+            first,
+        }
     }
 }

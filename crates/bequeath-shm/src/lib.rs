@@ -27,7 +27,7 @@ mod words;
 pub use adopted::Adopted;
 pub use block::{Block, Incoming, Outgoing};
 pub use budget::{parse_limit, LIMIT_VARIABLE};
-pub use envelope::{Envelope, IncomingEnvelope, ReceivedEnvelope, Room};
+pub use envelope::{Envelope, IncomingEnvelope, Room};
 pub use error::{Error, Result};
 pub use fork::ForkTicket;
 pub use memory::Memory;

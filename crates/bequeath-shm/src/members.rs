@@ -88,7 +88,10 @@ impl Space {
         let member = self.member(index).ok()?;
         let state = member.state.load(Acquire);
         Some(Seen {
-            name: MemberName { index, generation: (state >> 32) as u32 },
+            name: MemberName {
+                index,
+                generation: (state >> 32) as u32,
+            },
             identity: ProcessId::from_bits(member.identity.load(Acquire)),
             standing: Standing::from_state(state),
             note: ProcessId::from_bits(member.note.load(Acquire)),
@@ -97,7 +100,12 @@ impl Space {
     }
 
     /// Claims an entry for `identity` with this standing (Live, or Pending for a child).
-    pub(crate) fn join(&self, identity: ProcessId, standing: Standing, stamp: u64) -> Result<MemberName> {
+    pub(crate) fn join(
+        &self,
+        identity: ProcessId,
+        standing: Standing,
+        stamp: u64,
+    ) -> Result<MemberName> {
         loop {
             let count = self.member_table();
             for index in 0..count {
@@ -109,15 +117,29 @@ impl Space {
                 self.forget_one_that_left()?;
             } else {
                 self.back_tables(MEMBERS_AT + count * 64, PAGE)?;
-                let _ = self.header().members.compare_exchange(count, count + PAGE / 64, AcqRel, Relaxed);
+                let _ = self.header().members.compare_exchange(
+                    count,
+                    count + PAGE / 64,
+                    AcqRel,
+                    Relaxed,
+                );
             }
         }
     }
 
-    fn try_claim(&self, index: u16, identity: ProcessId, standing: Standing, stamp: u64) -> Result<Option<MemberName>> {
+    fn try_claim(
+        &self,
+        index: u16,
+        identity: ProcessId,
+        standing: Standing,
+        stamp: u64,
+    ) -> Result<Option<MemberName>> {
         let member = self.member(index)?;
         if member.identity.load(Relaxed) != 0
-            || member.identity.compare_exchange(0, identity.to_bits(), AcqRel, Relaxed).is_err()
+            || member
+                .identity
+                .compare_exchange(0, identity.to_bits(), AcqRel, Relaxed)
+                .is_err()
         {
             return Ok(None);
         }
@@ -130,7 +152,10 @@ impl Space {
 
     fn forget_one_that_left(&self) -> Result<()> {
         let left = self.members().find(|seen| seen.standing == Standing::Left);
-        let seen = left.ok_or(Error::TableFull { what: "member processes", limit: MEMBERS })?;
+        let seen = left.ok_or(Error::TableFull {
+            what: "member processes",
+            limit: MEMBERS,
+        })?;
         self.change_standing(seen.name, Standing::Left, Standing::Free);
         self.clear_identity(seen);
         Ok(())
@@ -138,22 +163,30 @@ impl Space {
 
     /// One step of an entry's life; false when somebody else took it before.
     pub(crate) fn change_standing(&self, name: MemberName, from: Standing, to: Standing) -> bool {
-        let Ok(member) = self.member(name.index) else { return false };
+        let Ok(member) = self.member(name.index) else {
+            return false;
+        };
         let (from, to) = (from.with(name.generation), to.with(name.generation));
-        member.state.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
+        member
+            .state
+            .compare_exchange(from, to, AcqRel, Relaxed)
+            .is_ok()
     }
 
     /// Last step of settling: the entry is free for others.
     pub(crate) fn clear_identity(&self, seen: Seen) {
         if let (Ok(member), Some(identity)) = (self.member(seen.name.index), seen.identity) {
-            let _ = member.identity.compare_exchange(identity.to_bits(), 0, AcqRel, Relaxed);
+            let _ = member
+                .identity
+                .compare_exchange(identity.to_bits(), 0, AcqRel, Relaxed);
         }
     }
 
     /// Whether this process marked its exit as an orderly one.
     pub(crate) fn left_in_order(&self, identity: ProcessId) -> bool {
         self.members().any(|seen| {
-            seen.identity == Some(identity) && matches!(seen.standing, Standing::Leaving | Standing::Left)
+            seen.identity == Some(identity)
+                && matches!(seen.standing, Standing::Leaving | Standing::Left)
         })
     }
 }

@@ -13,7 +13,7 @@
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::sync::atomic::AtomicU32;
 use std::sync::Arc;
 
 use crate::block::BlockName;
@@ -152,14 +152,24 @@ impl AnyHandle {
 pub(crate) fn typed<T: Object>(entry: Arc<Entry>) -> Result<Handle<T>> {
     const { assert!(align_of::<T>() <= 64) };
     if entry.kind != T::KIND || entry.room < size_of::<T>() {
-        return Err(Error::WrongKind { reference: entry.reference, found: entry.kind, wanted: T::KIND });
+        return Err(Error::WrongKind {
+            reference: entry.reference,
+            found: entry.kind,
+            wanted: T::KIND,
+        });
     }
-    Ok(Handle { entry, kind: PhantomData })
+    Ok(Handle {
+        entry,
+        kind: PhantomData,
+    })
 }
 
 impl<T: Object> Clone for Handle<T> {
     fn clone(&self) -> Self {
-        Self { entry: Arc::clone(&self.entry), kind: PhantomData }
+        Self {
+            entry: Arc::clone(&self.entry),
+            kind: PhantomData,
+        }
     }
 }
 
@@ -192,7 +202,12 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     pub(crate) fn of<T: Object>() -> Self {
-        Self { kind: T::KIND, room: size_of::<T>(), destroy: destroy::<T>, refers_to: refers_to::<T> }
+        Self {
+            kind: T::KIND,
+            room: size_of::<T>(),
+            destroy: destroy::<T>,
+            refers_to: refers_to::<T>,
+        }
     }
 
     /// Calls the kind's `destroy` on the body of an object slot with `room` bytes.
@@ -204,7 +219,14 @@ impl Hooks {
     }
 
     /// Calls the kind's `refers_to` likewise.
-    pub(crate) fn refers_to(&self, body: NonNull<u8>, room: usize, session: &Session, me: Reference, block: BlockName) -> bool {
+    pub(crate) fn refers_to(
+        &self,
+        body: NonNull<u8>,
+        room: usize,
+        session: &Session,
+        me: Reference,
+        block: BlockName,
+    ) -> bool {
         // SAFETY: the body lies in mapped object memory with room for the hook's type.
         room >= self.room && unsafe { (self.refers_to)(body, session, me, block) }
     }
@@ -220,7 +242,12 @@ unsafe fn destroy<T: Object>(body: NonNull<u8>, session: &Session, me: Reference
 
 /// # Safety
 /// As [`destroy`].
-unsafe fn refers_to<T: Object>(body: NonNull<u8>, session: &Session, me: Reference, block: BlockName) -> bool {
+unsafe fn refers_to<T: Object>(
+    body: NonNull<u8>,
+    session: &Session,
+    me: Reference,
+    block: BlockName,
+) -> bool {
     // SAFETY: by this function's contract, and `Object` types are valid whatever the bytes.
     let object = unsafe { body.cast::<T>().as_ref() };
     object.refers_to(session, me, block)
@@ -242,7 +269,10 @@ pub(crate) mod hooks {
     }
 
     pub(crate) fn of(kind: u32) -> Option<&'static Hooks> {
-        KNOWN.iter().map_while(OnceLock::get).find(|hooks| hooks.kind == kind)
+        KNOWN
+            .iter()
+            .map_while(OnceLock::get)
+            .find(|hooks| hooks.kind == kind)
     }
 }
 
@@ -251,4 +281,3 @@ pub(crate) mod hooks {
 pub fn register_kind<T: Object>() {
     hooks::register::<T>();
 }
-

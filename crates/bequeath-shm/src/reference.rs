@@ -28,7 +28,10 @@ impl Reference {
     #[must_use]
     pub fn from_bits(bits: u64) -> Option<Self> {
         let offset = (bits >> 32) * UNIT;
-        (offset != 0).then_some(Self { offset, generation: bits as u32 })
+        (offset != 0).then_some(Self {
+            offset,
+            generation: bits as u32,
+        })
     }
 }
 
@@ -58,12 +61,18 @@ impl BlockName {
     #[must_use]
     pub fn from_bits(bits: u64) -> Option<Self> {
         let offset = (bits >> 32) * UNIT;
-        (offset != 0).then_some(Self { offset, generation: bits as u32 })
+        (offset != 0).then_some(Self {
+            offset,
+            generation: bits as u32,
+        })
     }
 
     /// The same place, as errors print it.
     #[must_use]
     pub(crate) fn as_reference(self) -> Reference {
-        Reference { offset: self.offset, generation: self.generation }
+        Reference {
+            offset: self.offset,
+            generation: self.generation,
+        }
     }
 }

@@ -55,15 +55,29 @@ impl Session {
     ///
     /// # Errors
     /// Over the budget or out of memory.
-    pub fn create_sized<T: Object>(&self, extra: usize, initialise: impl FnOnce(&T)) -> Result<Handle<T>> {
+    pub fn create_sized<T: Object>(
+        &self,
+        extra: usize,
+        initialise: impl FnOnce(&T),
+    ) -> Result<Handle<T>> {
         const { assert!(OBJECT_HEADER + size_of::<T>() as u64 <= 16_384) };
         hooks::register::<T>();
         let mine = words::owned(self.me()?);
         let body_length = round_up(size_of::<T>() as u64, 16);
-        let inline = OBJECT_HEADER.saturating_add(body_length).saturating_add(extra as u64);
+        let inline = OBJECT_HEADER
+            .saturating_add(body_length)
+            .saturating_add(extra as u64);
         let is_inline = inline <= INLINE;
-        let len = if is_inline { inline } else { OBJECT_HEADER + body_length };
-        let block = if is_inline { None } else { Some(self.allocate_zeroed(extra)?) };
+        let len = if is_inline {
+            inline
+        } else {
+            OBJECT_HEADER + body_length
+        };
+        let block = if is_inline {
+            None
+        } else {
+            Some(self.allocate_zeroed(extra)?)
+        };
         let place = self.take_object_slot(len, mine)?;
         let made = self.bring_to_life(&place, body_length, extra, block, T::KIND, |body| {
             // SAFETY: the body is zeroed memory of an owned slot with room for T, 64-byte aligned.
@@ -77,7 +91,9 @@ impl Session {
         let pool = pool_for(len, true).ok_or(Error::TooLarge(len))?;
         let take = || {
             let place = self.space().take_slot(pool, mine)?;
-            self.space().back_place(&place, shape_of(pool).size).inspect_err(|_| self.space().release(&place, mine))?;
+            self.space()
+                .back_place(&place, shape_of(pool).size)
+                .inspect_err(|_| self.space().release(&place, mine))?;
             Ok(place)
         };
         match take() {
@@ -109,10 +125,18 @@ impl Session {
         let header = space.object_header(place.offset)?;
         header.body_length.store(body_length, Relaxed);
         header.extra_length.store(extra as u64, Relaxed);
-        let generation = space.object_standing(place.offset)?.generation.wrapping_add(1);
-        let me = Reference { offset: place.offset, generation };
+        let generation = space
+            .object_standing(place.offset)?
+            .generation
+            .wrapping_add(1);
+        let me = Reference {
+            offset: place.offset,
+            generation,
+        };
         let outgoing = block.map(|block| block.prepare(me));
-        let name = outgoing.as_ref().map_or(0, |outgoing| outgoing.name().to_bits());
+        let name = outgoing
+            .as_ref()
+            .map_or(0, |outgoing| outgoing.name().to_bits());
         header.extra.store(name, Relaxed);
         let index = space.take_reference_slot(mine)?;
         let done = space.count_first(index, place.offset, kind);
@@ -120,7 +144,10 @@ impl Session {
         if let Some(outgoing) = outgoing {
             outgoing.settle_kept();
         }
-        let _ = place.slot.owner.compare_exchange(mine, OBJECT, AcqRel, Relaxed);
+        let _ = place
+            .slot
+            .owner
+            .compare_exchange(mine, OBJECT, AcqRel, Relaxed);
         Ok(index)
     }
 
@@ -144,7 +171,11 @@ impl Session {
     /// # Errors
     /// [`Error::Stale`].
     pub fn open_any(&self, reference: Reference) -> Result<AnyHandle> {
-        let known = self.local().entries.get(&reference.offset).and_then(std::sync::Weak::upgrade);
+        let known = self
+            .local()
+            .entries
+            .get(&reference.offset)
+            .and_then(std::sync::Weak::upgrade);
         if let Some(entry) = known.filter(|entry| entry.reference == reference) {
             return Ok(AnyHandle(entry));
         }
@@ -155,7 +186,9 @@ impl Session {
     /// A counted reference in a fresh slot owned by `word`.
     pub(crate) fn count_for(&self, word: u64, reference: Reference) -> Result<u32> {
         let index = self.space().take_reference_slot(word)?;
-        self.space().count_in(index, reference).inspect_err(|_| self.release_slot(index, word))?;
+        self.space()
+            .count_in(index, reference)
+            .inspect_err(|_| self.release_slot(index, word))?;
         Ok(index)
     }
 
@@ -169,21 +202,27 @@ impl Session {
             }
         })?;
         let mut local = self.local();
-        let known = local.entries.get(&entry.reference.offset).and_then(std::sync::Weak::upgrade);
+        let known = local
+            .entries
+            .get(&entry.reference.offset)
+            .and_then(std::sync::Weak::upgrade);
         if let Some(known) = known.filter(|known| known.reference == entry.reference) {
             // The new entry, and with it the surplus count, goes after the lock is free again.
             drop(local);
             return Ok(AnyHandle(known));
         }
         let entry = Arc::new(entry);
-        local.entries.insert(entry.reference.offset, Arc::downgrade(&entry));
+        local
+            .entries
+            .insert(entry.reference.offset, Arc::downgrade(&entry));
         Ok(AnyHandle(entry))
     }
 
     fn entry_for(&self, index: u32) -> Result<Entry> {
         let space = self.space();
         let bits = space.reference_slot(index)?.object.load(Relaxed);
-        let reference = Reference::from_bits(bits).ok_or(Error::Corrupted("a reference slot without object"))?;
+        let reference = Reference::from_bits(bits)
+            .ok_or(Error::Corrupted("a reference slot without object"))?;
         let place = space.place(reference.offset)?;
         let standing = space.object_standing(reference.offset)?;
         if standing.generation != reference.generation {
@@ -193,16 +232,35 @@ impl Session {
         let room = (place.size - OBJECT_HEADER) as usize;
         let (extra, run) = self.extra_of(&place, reference, body)?;
         let slot = AtomicU32::new(index);
-        Ok(Entry { session: self.clone(), reference, kind: standing.kind, body, room, extra, run, slot })
+        Ok(Entry {
+            session: self.clone(),
+            reference,
+            kind: standing.kind,
+            body,
+            room,
+            extra,
+            run,
+            slot,
+        })
     }
 
     /// Where the extra bytes of a counted object are.
-    fn extra_of(&self, place: &Place<'_>, me: Reference, body: NonNull<u8>) -> Result<((NonNull<u8>, usize), Option<u64>)> {
+    fn extra_of(
+        &self,
+        place: &Place<'_>,
+        me: Reference,
+        body: NonNull<u8>,
+    ) -> Result<((NonNull<u8>, usize), Option<u64>)> {
         const WRONG: Error = Error::Corrupted("an object's extra bytes lie outside");
         let header = self.space().object_header(place.offset)?;
-        let (length, body_length) = (header.extra_length.load(Relaxed), header.body_length.load(Relaxed));
+        let (length, body_length) = (
+            header.extra_length.load(Relaxed),
+            header.body_length.load(Relaxed),
+        );
         let Some(name) = BlockName::from_bits(header.extra.load(Relaxed)) else {
-            let end = OBJECT_HEADER.saturating_add(body_length).saturating_add(length);
+            let end = OBJECT_HEADER
+                .saturating_add(body_length)
+                .saturating_add(length);
             if end > place.size {
                 return Err(WRONG);
             }
@@ -212,13 +270,23 @@ impl Session {
         };
         let block = self.space().place(name.offset)?;
         let backed = u64::from(block.slot.backed.load(Relaxed)) * crate::layout::PAGE;
-        let backed = if block.size < crate::layout::PAGE { block.size } else { backed };
+        let backed = if block.size < crate::layout::PAGE {
+            block.size
+        } else {
+            backed
+        };
         let decided = block.slot.via.load(Relaxed) == me.to_bits();
-        if !decided || block.slot.generation.load(Relaxed) != name.generation || length > backed.min(block.size) {
+        if !decided
+            || block.slot.generation.load(Relaxed) != name.generation
+            || length > backed.min(block.size)
+        {
             return Err(WRONG);
         }
         let address = self.map_place(&block, length.max(1))?;
-        Ok(((address, length as usize), block.pool.is_none().then_some(name.offset)))
+        Ok((
+            (address, length as usize),
+            block.pool.is_none().then_some(name.offset),
+        ))
     }
 
     /// The last handle of this process is gone.
@@ -226,7 +294,11 @@ impl Session {
         let mut local = self.local();
         let offset = entry.reference.offset;
         // Another entry may stand there by now; one that is being dropped cannot be upgraded.
-        if local.entries.get(&offset).is_some_and(|weak| weak.strong_count() == 0) {
+        if local
+            .entries
+            .get(&offset)
+            .is_some_and(|weak| weak.strong_count() == 0)
+        {
             local.entries.remove(&offset);
         }
         if let Some(run) = entry.run {
@@ -240,14 +312,20 @@ impl Session {
 
     /// Gives the reference in a slot back, destroying the object if it was the last.
     pub(crate) fn release_slot(&self, index: u32, word: u64) {
-        self.space().release_reference(index, word, &mut |object| self.destroy_object(object));
+        self.space()
+            .release_reference(index, word, &mut |object| self.destroy_object(object));
     }
 
     /// Takes a dying object apart; several may try, one succeeds.
     pub(crate) fn destroy_object(&self, me: Reference) {
-        let (Ok(place), Some(mine)) = (self.space().place(me.offset), self.my_word()) else { return };
+        let (Ok(place), Some(mine)) = (self.space().place(me.offset), self.my_word()) else {
+            return;
+        };
         loop {
-            let dying = self.space().object_standing(me.offset).is_ok_and(|standing| standing.dying);
+            let dying = self
+                .space()
+                .object_standing(me.offset)
+                .is_ok_and(|standing| standing.dying);
             let before = place.slot.owner.load(Acquire);
             let takeable = match words::parse(before) {
                 Owner::Object => true,
@@ -257,7 +335,12 @@ impl Session {
             if !dying || !takeable {
                 return;
             }
-            if place.slot.owner.compare_exchange(before, mine, AcqRel, Relaxed).is_ok() {
+            if place
+                .slot
+                .owner
+                .compare_exchange(before, mine, AcqRel, Relaxed)
+                .is_ok()
+            {
                 self.settle_owned_object(&place, mine);
             }
             // While it was ours another one's last reference may have gone, and found it taken.
@@ -266,14 +349,22 @@ impl Session {
 
     /// An object slot that this process just became the owner of: the cell says what it is.
     pub(crate) fn settle_owned_object(&self, place: &Place<'_>, mine: u64) {
-        let Ok(standing) = self.space().object_standing(place.offset) else { return };
+        let Ok(standing) = self.space().object_standing(place.offset) else {
+            return;
+        };
         if standing.dying {
-            let me = Reference { offset: place.offset, generation: standing.generation };
+            let me = Reference {
+                offset: place.offset,
+                generation: standing.generation,
+            };
             self.take_apart(place, me, standing.kind);
             self.space().bury(me);
             self.space().release(place, mine);
         } else if standing.count > 0 {
-            let _ = place.slot.owner.compare_exchange(mine, OBJECT, AcqRel, Relaxed);
+            let _ = place
+                .slot
+                .owner
+                .compare_exchange(mine, OBJECT, AcqRel, Relaxed);
         } else {
             self.space().release(place, mine);
         }
@@ -283,7 +374,9 @@ impl Session {
         if let (Some(hooks), Ok(body)) = (hooks::of(kind), self.body_of(place)) {
             hooks.destroy(body, (place.size - OBJECT_HEADER) as usize, self, me);
         }
-        let Ok(header) = self.space().object_header(me.offset) else { return };
+        let Ok(header) = self.space().object_header(me.offset) else {
+            return;
+        };
         if let Some(name) = BlockName::from_bits(header.extra.load(Relaxed)) {
             if let Ok(incoming) = Block::claim(self, name, me) {
                 drop(incoming.accept());
@@ -293,20 +386,36 @@ impl Session {
 
     /// Whether the committed state of the object named by a `via` word refers to a block.
     pub(crate) fn ask(&self, via: u64, block: BlockName) -> Verdict {
-        let Some(me) = Reference::from_bits(via) else { return Verdict::DoesNot };
-        let (Ok(place), Ok(header)) = (self.space().place(me.offset), self.space().object_header(me.offset)) else {
+        let Some(me) = Reference::from_bits(via) else {
+            return Verdict::DoesNot;
+        };
+        let (Ok(place), Ok(header)) = (
+            self.space().place(me.offset),
+            self.space().object_header(me.offset),
+        ) else {
             return Verdict::DoesNot;
         };
         // Counted meanwhile, so that nobody destroys the object while it is asked.
-        let held = self.me().map(words::owned).and_then(|mine| self.count_for(mine, me));
-        let Ok(held) = held else { return self.ask_dying(me) };
-        let Ok(standing) = self.space().object_standing(me.offset) else { return Verdict::Unclear };
+        let held = self
+            .me()
+            .map(words::owned)
+            .and_then(|mine| self.count_for(mine, me));
+        let Ok(held) = held else {
+            return self.ask_dying(me);
+        };
+        let Ok(standing) = self.space().object_standing(me.offset) else {
+            return Verdict::Unclear;
+        };
         let keeps = header.extra.load(Relaxed) == block.to_bits();
         let verdict = match (hooks::of(standing.kind), self.body_of(&place)) {
             _ if keeps => Verdict::Refers,
             (Some(hooks), Ok(body)) => {
                 let room = (place.size - OBJECT_HEADER) as usize;
-                if hooks.refers_to(body, room, self, me, block) { Verdict::Refers } else { Verdict::DoesNot }
+                if hooks.refers_to(body, room, self, me, block) {
+                    Verdict::Refers
+                } else {
+                    Verdict::DoesNot
+                }
             }
             // A kind that this program does not know: one that does will settle it.
             _ => Verdict::Unclear,

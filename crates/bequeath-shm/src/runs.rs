@@ -37,7 +37,12 @@ impl Space {
         loop {
             let start = self.lay_out_run(count)?;
             let place = self.place(start << EXTENT_SHIFT)?;
-            if place.slot.owner.compare_exchange(FREE_COLD, word, Acquire, Relaxed).is_ok() {
+            if place
+                .slot
+                .owner
+                .compare_exchange(FREE_COLD, word, Acquire, Relaxed)
+                .is_ok()
+            {
                 return Ok(place);
             }
         }
@@ -57,7 +62,9 @@ impl Space {
             if offset == 0 {
                 continue;
             }
-            let Ok(place) = self.place(offset) else { continue };
+            let Ok(place) = self.place(offset) else {
+                continue;
+            };
             let warm_enough = u64::from(place.slot.backed.load(Relaxed)) * PAGE >= len / 2;
             if self.fits(&place, count) && warm_enough && self.try_take_run(&place, word) {
                 let _ = hint.compare_exchange(offset, 0, Relaxed, Relaxed);
@@ -72,11 +79,16 @@ impl Space {
 
     fn try_take_run(&self, place: &Place<'_>, word: u64) -> bool {
         let owner = &place.slot.owner;
-        if owner.compare_exchange(FREE_WARM, word, Acquire, Relaxed).is_ok() {
+        if owner
+            .compare_exchange(FREE_WARM, word, Acquire, Relaxed)
+            .is_ok()
+        {
             self.count_warm(place, -1);
             return true;
         }
-        owner.compare_exchange(FREE_COLD, word, Acquire, Relaxed).is_ok()
+        owner
+            .compare_exchange(FREE_COLD, word, Acquire, Relaxed)
+            .is_ok()
     }
 
     fn lay_out_run(&self, count: u64) -> Result<u64> {
@@ -88,7 +100,8 @@ impl Space {
             let start = self.find_free(from, count)?;
             guard.stage([start, count, 0]);
             guard.commit_and_hold();
-            let made = (start + 1..start + count).all(|index| self.mark(index, Use::Free, Use::PartOf(start)))
+            let made = (start + 1..start + count)
+                .all(|index| self.mark(index, Use::Free, Use::PartOf(start)))
                 && self.mark(start, Use::Free, Use::Run(count));
             if !made {
                 self.settle_run(start, count);
@@ -115,7 +128,10 @@ impl Space {
             }
             index += 1;
         }
-        Err(Error::ArenaFull { needed: count * EXTENT, size: self.geometry.size })
+        Err(Error::ArenaFull {
+            needed: count * EXTENT,
+            size: self.geometry.size,
+        })
     }
 
     /// Under the cell: undoes a run that was not completed.
@@ -124,7 +140,9 @@ impl Space {
         if start < self.geometry.first || count == 0 || end > self.geometry.extents {
             return;
         }
-        let head = self.extent(start).map(|extent| Use::from_word(extent.shape.load(Acquire)));
+        let head = self
+            .extent(start)
+            .map(|extent| Use::from_word(extent.shape.load(Acquire)));
         if matches!(head, Ok(Use::Run(found)) if found == count) {
             self.header().fresh.fetch_max(end, AcqRel);
             return;
@@ -136,7 +154,10 @@ impl Space {
 
     fn mark(&self, index: u64, from: Use, to: Use) -> bool {
         self.extent(index).is_ok_and(|extent| {
-            extent.shape.compare_exchange(from.to_word(), to.to_word(), AcqRel, Relaxed).is_ok()
+            extent
+                .shape
+                .compare_exchange(from.to_word(), to.to_word(), AcqRel, Relaxed)
+                .is_ok()
         })
     }
 }
@@ -180,7 +201,14 @@ impl MappedRuns {
             }
         };
         let address = mapping.as_non_null();
-        self.runs.insert(offset, MappedRun { mapping, uses: 1, last_use: self.clock });
+        self.runs.insert(
+            offset,
+            MappedRun {
+                mapping,
+                uses: 1,
+                last_use: self.clock,
+            },
+        );
         Ok(address)
     }
 
@@ -200,10 +228,21 @@ impl MappedRuns {
     }
 
     fn unmap_idle(&mut self, limit: usize) {
-        let mut idle: usize = self.runs.values().filter(|run| run.uses == 0).map(|run| run.mapping.len()).sum();
+        let mut idle: usize = self
+            .runs
+            .values()
+            .filter(|run| run.uses == 0)
+            .map(|run| run.mapping.len())
+            .sum();
         while idle > limit {
-            let oldest = self.runs.iter().filter(|(_, run)| run.uses == 0).min_by_key(|(_, run)| run.last_use);
-            let Some(offset) = oldest.map(|(offset, _)| *offset) else { return };
+            let oldest = self
+                .runs
+                .iter()
+                .filter(|(_, run)| run.uses == 0)
+                .min_by_key(|(_, run)| run.last_use);
+            let Some(offset) = oldest.map(|(offset, _)| *offset) else {
+                return;
+            };
             idle -= self.runs.remove(&offset).map_or(0, |run| run.mapping.len());
         }
     }

@@ -35,22 +35,38 @@ struct Verdicts<'a> {
 
 impl Verdicts<'_> {
     fn is_gone(&mut self, name: MemberName) -> bool {
-        *self.known.entry(name).or_insert_with(|| self.session.is_gone(name))
+        *self
+            .known
+            .entry(name)
+            .or_insert_with(|| self.session.is_gone(name))
     }
 }
 
 impl Session {
     /// Gives back what the dead held; returns how many dead members were settled.
     pub fn scavenge(&self) -> usize {
-        let dead: Vec<Seen> = self.space().members().filter(|seen| is_dead(*seen)).collect();
+        let dead: Vec<Seen> = self
+            .space()
+            .members()
+            .filter(|seen| is_dead(*seen))
+            .collect();
         self.settle(&dead)
     }
 
     /// The same for one process that the caller knows to be dead (it was reaped).
     pub fn reap(&self, process: ProcessId) -> usize {
         let its = |seen: &Seen| seen.identity == Some(process) || seen.note == Some(process);
-        let dead: Vec<Seen> = self.space().members().filter(its).filter(|seen| is_dead(*seen)).collect();
-        if dead.is_empty() { 0 } else { self.settle(&dead) }
+        let dead: Vec<Seen> = self
+            .space()
+            .members()
+            .filter(its)
+            .filter(|seen| is_dead(*seen))
+            .collect();
+        if dead.is_empty() {
+            0
+        } else {
+            self.settle(&dead)
+        }
     }
 
     /// Whether owner words with this name are a dead member's.
@@ -66,28 +82,43 @@ impl Session {
     fn settle(&self, dead: &[Seen]) -> usize {
         let Ok(me) = self.me() else { return 0 };
         let mine = words::owned(me);
-        for seen in dead.iter().filter(|seen| seen.standing == Standing::Pending) {
+        for seen in dead
+            .iter()
+            .filter(|seen| seen.standing == Standing::Pending)
+        {
             // From here on a late child finds its ticket expired.
-            self.space().change_standing(seen.name, Standing::Pending, Standing::Settling);
+            self.space()
+                .change_standing(seen.name, Standing::Pending, Standing::Settling);
         }
-        let mut verdicts = Verdicts { session: self, known: HashMap::new() };
+        let mut verdicts = Verdicts {
+            session: self,
+            known: HashMap::new(),
+        };
         let complete = self.settle_places(&mut verdicts, mine);
         self.settle_references(&mut verdicts);
         if !complete {
             return 0;
         }
-        dead.iter().filter(|seen| self.forget_member(**seen)).count()
+        dead.iter()
+            .filter(|seen| self.forget_member(**seen))
+            .count()
     }
 
     fn forget_member(&self, seen: Seen) -> bool {
         match seen.standing {
-            Standing::Leaving => self.space().change_standing(seen.name, Standing::Leaving, Standing::Left),
+            Standing::Leaving => {
+                self.space()
+                    .change_standing(seen.name, Standing::Leaving, Standing::Left)
+            }
             Standing::Pending | Standing::Settling => {
                 self.space().clear_identity(seen);
-                self.space().change_standing(seen.name, Standing::Settling, Standing::Free)
+                self.space()
+                    .change_standing(seen.name, Standing::Settling, Standing::Free)
             }
             Standing::Live => {
-                let freed = self.space().change_standing(seen.name, Standing::Live, Standing::Free);
+                let freed = self
+                    .space()
+                    .change_standing(seen.name, Standing::Live, Standing::Free);
                 self.space().clear_identity(seen);
                 freed
             }
@@ -108,7 +139,11 @@ impl Session {
             match words::parse(word) {
                 Owner::Free { warm: true } => {
                     let bytes = i64::from(place.slot.backed.load(Relaxed)) * PAGE as i64;
-                    *(if place.pool.is_some() { &mut warm_slots } else { &mut warm_runs }) += bytes;
+                    *(if place.pool.is_some() {
+                        &mut warm_slots
+                    } else {
+                        &mut warm_runs
+                    }) += bytes;
                 }
                 Owner::Owned(name) | Owner::Outgoing(name) if verdicts.is_gone(name) => {
                     complete &= self.settle_place(&place, word, mine);
@@ -129,16 +164,32 @@ impl Session {
             self.settle_object(place, word, mine);
             return true;
         }
-        let name = BlockName { offset: place.offset, generation: place.slot.generation.load(Relaxed) };
+        let name = BlockName {
+            offset: place.offset,
+            generation: place.slot.generation.load(Relaxed),
+        };
         let via = place.slot.via.load(Acquire);
-        let verdict = if via == 0 { Verdict::DoesNot } else { self.ask(via, name) };
+        let verdict = if via == 0 {
+            Verdict::DoesNot
+        } else {
+            self.ask(via, name)
+        };
         match (verdict, Reference::from_bits(via)) {
             (Verdict::Unclear, _) => return false,
             (Verdict::Refers, Some(object)) => {
-                let _ = place.slot.owner.compare_exchange(word, words::queued(object), AcqRel, Relaxed);
+                let _ =
+                    place
+                        .slot
+                        .owner
+                        .compare_exchange(word, words::queued(object), AcqRel, Relaxed);
             }
             _ => {
-                if place.slot.owner.compare_exchange(word, mine, AcqRel, Relaxed).is_ok() {
+                if place
+                    .slot
+                    .owner
+                    .compare_exchange(word, mine, AcqRel, Relaxed)
+                    .is_ok()
+                {
                     self.free_place(place, mine);
                 }
             }
@@ -147,11 +198,19 @@ impl Session {
     }
 
     fn settle_object(&self, place: &Place<'_>, word: u64, mine: u64) {
-        if place.slot.owner.compare_exchange(word, mine, AcqRel, Relaxed).is_ok() {
+        if place
+            .slot
+            .owner
+            .compare_exchange(word, mine, AcqRel, Relaxed)
+            .is_ok()
+        {
             self.settle_owned_object(place, mine);
             if let Ok(standing) = self.space().object_standing(place.offset) {
                 // Its last reference may have gone while the slot was ours, and found it taken.
-                self.destroy_object(Reference { offset: place.offset, generation: standing.generation });
+                self.destroy_object(Reference {
+                    offset: place.offset,
+                    generation: standing.generation,
+                });
             }
         }
     }
@@ -162,14 +221,21 @@ impl Session {
         if memfd::is_range_held(fd.as_fd(), place.offset).unwrap_or(true) {
             return;
         }
-        if place.slot.owner.compare_exchange(words::IN_KERNEL, mine, AcqRel, Relaxed).is_ok() {
+        if place
+            .slot
+            .owner
+            .compare_exchange(words::IN_KERNEL, mine, AcqRel, Relaxed)
+            .is_ok()
+        {
             self.free_place(place, mine);
         }
     }
 
     fn settle_references(&self, verdicts: &mut Verdicts<'_>) {
         for index in 0..self.space().reference_slots() {
-            let Ok(slot) = self.space().reference_slot(index) else { return };
+            let Ok(slot) = self.space().reference_slot(index) else {
+                return;
+            };
             let word = slot.owner.load(Acquire);
             if let Owner::Owned(name) = words::parse(word) {
                 if verdicts.is_gone(name) {
@@ -182,12 +248,16 @@ impl Session {
 
 /// Whether what stands in this entry is owed by nobody alive.
 fn is_dead(seen: Seen) -> bool {
-    let Some(identity) = seen.identity else { return false };
+    let Some(identity) = seen.identity else {
+        return false;
+    };
     match seen.standing {
         Standing::Settling => true,
         Standing::Pending => match seen.note {
             Some(child) => child.is_dead(),
-            None => identity.is_dead() && now_seconds().saturating_sub(seen.stamp) > PENDING_SECONDS,
+            None => {
+                identity.is_dead() && now_seconds().saturating_sub(seen.stamp) > PENDING_SECONDS
+            }
         },
         Standing::Left | Standing::Unknown => false,
         Standing::Free | Standing::Live | Standing::Leaving => identity.is_dead(),

@@ -90,7 +90,10 @@ impl Session {
         let allowed = limits::file_size().soft.unwrap_or(u64::MAX);
         let size = options.size.unwrap_or(DEFAULT_SIZE).min(allowed);
         if size < MINIMUM_SIZE {
-            return Err(Error::FileSizeLimit { needed: MINIMUM_SIZE, allowed: size });
+            return Err(Error::FileSizeLimit {
+                needed: MINIMUM_SIZE,
+                allowed: size,
+            });
         }
         let geometry = Geometry::of(size.min(DEFAULT_SIZE));
         let fd = memfd::create(c"bequeath", geometry.size)?;
@@ -107,7 +110,9 @@ impl Session {
     /// [`Error::NotASession`], [`Error::ForeignSession`], [`Error::Corrupted`].
     pub fn attach(descriptor: OwnedFd) -> Result<Self> {
         if !memfd::is_sealed(&descriptor).unwrap_or(false) {
-            return Err(Error::NotASession("the descriptor is not a sealed memory file"));
+            return Err(Error::NotASession(
+                "the descriptor is not a sealed memory file",
+            ));
         }
         let size = memfd::len(&descriptor)?;
         if !(MINIMUM_SIZE..=DEFAULT_SIZE).contains(&size) {
@@ -155,7 +160,12 @@ impl Session {
     /// 128 random bits that tell this session from every other.
     #[must_use]
     pub fn id(&self) -> u128 {
-        let [high, low] = self.space().header().session.each_ref().map(|half| half.load(Relaxed));
+        let [high, low] = self
+            .space()
+            .header()
+            .session
+            .each_ref()
+            .map(|half| half.load(Relaxed));
         u128::from(high) << 64 | u128::from(low)
     }
 
@@ -182,13 +192,16 @@ impl Session {
 
     pub(crate) fn become_member(&self, me: MemberName) {
         self.0.me.store(me.to_word(), Relaxed);
-        self.0.identity.store(ProcessId::current().to_bits(), Relaxed);
+        self.0
+            .identity
+            .store(ProcessId::current().to_bits(), Relaxed);
     }
 
     /// This process's owner word; `None` in a forked child that has not joined: what it finds in its
     /// memory is its parent's, so that dropping it must do nothing.
     pub(crate) fn my_word(&self) -> Option<u64> {
-        self.is_mine().then(|| words::owned(MemberName::from_word(self.0.me.load(Relaxed))))
+        self.is_mine()
+            .then(|| words::owned(MemberName::from_word(self.0.me.load(Relaxed))))
     }
 
     pub(crate) fn next_sequence(&self) -> u64 {
@@ -204,7 +217,9 @@ impl Session {
         let header = space.header();
         let warm = header.warm_slots.load(Relaxed).max(0) + header.warm_runs.load(Relaxed).max(0);
         let counted = |index: &u32| {
-            space.reference_slot(*index).is_ok_and(|slot| slot.owner.load(Relaxed) != 0)
+            space
+                .reference_slot(*index)
+                .is_ok_and(|slot| slot.owner.load(Relaxed) != 0)
         };
         let mut places = 0;
         space.for_each_place(|place| {
@@ -215,7 +230,10 @@ impl Session {
             limit: self.limit(),
             size: space.geometry.size,
             warm: warm as u64,
-            members: space.members().filter(|seen| seen.standing == Standing::Live).count() as u64,
+            members: space
+                .members()
+                .filter(|seen| seen.standing == Standing::Live)
+                .count() as u64,
             references: (0..space.reference_slots()).filter(counted).count() as u64,
             places,
         })
@@ -245,7 +263,8 @@ impl Session {
     pub fn leave_in_order(&self) {
         if self.is_mine() {
             let me = MemberName::from_word(self.0.me.load(Relaxed));
-            self.space().change_standing(me, Standing::Live, Standing::Leaving);
+            self.space()
+                .change_standing(me, Standing::Live, Standing::Leaving);
         }
     }
 }
@@ -258,7 +277,8 @@ impl Drop for Inner {
         }
         let me = MemberName::from_word(self.me.load(Relaxed));
         if let Some(seen) = self.space.see(me.index).filter(|seen| seen.name == me) {
-            self.space.change_standing(me, seen.standing, Standing::Free);
+            self.space
+                .change_standing(me, seen.standing, Standing::Free);
             self.space.clear_identity(seen);
         }
     }
@@ -275,8 +295,13 @@ fn write_header(space: &Space, limit: Option<u64>) -> Result<()> {
     header.size.store(size, Relaxed);
     header.pid_namespace.store(namespace("pid"), Relaxed);
     header.time_namespace.store(namespace("time"), Relaxed);
-    header.uid.store(u64::from(memfd::owner_uid(space.descriptor()?)?), Relaxed);
-    header.limit.store(limit.unwrap_or_else(|| budget::default_limit(size)), Relaxed);
+    header
+        .uid
+        .store(u64::from(memfd::owner_uid(space.descriptor()?)?), Relaxed);
+    header.limit.store(
+        limit.unwrap_or_else(|| budget::default_limit(size)),
+        Relaxed,
+    );
     header.fresh.store(space.geometry.first, Relaxed);
     header.version.store(VERSION, Relaxed);
     header.magic.store(MAGIC, Release);
@@ -298,10 +323,14 @@ fn check_header(space: &Space, size: u64) -> Result<()> {
     }
     let same = |field: &AtomicU64, here: u64| field.load(Relaxed) == here;
     if !same(&header.pid_namespace, namespace("pid")) {
-        return Err(Error::ForeignSession("its processes are of another pid namespace"));
+        return Err(Error::ForeignSession(
+            "its processes are of another pid namespace",
+        ));
     }
     if !same(&header.time_namespace, namespace("time")) {
-        return Err(Error::ForeignSession("its processes are of another time namespace"));
+        return Err(Error::ForeignSession(
+            "its processes are of another time namespace",
+        ));
     }
     if !same(&header.uid, u64::from(bequeath_os::memfd::user_id())) {
         return Err(Error::ForeignSession("it belongs to another user"));

@@ -35,8 +35,16 @@ impl Space {
     /// Wraps a sealed arena of at least `geometry.size` bytes.
     pub(crate) fn new(fd: OwnedFd, geometry: Geometry) -> Result<Self> {
         let identity = memfd::identity(&fd)?;
-        let table = Mapping::anonymous(geometry.extents as usize * size_of::<AtomicPtr<u8>>(), false)?;
-        Ok(Self { fd: ManuallyDrop::new(fd), identity, geometry, table })
+        let table = Mapping::anonymous(
+            geometry.extents as usize * size_of::<AtomicPtr<u8>>(),
+            false,
+        )?;
+        Ok(Self {
+            fd: ManuallyDrop::new(fd),
+            identity,
+            geometry,
+            table,
+        })
     }
 
     /// The descriptor, after checking that its number still means the arena: a program may have
@@ -44,14 +52,21 @@ impl Space {
     pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>> {
         match memfd::identity(&*self.fd) {
             Ok(identity) if identity == self.identity => Ok(self.fd.as_fd()),
-            _ => Err(Error::DescriptorLost { fd: self.fd.as_raw_fd() }),
+            _ => Err(Error::DescriptorLost {
+                fd: self.fd.as_raw_fd(),
+            }),
         }
     }
 
     fn entry(&self, extent: u64) -> &AtomicPtr<u8> {
         debug_assert!(extent < self.geometry.extents);
         // SAFETY: callers checked `extent` against the geometry, by which the table was sized.
-        let entry = unsafe { self.table.as_ptr().cast::<AtomicPtr<u8>>().add(extent as usize) };
+        let entry = unsafe {
+            self.table
+                .as_ptr()
+                .cast::<AtomicPtr<u8>>()
+                .add(extent as usize)
+        };
         // SAFETY: the table lives as long as `self`, is zeroed (null is valid) and aligned to a page.
         unsafe { &*entry }
     }
@@ -93,7 +108,8 @@ impl Space {
 
     /// The header; mapped since the space was made.
     pub(crate) fn header(&self) -> &Header {
-        self.shared(0).expect("the first extent is mapped when a space is made")
+        self.shared(0)
+            .expect("the first extent is mapped when a space is made")
     }
 
     /// The directory's entry of an extent.
@@ -110,15 +126,24 @@ impl Space {
         let used = memfd::used_bytes(fd)?;
         let limit = self.header().limit.load(Relaxed);
         if used.saturating_add(len) > limit {
-            return Err(Error::Budget { needed: len, used, limit });
+            return Err(Error::Budget {
+                needed: len,
+                used,
+                limit,
+            });
         }
-        memfd::allocate(fd, offset, len).map_err(|source| Error::OutOfMemory { needed: len, source })
+        memfd::allocate(fd, offset, len).map_err(|source| Error::OutOfMemory {
+            needed: len,
+            source,
+        })
     }
 
     /// The same without asking the budget: for the few pages of tables that cleaning up needs too.
     pub(crate) fn back_tables(&self, offset: u64, len: u64) -> Result<()> {
-        memfd::allocate(self.descriptor()?, offset, len)
-            .map_err(|source| Error::OutOfMemory { needed: len, source })
+        memfd::allocate(self.descriptor()?, offset, len).map_err(|source| Error::OutOfMemory {
+            needed: len,
+            source,
+        })
     }
 
     /// Gives pages back.
@@ -135,7 +160,13 @@ impl Space {
     ///
     /// # Safety
     /// `address` is where `offset` is mapped, page-aligned, and the caller owns the range's content.
-    pub(crate) unsafe fn relay(&self, address: NonNull<u8>, offset: u64, len: usize, shared: bool) -> Result<()> {
+    pub(crate) unsafe fn relay(
+        &self,
+        address: NonNull<u8>,
+        offset: u64,
+        len: usize,
+        shared: bool,
+    ) -> Result<()> {
         // SAFETY: the range is mapped and ours to remap by the caller's word; leaked again below.
         let range = unsafe { Mapping::from_leaked(address, len) };
         // SAFETY: the file's bytes are what stands there now, by the caller's word.

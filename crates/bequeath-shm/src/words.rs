@@ -35,7 +35,10 @@ impl MemberName {
     }
 
     fn from_bits(word: u64) -> Self {
-        Self { index: (word >> 16) as u16, generation: (word >> 32) as u32 }
+        Self {
+            index: (word >> 16) as u16,
+            generation: (word >> 32) as u32,
+        }
     }
 
     /// One word for a process-local cache.
