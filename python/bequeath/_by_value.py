@@ -67,15 +67,14 @@ def reduce(obj: Any) -> Any:
     return _main_definition, (name, _both(obj, name))
 
 
-def why_by_value(obj: Any) -> str:
-    """How a function or class crosses, for `--narrate`: in three words."""
+def way(obj: Any) -> str:
+    """How a function or class crosses, in the words of `--narrate`."""
     module, name = _home(obj)
-    if module is None:
+    if module is None or not (module.__name__ in MAIN or _is_importable(module)):
         return "by value"
-    if module.__name__ not in MAIN:
-        return "by reference" if _is_importable(module) else "by value"
-    sure = _main_surely_has(name.partition(".")[0])
-    return "by reference" if sure else "by reference, else by value"
+    if module.__name__ in MAIN and not _main_surely_has(name.partition(".")[0]):
+        return "by reference, else by value"
+    return "by reference"
 
 
 # --- where a definition lives ---

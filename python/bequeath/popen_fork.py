@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from . import _engine, process, util
+from . import _engine, _settings, process, util
 
 __all__ = ["Popen"]
 
@@ -74,6 +74,10 @@ class Popen:
         self.finalizer = util.Finalize(self, child.close)
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
+        if _settings.narrate:
+            from . import _narrate
+
+            _narrate.inherited(process_obj)
         end = on_parent_death(process_obj)
         tie = None if end is None else _engine.Tie(end)
         this_process = _engine.open_this_process()
@@ -109,8 +113,6 @@ def on_parent_death(process_obj: process.BaseProcess) -> str | None:
 
     Daemons do not outlive their parent, nor do the children of daemons, of whatever kind.
     """
-    from . import _settings
-
     if _settings.is_strict():
         return None
     if process_obj.daemon or process._current_process.daemon:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _engine, forkserver, popen_fork, process, spawn
+from . import _engine, _settings, forkserver, popen_fork, process, spawn
 from .context import set_spawning_popen
 
 __all__ = ["Popen"]
@@ -41,7 +41,7 @@ class Popen(popen_fork.Popen):
         set_spawning_popen(self)
         try:
             head = _engine.pack(preparation)
-            body = _engine.pack(process_obj)
+            body = _pack(process_obj, self.method)
         finally:
             set_spawning_popen(None)
         launch = _engine.Launch(
@@ -56,3 +56,11 @@ class Popen(popen_fork.Popen):
 
     def _start(self, launch: _engine.Launch, preparation: dict[str, Any]) -> _engine.Child:
         return forkserver.start(self.method, launch, preparation)
+
+
+def _pack(process_obj: process.BaseProcess, method: str) -> _engine.Packed:
+    if not _settings.narrate:
+        return _engine.pack(process_obj)
+    from . import _narrate
+
+    return _narrate.pack(process_obj, method)

@@ -1,0 +1,89 @@
+"""`--narrate`: at each start, one line that tells how what the child gets has crossed.
+
+Loaded only when narration is on. While a start is packed, the pickler's question about each
+object is listened to, on this thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import FunctionType
+from typing import Any
+
+from . import _by_value, _engine, _transfer
+
+_BY_REFERENCE = "by reference"
+_EITHER = "by reference, else by value"
+_BY_VALUE = "by value"
+_AS_HANDLE = "as a handle"
+
+_local = threading.local()
+
+
+def pack(process: Any, method: str) -> Any:
+    """`_engine.pack`, and the line."""
+    heard: dict[str, dict[str, None]] = {
+        way: {} for way in (_BY_REFERENCE, _EITHER, _BY_VALUE, _AS_HANDLE)
+    }
+    _local.heard = heard
+    _local.process = process
+    listening = _transfer.TransferPickler.reducer_override
+    _transfer.TransferPickler.reducer_override = staticmethod(_listen)  # type: ignore[assignment]
+    try:
+        packed = _engine.pack(process)
+    finally:
+        _transfer.TransferPickler.reducer_override = listening  # type: ignore[method-assign]
+        _local.heard = _local.process = None
+    parts = [f"{way}: {', '.join(names)}" for way, names in heard.items() if names]
+    _tell(process, method, "; ".join(parts) or "by value: plain data only")
+    return packed
+
+
+def inherited(process: Any) -> None:
+    """The line of a fork."""
+    _tell(process, "fork", "by inheritance: everything")
+
+
+def _tell(process: Any, method: str, what: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"bequeath: {process.name} ({method}): {what}\n")
+        sys.stderr.flush()
+
+
+def _listen(obj: Any) -> Any:
+    heard = getattr(_local, "heard", None)
+    if heard is not None and obj is not _local.process and not _by_value._in_progress():
+        way = _way(obj)
+        if way is not None:
+            heard[way][_name(obj)] = None
+    return _engine.reduce_for_transfer(obj)
+
+
+def _way(obj: Any) -> str | None:
+    if isinstance(obj, (FunctionType, type)):
+        if _is_ours(obj.__module__):
+            return None
+        return _by_value.way(obj)
+    kind = type(obj)
+    if kind.__module__ == "socket" or hasattr(obj, "fileno"):
+        return _AS_HANDLE
+    shared = _is_ours(kind.__module__) and kind.__name__ not in (
+        "AuthenticationString",
+        "_Definition",
+        "DupFd",
+    )
+    return _AS_HANDLE if shared else None
+
+
+def _is_ours(module: object) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] == "bequeath"
+
+
+def _name(obj: Any) -> str:
+    if isinstance(obj, FunctionType) and "<" in obj.__qualname__:
+        code = obj.__code__
+        return f"{obj.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+    if isinstance(obj, (FunctionType, type)):
+        return f"{obj.__module__}.{obj.__qualname__}"
+    return type(obj).__name__
