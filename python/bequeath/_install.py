@@ -14,9 +14,12 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 from . import _settings
+
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
+if TYPE_CHECKING:
+    from typing import Any
 
 _OURS = __name__.partition(".")[0]
 _THEIRS = "multiprocessing"

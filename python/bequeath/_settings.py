@@ -7,7 +7,10 @@ The environment gives the first value (`BEQUEATH_STRICT`, `BEQUEATH_NARRATE`), `
 from __future__ import annotations
 
 import os
-from typing import Any
+
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _chosen(variable: str) -> bool:

@@ -11,12 +11,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import process, reduction
 from .exceptions import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
 
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
+    from typing import Any, Literal, NoReturn
+
     from . import connection, managers, pool, queues, synchronize
 
 __all__ = ()

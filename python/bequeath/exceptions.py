@@ -8,7 +8,10 @@ that an `except` clause written for either keeps working.
 from __future__ import annotations
 
 import pickle
-from typing import ClassVar
+
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 __all__ = [
     "AuthenticationError",

@@ -13,9 +13,12 @@ import sys
 import threading
 from _weakrefset import WeakSet
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
 
 from . import _engine, _settings
+
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 __all__ = ["BaseProcess", "current_process", "active_children", "parent_process"]
 

@@ -18,9 +18,12 @@ import socket
 from abc import ABCMeta
 from collections import ChainMap
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
 
 from bequeath import _engine
+
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 __all__ = [
     "send_handle",

@@ -14,10 +14,11 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
     import logging
+    from typing import Any
 
 __all__ = [
     "sub_debug",
