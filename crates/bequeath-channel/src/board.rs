@@ -16,6 +16,7 @@ use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
+use bequeath_os::memfd;
 use bequeath_os::socket::{self, RecvFlags, SendFlags, SocketType};
 use bequeath_shm::{Reference, Session};
 
@@ -32,7 +33,8 @@ pub(crate) enum Purpose {
 }
 
 const MAGIC: u64 = 0x6265_7162_6f61_7264;
-const NOTE: usize = 24;
+/// Magic number, the session's identity, the object, the purpose.
+const NOTE: usize = 32;
 
 /// Set once or a few times in a process's life; what was replaced stays, since somebody may be using it.
 static BOARD: Mutex<Option<&'static Pair>> = Mutex::new(None);
@@ -53,6 +55,17 @@ fn board() -> Result<&'static Pair> {
 /// When descriptors ran out.
 pub fn create() -> Result<()> {
     install_pair(Pair::create(SocketType::SeqPacket)?)
+}
+
+/// Makes a board unless this process has one; a board serves any number of sessions.
+///
+/// # Errors
+/// When descriptors ran out.
+pub fn ensure() -> Result<()> {
+    match board() {
+        Ok(_) => Ok(()),
+        Err(_) => create(),
+    }
 }
 
 /// Takes over the board of the session that this process has just joined.
@@ -81,25 +94,33 @@ pub fn descriptors() -> Result<[OwnedFd; 2]> {
     Ok([copy(board.sender()?)?, copy(board.receiver()?)?])
 }
 
-fn encode(object: Reference, purpose: u64) -> [u8; NOTE] {
+fn encode(session: u64, object: Reference, purpose: u64) -> [u8; NOTE] {
     let mut note = [0; NOTE];
-    for (at, word) in [MAGIC, object.to_bits(), purpose].into_iter().enumerate() {
+    let words = [MAGIC, session, object.to_bits(), purpose];
+    for (at, word) in words.into_iter().enumerate() {
         note[8 * at..8 * at + 8].copy_from_slice(&word.to_ne_bytes());
     }
     note
 }
 
-/// The object that a note is about.
-fn object_of(note: &[u8; NOTE]) -> Option<Reference> {
-    let bits = note[8..16].try_into().map(u64::from_ne_bytes).ok()?;
-    Reference::from_bits(bits)
+/// Which session an object is of: a process may have been in several, and objects of two sessions
+/// can have the same name.
+fn identity(session: &Session) -> Result<u64> {
+    Ok(memfd::identity(session.descriptor()?)?.inode)
+}
+
+/// The session and the object that a note is about.
+fn object_of(note: &[u8; NOTE]) -> Option<(u64, Reference)> {
+    let session = note[8..16].try_into().map(u64::from_ne_bytes).ok()?;
+    let object = note[16..24].try_into().map(u64::from_ne_bytes).ok()?;
+    Some((session, Reference::from_bits(object)?))
 }
 
 /// The pinned sockets of an object, if there are any.
 pub(crate) fn find(session: &Session, object: Reference, purpose: Purpose) -> Result<Option<Pair>> {
     let board = board()?;
     let _alone = session.board_cell().lock();
-    let wanted = encode(object, purpose as u64);
+    let wanted = encode(identity(session)?, object, purpose as u64);
     let found = search(board.receiver()?, &wanted);
     socket::set_peek_offset(board.receiver()?, None)?;
     found
@@ -151,10 +172,14 @@ pub(crate) fn pin(
 ) -> Result<()> {
     let board = board()?;
     let _alone = session.board_cell().lock();
-    let note = encode(object, purpose as u64);
+    let mine = identity(session)?;
+    let note = encode(mine, object, purpose as u64);
     match pin_note(board, &note, pair) {
         Err(Error::Os(error)) if error.would_block() => {
-            unpin(board, |object| session.open_any(object).is_err())?;
+            // What other sessions pinned is theirs to judge.
+            unpin(board, |of, object| {
+                of == mine && session.open_any(object).is_err()
+            })?;
             pin_note(board, &note, pair)
         }
         result => result,
@@ -174,15 +199,15 @@ fn pin_note(board: &Pair, note: &[u8; NOTE], pair: &Pair) -> Result<()> {
 
 /// Unpins what belonged to an object that is gone.
 pub(crate) fn forget(session: &Session, object: Reference) {
-    if let Ok(board) = board() {
+    if let (Ok(board), Ok(mine)) = (board(), identity(session)) {
         let _alone = session.board_cell().lock();
         // What cannot be unpinned now is unpinned when the board is full.
-        let _ = unpin(board, |pinned| pinned == object);
+        let _ = unpin(board, |of, pinned| of == mine && pinned == object);
     }
 }
 
 /// Goes once through all notes, dropping those that are `doomed` and moving the others to the back.
-fn unpin(board: &Pair, doomed: impl Fn(Reference) -> bool) -> Result<()> {
+fn unpin(board: &Pair, doomed: impl Fn(u64, Reference) -> bool) -> Result<()> {
     let receiver = board.receiver()?;
     socket::set_peek_offset(receiver, None)?;
     let mut first_kept: Option<[u8; NOTE]> = None;
@@ -199,7 +224,7 @@ fn unpin(board: &Pair, doomed: impl Fn(Reference) -> bool) -> Result<()> {
             Err(error) => return Err(error.into()),
             Ok(_) => {}
         }
-        let keep = object_of(&note).is_some_and(|object| !doomed(object));
+        let keep = object_of(&note).is_some_and(|(of, object)| !doomed(of, object));
         if keep {
             if first_kept == Some(note) {
                 return Ok(());

@@ -18,5 +18,7 @@ pub const MEMORY: u32 = 7;
 pub const KEEPER: u32 = 8;
 /// The channel's queue.
 pub const QUEUE: u32 = 16;
+/// The `Lock<T>` of Rust programs: a value with its lock.
+pub const LOCKED_VALUE: u32 = 17;
 /// Free for Rust programs: first kind that this project does not use.
 pub const FIRST_FREE: u32 = 1024;

@@ -2,6 +2,8 @@
 
 use bequeath_process::ExitStatus;
 
+use crate::dead::DeadProcess;
+
 /// Result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -95,6 +97,9 @@ pub enum Error {
     /// The queue was closed.
     #[error("the queue is closed")]
     Closed,
+    /// The holder of a lock died while it held the lock.
+    #[error("the holder of the lock died: {0}")]
+    Abandoned(DeadProcess),
     /// The barrier is broken: a party timed out, died or aborted it.
     #[error("the barrier is broken")]
     BrokenBarrier,
@@ -107,6 +112,9 @@ pub enum Error {
     /// A lock or another primitive refused.
     #[error(transparent)]
     Sync(bequeath_sync::Error),
+    /// A queue refused.
+    #[error(transparent)]
+    Queue(bequeath_channel::Error),
     /// A process could not be started or watched.
     #[error(transparent)]
     Process(#[from] bequeath_process::Error),
@@ -120,7 +128,24 @@ impl From<bequeath_sync::Error> for Error {
         match error {
             bequeath_sync::Error::TimedOut => Self::TimedOut,
             bequeath_sync::Error::Broken => Self::BrokenBarrier,
+            bequeath_sync::Error::Abandoned(holder) => {
+                Self::Abandoned(crate::dead::describe(holder.process.pid()))
+            }
             other => Self::Sync(other),
+        }
+    }
+}
+
+impl From<bequeath_channel::Error> for Error {
+    fn from(error: bequeath_channel::Error) -> Self {
+        match error {
+            bequeath_channel::Error::Full => Self::Full,
+            bequeath_channel::Error::Empty => Self::Empty,
+            bequeath_channel::Error::Closed => Self::Closed,
+            bequeath_channel::Error::TimedOut => Self::TimedOut,
+            bequeath_channel::Error::Session(error) => Self::Session(error),
+            bequeath_channel::Error::Os(error) => Self::Os(error),
+            other => Self::Queue(other),
         }
     }
 }

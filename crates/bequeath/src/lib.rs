@@ -24,25 +24,37 @@
 //! Whoever is killed, at whatever instruction, the others go on: a message is visible wholly or not
 //! at all, and a [`Lock`] whose holder died says so.
 
+mod barrier;
 mod child;
 mod codec;
+mod condition;
 mod dead;
 pub mod descriptor;
 mod error;
+mod event;
 mod function;
 mod line;
+mod lock;
+mod queue;
+mod semaphore;
 mod session;
 mod spawn;
 mod transfer;
 mod worker;
 
+pub use barrier::Barrier;
 pub use bequeath_process::ExitStatus;
 pub use bequeath_shm::{AnyHandle, Block, Options, Usage};
 pub use bytemuck;
 pub use child::Child;
+pub use condition::Condition;
 pub use dead::DeadProcess;
 pub use descriptor::Descriptor;
 pub use error::{Error, Result};
+pub use event::Event;
+pub use lock::{Abandoned, Lock, LockError, LockGuard};
+pub use queue::{Message, Queue};
+pub use semaphore::Semaphore;
 pub use session::Session;
 pub use spawn::Worker;
 pub use worker::init;

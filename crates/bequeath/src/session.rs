@@ -3,11 +3,18 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use bequeath_shm::{Block, Options, Usage};
+use bytemuck::Pod;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
+use crate::barrier::Barrier;
 use crate::child::Child;
+use crate::condition::Condition;
 use crate::error::Result;
+use crate::event::Event;
+use crate::lock::Lock;
+use crate::queue::Queue;
+use crate::semaphore::Semaphore;
 use crate::spawn::Worker;
 
 /// This process's membership in a session; clones share it.
@@ -67,6 +74,7 @@ impl Session {
     /// ```
     pub fn with(options: &Options) -> Result<Self> {
         let session = bequeath_shm::Session::create(options)?;
+        bequeath_channel::board::ensure()?;
         session.set_current();
         Ok(Self(session))
     }
@@ -148,6 +156,91 @@ impl Session {
     #[must_use]
     pub const fn worker(&self) -> Worker<'_> {
         Worker::new(self)
+    }
+
+    /// A queue of values of type `T`; with a capacity, sending waits while it is full.
+    ///
+    /// # Errors
+    /// Beyond the memory budget.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let queue = session.queue::<(u32, String)>(Some(100))?;
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn queue<T>(&self, capacity: Option<u64>) -> Result<Queue<T>> {
+        Queue::create(self, capacity)
+    }
+
+    /// A value that one process at a time changes.
+    ///
+    /// # Errors
+    /// Beyond the memory budget.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let counter = session.lock(0_u64)?;
+    /// *counter.lock()? += 1;
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn lock<T: Pod>(&self, value: T) -> Result<Lock<T>> {
+        Lock::create(self, value)
+    }
+
+    /// A condition to wait for with a [`Lock`] released meanwhile.
+    ///
+    /// # Errors
+    /// Beyond the memory budget.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let condition = session.condition()?;
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn condition(&self) -> Result<Condition> {
+        Condition::create(self)
+    }
+
+    /// An event that is not set.
+    ///
+    /// # Errors
+    /// Beyond the memory budget.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let event = session.event()?;
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn event(&self) -> Result<Event> {
+        Event::create(self)
+    }
+
+    /// A semaphore with `units`; with a bound it never holds more, and gives back what the dead took.
+    ///
+    /// # Errors
+    /// For more units than the bound; beyond the memory budget.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let places = session.semaphore(4, Some(4))?;
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn semaphore(&self, units: u32, bound: Option<u32>) -> Result<Semaphore> {
+        Semaphore::create(self, units, bound)
+    }
+
+    /// A barrier for `parties` processes or threads.
+    ///
+    /// # Errors
+    /// For no party; beyond the memory budget.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let barrier = session.barrier(2)?;
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn barrier(&self, parties: u64) -> Result<Barrier> {
+        Barrier::create(self, parties)
     }
 
     /// A block of shared memory of at least `len` bytes with undefined content; it is moved to

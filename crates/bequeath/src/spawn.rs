@@ -108,6 +108,7 @@ impl<'session> Worker<'session> {
         let packed = pack(engine, transfer::export(engine, &arguments)?)?;
         drop(arguments);
         let mut extra: Vec<OwnedFd> = vec![copy(engine.descriptor()?)?];
+        extra.extend(bequeath_channel::board::descriptors()?);
         if self.daemon {
             extra.push(Tie::to_this_process()?.into_fd());
         }

@@ -11,10 +11,9 @@ use std::any::type_name;
 use std::cell::RefCell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use bequeath_shm::{AnyHandle, Block, Handle, Object, Session};
-use serde::de::{DeserializeOwned, Error as _};
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use bequeath_shm::{AnyHandle, Block, Session};
+use serde::de::DeserializeOwned;
+use serde::Serialize;
 
 use crate::codec;
 use crate::error::{Error, Result};
@@ -173,85 +172,88 @@ pub(crate) fn import_descriptor<E: serde::de::Error>(number: u32) -> Result<Owne
     })
 }
 
-/// A handle inside a serde type: what every shared object of this crate is made of.
-pub(crate) struct Shared<T: Object>(pub(crate) Handle<T>);
+/// The number under which an object travels; it is counted for the message.
+pub(crate) fn export_handle<E: serde::ser::Error>(
+    handle: &AnyHandle,
+    kind: &'static str,
+) -> Result<u32, E> {
+    with_top(|context| {
+        let Context::Export {
+            session,
+            parts,
+            failure,
+        } = context
+        else {
+            return None;
+        };
+        if !is_same(session, handle.session()) {
+            return Some(Err(fail(failure, Error::AnotherSession { what: kind })));
+        }
+        let wanted = handle.reference();
+        let known = parts
+            .references
+            .iter()
+            .position(|other| other.reference() == wanted);
+        Some(Ok(known.unwrap_or_else(|| {
+            parts.references.push(handle.clone());
+            parts.references.len() - 1
+        }) as u32))
+    })
+    .unwrap_or_else(|| Err(refusal(kind)))
+    .map_err(E::custom)
+}
 
-impl<T: Object> Clone for Shared<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
+/// The object that travelled under this number, as `open` makes one of it.
+pub(crate) fn import_handle<T, E: serde::de::Error>(
+    number: u32,
+    open: impl FnOnce(&AnyHandle) -> Result<T>,
+) -> Result<T, E> {
+    let arrived = with_top(|context| {
+        let Context::Import {
+            references,
+            failure,
+            ..
+        } = context
+        else {
+            return None;
+        };
+        let opened = open(references.get(number as usize)?);
+        Some(opened.map_err(|error| fail(failure, error)))
+    });
+    match arrived {
+        Some(opened) => opened.map_err(E::custom),
+        None => {
+            let kind = short_name::<T>();
+            Err(E::custom(format!(
+                "{kind} {number} did not arrive with the message"
+            )))
+        }
     }
 }
 
-impl<T: Object> std::ops::Deref for Shared<T> {
-    type Target = Handle<T>;
+/// Makes a type that is one handle stand inside serde types.
+macro_rules! transferable {
+    ($name:ident $(<$parameter:ident: $bound:path>)?) => {
+        impl $(<$parameter: $bound>)? serde::Serialize for $name $(<$parameter>)? {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let number = $crate::transfer::export_handle(&self.to_handle(), stringify!($name))?;
+                serializer.serialize_u32(number)
+            }
+        }
 
-    fn deref(&self) -> &Handle<T> {
-        &self.0
-    }
+        impl<'de $(, $parameter: $bound)?> serde::Deserialize<'de> for $name $(<$parameter>)? {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let number = <u32 as serde::Deserialize>::deserialize(deserializer)?;
+                $crate::transfer::import_handle(number, Self::from_handle)
+            }
+        }
+    };
 }
+pub(crate) use transferable;
 
 /// The last part of a type's path: `Queue` of `bequeath_channel::queue::Queue`.
 pub(crate) fn short_name<T>() -> &'static str {
     let name = type_name::<T>();
+    let name = name.split('<').next().unwrap_or(name);
     name.rsplit("::").next().unwrap_or(name)
-}
-
-impl<T: Object> Serialize for Shared<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let kind = short_name::<T>();
-        let number = with_top(|context| {
-            let Context::Export {
-                session,
-                parts,
-                failure,
-            } = context
-            else {
-                return None;
-            };
-            if !is_same(session, self.0.session()) {
-                return Some(Err(fail(failure, Error::AnotherSession { what: kind })));
-            }
-            let wanted = self.0.reference();
-            let known = parts
-                .references
-                .iter()
-                .position(|other| other.reference() == wanted);
-            Some(Ok(known.unwrap_or_else(|| {
-                parts.references.push(self.0.erase());
-                parts.references.len() - 1
-            }) as u32))
-        });
-        let number = number
-            .unwrap_or_else(|| Err(refusal(kind)))
-            .map_err(S::Error::custom)?;
-        serializer.serialize_u32(number)
-    }
-}
-
-impl<'de, T: Object> Deserialize<'de> for Shared<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = u32::deserialize(deserializer)?;
-        let arrived = with_top(|context| {
-            let Context::Import {
-                references,
-                failure,
-                ..
-            } = context
-            else {
-                return None;
-            };
-            let handle = references.get(number as usize)?.downcast::<T>();
-            Some(handle.map_err(|error| fail(failure, error.into())))
-        });
-        match arrived {
-            Some(Ok(handle)) => Ok(Self(handle)),
-            Some(Err(text)) => Err(D::Error::custom(text)),
-            None => {
-                let kind = short_name::<T>();
-                Err(D::Error::custom(format!(
-                    "{kind} {number} did not arrive with the message"
-                )))
-            }
-        }
-    }
 }

@@ -27,7 +27,7 @@ const PANICKED: i32 = 101;
 /// Exit code of a worker that could not run its function or hand back the result.
 const FAILED: i32 = 1;
 
-/// What a start says. The session's arena and the tie are its extra descriptors.
+/// What a start says. The session's arena, the board's two ends and the tie are its extra descriptors.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) identity: Vec<u8>,
@@ -135,10 +135,12 @@ fn run(line: &Line) -> Result<i32> {
 
 fn prepare_and_call(mut start: Arrived<Start>, joined: &mut Option<Session>) -> Result<Call> {
     let mut extra = std::mem::take(&mut start.extra).into_iter();
-    let arena = extra
-        .next()
-        .ok_or(Error::Malformed("a start without an arena"))?;
+    let (Some(arena), Some(sender), Some(receiver)) = (extra.next(), extra.next(), extra.next())
+    else {
+        return Err(Error::Malformed("a start without its session"));
+    };
     let session = Session::attach(arena)?;
+    bequeath_channel::board::install(sender, receiver)?;
     session.set_current();
     *joined = Some(session.clone());
     if start.head.tied {
