@@ -131,3 +131,21 @@ impl Queue {
         copy.map_err(|_| Error::NoRoomForDescriptors { count: 1 })
     }
 }
+
+impl Queue {
+    /// Takes back readability of a queue that is empty: for who woke up and found nothing.
+    pub fn settle_readiness(&self) {
+        let mut guard = self.handle.cell.lock();
+        let Ok(mut state) = State::decode(guard.state()) else {
+            return;
+        };
+        if state.count == 0 && state.has(WATCHED) {
+            if state.has(RAISED) {
+                state.flags &= !RAISED;
+                guard.stage(state.encode());
+                guard.commit_and_hold();
+            }
+            self.companions.lower(self);
+        }
+    }
+}

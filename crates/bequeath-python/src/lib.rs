@@ -8,7 +8,10 @@ mod connection;
 mod error;
 mod packed;
 mod process;
+mod queue_ends;
+mod queues;
 mod reduction;
+mod shared_queue;
 mod stream_error;
 mod transfer;
 mod wait;
@@ -29,6 +32,10 @@ mod _engine {
         open_this_process, process_after_fork_in_child, set_process_name, Arrived, Child, Launch,
         Tie,
     };
+    #[pymodule_export]
+    use crate::queue_ends::{QueueReader, QueueWriter};
+    #[pymodule_export]
+    use crate::queues::{JoinableQueue, Queue, SimpleQueue};
     #[pymodule_export]
     use crate::reduction::reduce_for_transfer;
     #[pymodule_export]

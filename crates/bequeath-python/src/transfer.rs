@@ -436,40 +436,71 @@ fn scalar(object: &Bound<'_, PyAny>) -> Option<Pickled> {
 ///
 /// # Errors
 /// Whatever unpickling raises; ValueError for a message that is not well formed.
-pub fn loads(py: Python<'_>, message: Message) -> PyResult<Py<PyAny>> {
-    let payload = message.payload;
+pub fn loads(py: Python<'_>, mut message: Message) -> PyResult<Py<PyAny>> {
+    load(py, &mut message)
+}
+
+/// As [`loads`]; the message is used up, but for the room of a small payload, which its owner may use again.
+///
+/// # Errors
+/// As [`loads`].
+pub fn load(py: Python<'_>, message: &mut Message) -> PyResult<Py<PyAny>> {
+    let payload = &message.payload;
     match message.kind {
-        kind::INT => Ok(i64::from_ne_bytes(word(&payload)?)
+        kind::INT => Ok(i64::from_ne_bytes(word(payload)?)
             .into_pyobject(py)?
             .into_any()
             .unbind()),
-        kind::FLOAT => Ok(f64::from_ne_bytes(word(&payload)?)
+        kind::FLOAT => Ok(f64::from_ne_bytes(word(payload)?)
             .into_pyobject(py)?
             .into_any()
             .unbind()),
         kind::NONE => Ok(py.None()),
         kind::TRUE => Ok(true.into_pyobject(py)?.to_owned().into_any().unbind()),
         kind::FALSE => Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
-        kind::BYTES => Ok(copy_to_bytes(py, &payload)?.into_any().unbind()),
+        kind::BYTES => Ok(copy_to_bytes(py, payload)?.into_any().unbind()),
         kind::TEXT => {
-            let text = String::from_utf8(payload.into_vec()).map_err(|_| malformed())?;
-            Ok(PyString::new(py, &text).into_any().unbind())
+            let text = match payload {
+                Payload::Inline(bytes) => {
+                    std::str::from_utf8(bytes).map(|text| PyString::new(py, text))
+                }
+                envelope => {
+                    let bytes = copy_to_bytes(py, envelope)?;
+                    std::str::from_utf8(bytes.as_bytes()).map(|text| PyString::new(py, text))
+                }
+            };
+            Ok(text.map_err(|_| malformed())?.into_any().unbind())
         }
         kind::PICKLE => {
-            let data = match payload {
-                Payload::Inline(bytes) => PyBytes::new(py, &bytes).into_any(),
-                envelope => Bound::new(py, ReceivedPayload(envelope))?.into_any(),
+            let data = match &mut message.payload {
+                Payload::Inline(bytes) => PyBytes::new(py, bytes).into_any(),
+                envelope => Bound::new(py, ReceivedPayload(std::mem::take(envelope)))?.into_any(),
             };
-            unpickle(
-                py,
-                &data,
-                message.buffers,
-                message.references,
-                message.descriptors,
-            )
+            let (buffers, references, descriptors) = (
+                std::mem::take(&mut message.buffers),
+                std::mem::take(&mut message.references),
+                std::mem::take(&mut message.descriptors),
+            );
+            unpickle(py, &data, buffers, references, descriptors)
         }
         _ => Err(malformed()),
     }
+}
+
+/// The message as one pickle in bytes, for code that takes bytes out of a queue's reader and unpickles them itself.
+///
+/// # Errors
+/// As [`loads`], where the message has to be rebuilt first.
+pub fn portable_bytes(py: Python<'_>, mut message: Message) -> PyResult<Bound<'_, PyAny>> {
+    let plain = message.buffers.is_empty()
+        && message.references.is_empty()
+        && message.descriptors.is_empty();
+    if message.kind == kind::PICKLE && plain {
+        return Ok(copy_to_bytes(py, &message.payload)?.into_any());
+    }
+    let object = load(py, &mut message)?;
+    py.import(intern!(py, "_pickle"))?
+        .call_method1(intern!(py, "dumps"), (object, 5))
 }
 
 fn unpickle(
