@@ -17,14 +17,16 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use bequeath_channel::stream::{Error, Incoming, Stream};
 use bequeath_channel::{Message, Payload};
 use bequeath_os::socket::{self, Shutdown, SocketType};
+use bequeath_os::Deadline;
 use bequeath_shm::Session;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
+use crate::blocking;
 use crate::bytes_view::BytesView;
-use crate::stream_error::{self, Signals};
+use crate::error::EngineError;
 use crate::transfer::{self, kind, Purpose};
 use crate::wire;
 
@@ -79,19 +81,19 @@ impl Connection {
     /// Whether a payload goes in a plain frame, without the session.
     fn fits(&self, fd: BorrowedFd<'_>, payload: &[u8]) -> PyResult<bool> {
         let fits = self.stream.fits_frame(fd, payload.len());
-        fits.map_err(|error| stream_error::raise(&error))
+        fits.map_err(|error| EngineError::from(error).into())
     }
 
     fn receive(&self, py: Python<'_>, limit: Option<u64>) -> PyResult<Message> {
         let fd = self.to_read()?;
-        let mut signals = Signals::default();
-        let received = py
-            .detach(|| self.stream.receive(fd, limit, &mut signals))
-            .and_then(|incoming| within(limit, open(incoming)?));
-        if let Err(Error::TooLong { .. }) = received {
+        let received = blocking::wait(py, "message", |interrupt| {
+            self.stream.receive(fd, limit, interrupt)
+        });
+        let message = received.and_then(|incoming| Ok(within(limit, open(incoming)?)?));
+        if let Err(EngineError::Stream(Error::TooLong { .. })) = message {
             self.spoil()?;
         }
-        signals.resolve(received)
+        Ok(message?)
     }
 
     /// Multiprocessing's reaction to a message beyond the caller's limit: what follows in the
@@ -110,9 +112,9 @@ impl Connection {
     }
 
     fn send_plain(&self, py: Python<'_>, fd: BorrowedFd<'_>, body: &[u8]) -> PyResult<()> {
-        let mut signals = Signals::default();
-        let sent = py.detach(|| self.stream.send_plain(fd, body, &mut signals));
-        signals.resolve(sent)
+        Ok(blocking::wait(py, "receiver", |interrupt| {
+            self.stream.send_plain(fd, body, interrupt)
+        })?)
     }
 
     fn send_view(&self, py: Python<'_>, fd: BorrowedFd<'_>, body: &[u8]) -> PyResult<()> {
@@ -130,11 +132,10 @@ impl Connection {
         message: bequeath_channel::Outgoing<'_>,
     ) -> PyResult<()> {
         let session = transfer::current_session(py)?;
-        let mut signals = Signals::default();
-        let sent = self
-            .stream
-            .send_message(fd, &session, message, &mut signals);
-        signals.resolve(sent)
+        // Attached until a message's references may change threads (bequeath-shm's handles).
+        let never = &mut bequeath_sync::Never;
+        let sent = self.stream.send_message(fd, &session, message, never);
+        sent.map_err(|error| EngineError::from(error).into())
     }
 }
 
@@ -264,13 +265,13 @@ impl Connection {
     }
 
     /// Whether there is any input available to be read.
-    #[pyo3(signature = (timeout = Some(0.0)))]
+    #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let fd = self.to_read()?;
-        let deadline = stream_error::deadline(timeout);
-        let mut signals = Signals::default();
-        let ready = py.detach(|| self.stream.poll(fd, deadline, &mut signals));
-        signals.resolve(ready)
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
+        Ok(blocking::wait(py, "message", |interrupt| {
+            self.stream.poll(fd, deadline, interrupt)
+        })?)
     }
 
     /// File descriptor or handle of the connection.
@@ -284,7 +285,8 @@ impl Connection {
         match self._detach() {
             CLOSED => Ok(()),
             // SAFETY: the number was ours until the swap in `_detach`.
-            fd => unsafe { bequeath_os::raw::close(fd) }.map_err(stream_error::os),
+            fd => unsafe { bequeath_os::raw::close(fd) }
+                .map_err(|error| EngineError::from(error).into()),
         }
     }
 
@@ -414,9 +416,9 @@ pub fn rebuild_connection<'py>(
 #[pyo3(name = "Pipe", signature = (duplex = None), text_signature = "(duplex=True)")]
 pub fn pipe(duplex: Option<&Bound<'_, PyAny>>) -> PyResult<(Connection, Connection)> {
     let duplex = duplex.map_or(Ok(true), Bound::is_truthy)?;
-    let (first, second) = socket::pair(SocketType::Stream).map_err(stream_error::os)?;
+    let (first, second) = socket::pair(SocketType::Stream).map_err(EngineError::from)?;
     if !duplex {
-        socket::shutdown(&first, Shutdown::Write).map_err(stream_error::os)?;
+        socket::shutdown(&first, Shutdown::Write).map_err(EngineError::from)?;
     }
     let end = |fd: std::os::fd::OwnedFd, readable, writable| {
         Connection::new(fd.into_raw_fd(), readable, writable, true)

@@ -4,7 +4,7 @@
 
 use bequeath_sync::Holder;
 use pyo3::exceptions::{
-    PyAssertionError, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyOverflowError,
+    PyAssertionError, PyEOFError, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyOverflowError,
     PyRuntimeError, PyValueError,
 };
 use pyo3::prelude::*;
@@ -18,6 +18,8 @@ pub enum EngineError {
     Session(bequeath_shm::Error),
     /// Queues.
     Channel(bequeath_channel::Error),
+    /// Connections.
+    Stream(bequeath_channel::stream::Error),
     /// Children.
     Process(bequeath_process::Error),
     /// System calls.
@@ -36,6 +38,7 @@ impl From<EngineError> for PyErr {
             EngineError::Sync(error) => sync(error),
             EngineError::Session(error) => session(error),
             EngineError::Channel(error) => channel(error),
+            EngineError::Stream(error) => stream(error),
             EngineError::Process(error) => match error {
                 bequeath_process::Error::Os(error) => os(error),
                 bequeath_process::Error::Fork { errno } => {
@@ -106,6 +109,20 @@ fn channel(error: bequeath_channel::Error) -> PyErr {
     }
 }
 
+fn stream(error: bequeath_channel::stream::Error) -> PyErr {
+    use bequeath_channel::stream::Error as E;
+    match error {
+        E::Ended => PyEOFError::new_err(()),
+        E::Interrupted => PyKeyboardInterrupt::new_err(()),
+        E::OutOfDescriptors { source, .. } => PyOSError::new_err((source.raw(), error.to_string())),
+        E::TooManyDescriptors { .. } => PyValueError::new_err(error.to_string()),
+        E::Session(error) => session(error),
+        E::Os(error) => os(error),
+        // multiprocessing's for whatever is wrong with a connection.
+        _ => PyOSError::new_err(error.to_string()),
+    }
+}
+
 /// The subclass that the errno asks for (`FileNotFoundError`, `BrokenPipeError`), with the call's name.
 fn os(error: bequeath_os::Error) -> PyErr {
     let text = std::io::Error::from(error).to_string();
@@ -146,6 +163,7 @@ bridges! {
     Sync: bequeath_sync::Error,
     Session: bequeath_shm::Error,
     Channel: bequeath_channel::Error,
+    Stream: bequeath_channel::stream::Error,
     Process: bequeath_process::Error,
     Os: bequeath_os::Error,
     Raised: PyErr,

@@ -12,7 +12,6 @@ mod queue_ends;
 mod queues;
 mod reduction;
 mod shared_queue;
-mod stream_error;
 mod transfer;
 mod wait;
 mod wire;

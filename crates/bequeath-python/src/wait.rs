@@ -7,16 +7,16 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 
+use bequeath_channel::stream::Error;
 use bequeath_os::poll::{self, Events};
 use bequeath_os::Deadline;
-use bequeath_sync::Interrupt;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList};
 
+use crate::blocking;
 use crate::connection::Connection;
-use crate::stream_error::{self, Signals};
 
 /// Wait till an object in `object_list` is ready/readable.
 ///
@@ -35,7 +35,7 @@ pub fn wait<'py>(
         .iter()
         .map(descriptor)
         .collect::<PyResult<Vec<BorrowedFd<'static>>>>()?;
-    let deadline = stream_error::deadline(timeout);
+    let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
     loop {
         let ready = wait_readable(py, &descriptors, deadline)?;
         let mut found = Vec::new();
@@ -56,14 +56,12 @@ fn wait_readable(
     deadline: Deadline,
 ) -> PyResult<Vec<bool>> {
     let wanted: Vec<_> = descriptors.iter().map(|fd| (*fd, Events::IN)).collect();
-    let mut signals = Signals::default();
-    let events = py.detach(|| loop {
+    let events = blocking::wait(py, "message", |interrupt| loop {
         match poll::wait(&wanted, deadline) {
-            Err(error) if error.is_interrupted() => signals.check()?,
-            other => return other.map_err(bequeath_channel::stream::Error::from),
+            Err(error) if error.is_interrupted() => interrupt.check().map_err(Error::from)?,
+            other => return other.map_err(Error::from),
         }
-    });
-    let events = signals.resolve(events)?;
+    })?;
     Ok(events.iter().map(|came| !came.is_empty()).collect())
 }
 
