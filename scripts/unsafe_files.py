@@ -19,7 +19,7 @@ def purpose(text: str) -> str:
     """The first sentence of the module's documentation."""
     lines = [line[3:].strip() for line in text.splitlines() if line.startswith("//!")]
     paragraph = " ".join(lines[: lines.index("")] if "" in lines else lines)
-    return re.split(r"(?<=[.:])\s", paragraph, maxsplit=1)[0].rstrip(".:").replace("|", "/")
+    return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0].rstrip(".").replace("|", "/")
 
 
 def rows() -> list[str]:
