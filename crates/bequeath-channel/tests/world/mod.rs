@@ -1,0 +1,94 @@
+//! A session for one test, with peers that are members of it.
+#![allow(dead_code)]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, MutexGuard};
+
+use bequeath_channel::{board, Outgoing, Queue};
+use bequeath_os::Deadline;
+use bequeath_shm::{Options, Session};
+use bequeath_sync::Never;
+use bequeath_testing::Peer;
+
+/// The board is one per process, so tests of one program take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+pub struct World {
+    pub session: Session,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let turn = TURN
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Self {
+            _turn: Some(turn),
+            ..Self::without_turn()
+        }
+    }
+
+    /// For a driver that has its turn already.
+    pub fn without_turn() -> Self {
+        let session = Session::create(&Options::default()).unwrap();
+        board::create().unwrap();
+        Self {
+            session,
+            _turn: None,
+        }
+    }
+
+    pub fn queue(&self, capacity: Option<u64>) -> Queue {
+        Queue::create(&self.session, capacity).unwrap()
+    }
+
+    /// A forked member of the session.
+    pub fn spawn(&self, body: impl FnOnce()) -> Peer {
+        let ticket = self.session.before_fork().unwrap();
+        let session = self.session.clone();
+        let mut ticket = Some(ticket);
+        let peer = Peer::spawn(|| {
+            session.after_fork_child(ticket.take().unwrap()).unwrap();
+            body();
+        });
+        self.session
+            .after_fork_parent(ticket.take().unwrap(), Some(peer.pid()));
+        peer
+    }
+
+    /// Overwrites the header of the record with this payload, as a member that ran amok might.
+    pub fn scribble(&self, payload: &[u8], header: [u64; 2]) {
+        let file = File::from(
+            self.session
+                .descriptor()
+                .unwrap()
+                .try_clone_to_owned()
+                .unwrap(),
+        );
+        let mut piece = vec![0; 1 << 20];
+        for number in 0..256 {
+            let at = number << 20;
+            file.read_exact_at(&mut piece, at).unwrap();
+            let mut places = (0..piece.len() - payload.len()).step_by(16);
+            if let Some(found) = places.find(|&place| piece[place..].starts_with(payload)) {
+                let bytes: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                file.write_all_at(&bytes, at + found as u64 - 16).unwrap();
+                return;
+            }
+        }
+        panic!("the record is not in the arena");
+    }
+}
+
+pub fn put(queue: &Queue, kind: u8, bytes: &[u8]) {
+    queue
+        .send(Outgoing::bytes(kind, bytes), Deadline::NEVER, &mut Never)
+        .unwrap();
+}
+
+pub fn get(queue: &Queue) -> (u8, Vec<u8>) {
+    let message = queue.recv(Deadline::NEVER, &mut Never).unwrap();
+    (message.kind, message.payload.into_vec())
+}
