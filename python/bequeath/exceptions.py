@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
 __all__ = [
+    "AbandonedLock",
     "AuthenticationError",
     "BequeathAttributeError",
     "BequeathError",
@@ -46,6 +47,32 @@ for _class in (ProcessError, BufferTooShort, TimeoutError, AuthenticationError):
     # Where multiprocessing has them; a pickle that names them must load by that name.
     _class.__module__ = "bequeath.context"
 del _class
+
+
+class AbandonedLock(RuntimeError):  # noqa: N818 - a state of the lock, not a mistake
+    """The process that held a lock was killed; what the lock protects may be half written.
+
+    The lock was *not* acquired. `lock.recover()` takes it, `lock.release()` frees it.
+    `process_name` and `signal` are None where they are not known here.
+    """
+
+    pid: int
+    process_name: str | None
+    signal: int | None
+
+    def __init__(
+        self, pid: int, process_name: str | None = None, signal: int | None = None
+    ) -> None:
+        super().__init__(pid, process_name, signal)
+        self.pid, self.process_name, self.signal = pid, process_name, signal
+
+    def __str__(self) -> str:
+        name = "" if self.process_name is None else f"{self.process_name}, "
+        how = "" if self.signal is None else f" by signal {self.signal}"
+        return (
+            f"the lock was not acquired: its holder ({name}pid {self.pid}) was killed{how} while "
+            f"holding it; recover() takes it over, release() frees it"
+        )
 
 
 class BequeathError(pickle.PicklingError):

@@ -12,6 +12,7 @@ mod queue_ends;
 mod queues;
 mod reduction;
 mod shared_queue;
+mod synchronize;
 mod transfer;
 mod wait;
 mod wire;
@@ -37,6 +38,11 @@ mod _engine {
     use crate::queues::{JoinableQueue, Queue, SimpleQueue};
     #[pymodule_export]
     use crate::reduction::reduce_for_transfer;
+    #[pymodule_export]
+    use crate::synchronize::{
+        rebuild_synchronized, Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
+        SemLockView, Semaphore, WaiterCount,
+    };
     #[pymodule_export]
     use crate::transfer::{
         export_descriptor, import_descriptor, transfer_active, transfer_is_start, transfer_load,

@@ -48,6 +48,17 @@ impl Lock {
         Ok(())
     }
 
+    /// Takes it if it is free, and asks nothing about who holds it.
+    #[must_use]
+    #[inline]
+    pub fn try_take(&self) -> bool {
+        let taken = self.word.take();
+        if taken {
+            self.sign();
+        }
+        taken
+    }
+
     /// Takes it if it is free.
     ///
     /// # Errors

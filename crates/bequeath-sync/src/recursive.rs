@@ -52,6 +52,20 @@ impl RecursiveLock {
         Ok(())
     }
 
+    /// Takes it if it is free, or counts one more, and asks nothing about who holds it.
+    #[must_use]
+    #[inline]
+    pub fn try_take(&self) -> bool {
+        if self.is_mine() {
+            return self.deepen().is_ok();
+        }
+        let taken = self.word.take();
+        if taken {
+            self.sign(1);
+        }
+        taken
+    }
+
     /// Takes it, or counts one more, without waiting.
     ///
     /// # Errors

@@ -1,0 +1,95 @@
+//! `multiprocessing.Lock`.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::holdable;
+use super::owner_name::{class_name, Seen};
+use super::shared::{reduced, Shared};
+use super::view::SemLockView;
+use crate::error::EngineError;
+
+/// A lock that any process and thread may release.
+///
+/// After its holder was killed, `acquire` raises `AbandonedLock` without taking it, until `recover()`
+/// takes it or `release()` frees it.
+#[pyclass(frozen, subclass, dict, weakref, module = "bequeath.synchronize")]
+pub struct Lock {
+    pub(super) shared: Shared<bequeath_sync::Lock>,
+}
+
+#[pymethods]
+impl Lock {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*, ctx=None)")]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            shared: Shared::empty(),
+        }
+    }
+
+    #[pyo3(signature = (*, ctx=None))]
+    fn __init__(&self, py: Python<'_>, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let _ = ctx;
+        self.shared.create(py, |_| ())
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        holdable::enter(py, &**self.shared.get()?)
+    }
+
+    #[pyo3(signature = (exc_type=None, exc_value=None, traceback=None, /))]
+    fn __exit__(
+        &self,
+        exc_type: Option<&Bound<'_, PyAny>>,
+        exc_value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let _ = (exc_type, exc_value, traceback);
+        self.release()
+    }
+
+    /// Take the lock; false when `block` is false or the timeout passed and another holds it.
+    #[pyo3(signature = (block=None, timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        holdable::acquire(py, &**self.shared.get()?, block, timeout)
+    }
+
+    /// Free the lock, whoever holds it.
+    fn release(&self) -> PyResult<()> {
+        holdable::release(&**self.shared.get()?)
+    }
+
+    /// Whether somebody holds it.
+    fn locked(&self) -> PyResult<bool> {
+        Ok(self.shared.get()?.owner().is_some())
+    }
+
+    /// Take a lock whose holder was killed; what it protects may be half written.
+    fn recover(&self) -> PyResult<()> {
+        Ok(self.shared.get()?.recover().map_err(EngineError::from)?)
+    }
+
+    #[getter]
+    fn _semlock(&self) -> PyResult<SemLockView> {
+        Ok(SemLockView::of_lock(self.shared.get()?))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = class_name(slf.as_any())?;
+        let Ok(lock) = slf.get().shared.get() else {
+            return Ok(format!("<{class}(owner=unknown)>"));
+        };
+        let owner = Seen::of(lock.owner(), lock.abandoned_by(), lock.is_mine());
+        Ok(format!("<{class}(owner={})>", owner.name(slf.py())?))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        reduced(slf.as_any(), &slf.get().shared, Vec::new())
+    }
+}
