@@ -9,4 +9,7 @@ from queue import Empty, Full  # noqa: F401 - multiprocessing.queues has them
 
 from ._engine import JoinableQueue, Queue, SimpleQueue
 
+#: What ends the feeder thread of queues over a pipe; subclasses of other packages compare with it.
+_sentinel = object()
+
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]

@@ -115,6 +115,17 @@ fn until(
     }
 }
 
+/// A subclass that replaces multiprocessing's insides gets those to work on.
+fn adopt_subclass(cls: &Bound<'_, PyType>, simple: bool) -> PyResult<()> {
+    let py = cls.py();
+    if cls.getattr(intern!(py, "__module__"))?.extract::<&str>()? == "bequeath.queues" {
+        return Ok(()); // the engine's own JoinableQueue
+    }
+    py.import(intern!(py, "bequeath._pipe_queue"))?
+        .call_method1(intern!(py, "adopt"), (cls, simple))
+        .map(|_| ())
+}
+
 /// A queue of objects for many senders and receivers, in this and other processes.
 ///
 /// After a fork, parent and child use the same queue. When a sender is killed its message is there wholly or not at all; a message
@@ -171,14 +182,19 @@ impl Queue {
 
     #[pyo3(signature = (maxsize = 0, *, ctx = None))]
     fn __init__(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         maxsize: i64,
         ctx: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let _ = ctx;
         let capacity = u64::try_from(maxsize).ok().filter(|&capacity| capacity > 0);
-        self.insides.create(py, capacity)
+        slf.get().insides.create(slf.py(), capacity)
+    }
+
+    /// A subclass that replaces multiprocessing's insides gets those to work on.
+    #[classmethod]
+    fn __init_subclass__(cls: &Bound<'_, PyType>) -> PyResult<()> {
+        adopt_subclass(cls, false)
     }
 
     /// Put an object into the queue. If it is full, wait for room (at most `timeout` seconds), or raise `queue.Full`.
@@ -453,9 +469,15 @@ impl SimpleQueue {
     }
 
     #[pyo3(signature = (*, ctx = None))]
-    fn __init__(&self, py: Python<'_>, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn __init__(slf: &Bound<'_, Self>, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let _ = ctx;
-        self.insides.create(py, None)
+        slf.get().insides.create(slf.py(), None)
+    }
+
+    /// A subclass that replaces multiprocessing's insides gets those to work on.
+    #[classmethod]
+    fn __init_subclass__(cls: &Bound<'_, PyType>) -> PyResult<()> {
+        adopt_subclass(cls, true)
     }
 
     /// Put an object into the queue.
