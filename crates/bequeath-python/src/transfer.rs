@@ -810,7 +810,12 @@ fn is_strict(py: Python<'_>) -> PyResult<bool> {
 
 /// Until the bindings' session module exists.
 pub(crate) fn current_session(_py: Python<'_>) -> PyResult<Session> {
-    Session::current().ok_or_else(|| PyRuntimeError::new_err("this process has no session"))
+    if let Some(session) = Session::current() {
+        return Ok(session);
+    }
+    let session = Session::create(&bequeath_shm::Options::default()).map_err(shm_error)?;
+    session.set_current();
+    Ok(session)
 }
 
 pub(crate) fn shm_error(error: bequeath_shm::Error) -> PyErr {
