@@ -22,7 +22,7 @@ use crate::kind;
 use crate::layout::PAGE;
 use crate::object::{Handle, Object};
 use crate::reference::Reference;
-use crate::session::{Local, Session};
+use crate::session::Session;
 use crate::Result;
 
 /// Counts the processes that still read an adopted block after a fork.
@@ -98,6 +98,10 @@ impl Adopted {
 }
 
 impl AdoptedBlock {
+    pub(crate) fn offset(&self) -> u64 {
+        self.block.name().offset
+    }
+
     fn keeper(&self) -> MutexGuard<'_, Option<Handle<Keeper>>> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,29 +174,14 @@ impl Drop for AdoptedBlock {
 }
 
 impl Session {
-    /// Before a fork: every adopted block becomes private and kept. Comes back with the tables
-    /// locked and nothing left to do.
-    pub(crate) fn keep_adopted(&self) -> Result<MutexGuard<'_, Local>> {
-        loop {
-            let local = self.local();
-            let waiting: Vec<_> = local
-                .adopted
-                .values()
-                .filter_map(Weak::upgrade)
-                .filter(|adopted| {
-                    adopted
-                        .keeper
-                        .try_lock()
-                        .is_ok_and(|keeper| keeper.is_none())
-                })
-                .collect();
-            if waiting.is_empty() {
-                return Ok(local);
-            }
-            drop(local);
-            for adopted in waiting {
-                adopted.keep()?;
-            }
-        }
+    /// Before a fork: every adopted block becomes private and kept.
+    pub(crate) fn keep_adopted(&self) -> Result<()> {
+        let adopted: Vec<_> = self
+            .local()
+            .adopted
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        adopted.iter().try_for_each(|block| block.keep())
     }
 }

@@ -1,3 +1,4 @@
+#![allow(unsafe_code)]
 //! Runs: whole extents in a row, for blocks beyond the largest slot.
 //!
 //! Laying out a run touches several directory entries; the header's `runs` cell guards that, and its
@@ -10,6 +11,9 @@
 //!
 //! Dead before 3: the parts are marked free again. Dead after 3: only the intent is cleared. A run
 //! that exists is taken and given back by its owner word like any slot.
+//!
+//! # Safety invariants
+//! `rebuild` takes mappings over from a table that is never used or dropped again.
 
 use std::collections::HashMap;
 use std::ptr::NonNull;
@@ -168,12 +172,24 @@ impl Space {
 pub(crate) struct MappedRuns {
     runs: HashMap<u64, MappedRun>,
     clock: u64,
+    /// Forks under way: their children may have to rely on what was mapped before, so nothing is
+    /// unmapped meanwhile.
+    forks: u32,
 }
 
 struct MappedRun {
     mapping: Mapping,
     uses: usize,
     last_use: u64,
+}
+
+/// A mapped run as a fork ticket remembers it.
+#[derive(Clone, Copy)]
+pub(crate) struct RememberedRun {
+    offset: u64,
+    address: usize,
+    len: usize,
+    uses: usize,
 }
 
 impl MappedRuns {
@@ -187,11 +203,10 @@ impl MappedRuns {
                 run.last_use = self.clock;
                 return Ok(run.mapping.as_non_null());
             }
-            if run.uses == 0 {
-                self.runs.remove(&offset);
-            } else {
+            if run.uses != 0 {
                 return Err(Error::Corrupted("a run that grew while it was mapped"));
             }
+            self.forget(offset);
         }
         let mapping = match Mapping::shared(space.descriptor()?, offset, len) {
             Ok(mapping) => mapping,
@@ -222,28 +237,74 @@ impl MappedRuns {
         }
     }
 
-    /// The mapping is of no use to the next user of the run (it is private now).
+    /// The mapping is of no use to the next user of the run (it is private now, or too short).
     pub(crate) fn forget(&mut self, offset: u64) {
-        self.runs.remove(&offset);
+        if let Some(run) = self.runs.remove(&offset) {
+            if self.forks > 0 {
+                run.mapping.leak();
+            }
+        }
     }
 
     fn unmap_idle(&mut self, limit: usize) {
-        let mut idle: usize = self
-            .runs
-            .values()
-            .filter(|run| run.uses == 0)
-            .map(|run| run.mapping.len())
-            .sum();
-        while idle > limit {
-            let oldest = self
-                .runs
-                .iter()
-                .filter(|(_, run)| run.uses == 0)
-                .min_by_key(|(_, run)| run.last_use);
-            let Some(offset) = oldest.map(|(offset, _)| *offset) else {
+        if self.forks > 0 {
+            return;
+        }
+        let idle = |runs: &HashMap<u64, MappedRun>| -> usize {
+            runs.values()
+                .filter(|run| run.uses == 0)
+                .map(|run| run.mapping.len())
+                .sum()
+        };
+        while idle(&self.runs) > limit {
+            let unused = self.runs.iter().filter(|(_, run)| run.uses == 0);
+            let Some(offset) = unused
+                .min_by_key(|(_, run)| run.last_use)
+                .map(|(offset, _)| *offset)
+            else {
                 return;
             };
-            idle -= self.runs.remove(&offset).map_or(0, |run| run.mapping.len());
+            self.forget(offset);
+        }
+    }
+
+    /// A fork begins: what is mapped now stays.
+    pub(crate) fn freeze(&mut self) -> Vec<RememberedRun> {
+        self.forks += 1;
+        let remember = |(offset, run): (&u64, &MappedRun)| RememberedRun {
+            offset: *offset,
+            address: run.mapping.as_ptr().expose_provenance(),
+            len: run.mapping.len(),
+            uses: run.uses,
+        };
+        self.runs.iter().map(remember).collect()
+    }
+
+    /// A fork is over.
+    pub(crate) fn thaw(&mut self) {
+        self.forks = self.forks.saturating_sub(1);
+    }
+
+    /// In a child whose copy of the table is not whole: what was mapped before the fork began, and
+    /// was not unmapped since.
+    pub(crate) fn rebuild(remembered: &[RememberedRun]) -> Self {
+        let runs = remembered.iter().filter_map(|run| {
+            let address = NonNull::new(std::ptr::with_exposed_provenance_mut(run.address))?;
+            // SAFETY: mapped with this length when the ticket was made, and frozen since; the old table,
+            // which owns the mapping too, is never dropped.
+            let mapping = unsafe { Mapping::from_leaked(address, run.len) };
+            Some((
+                run.offset,
+                MappedRun {
+                    mapping,
+                    uses: run.uses,
+                    last_use: 0,
+                },
+            ))
+        });
+        Self {
+            runs: runs.collect(),
+            ..Self::default()
         }
     }
 }

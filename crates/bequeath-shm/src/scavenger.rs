@@ -22,9 +22,9 @@ use crate::registry::Verdict;
 use crate::session::Session;
 use crate::words::{self, MemberName, Owner};
 
-/// A child that was announced, whose parent died before it could note the child's number, and that
-/// has claimed nothing for this long, is taken for dead. (One that was only stopped finds its
-/// ticket expired and counts anew what still lives.)
+/// A child that was announced, whose number nobody noted, and that has claimed nothing for this long,
+/// is taken for dead. (One that was only stopped finds its ticket expired and counts anew what still
+/// lives.)
 const PENDING_SECONDS: u64 = 60;
 
 /// Whether members are dead, asked once each.
@@ -255,9 +255,7 @@ fn is_dead(seen: Seen) -> bool {
         Standing::Settling => true,
         Standing::Pending => match seen.note {
             Some(child) => child.is_dead(),
-            None => {
-                identity.is_dead() && now_seconds().saturating_sub(seen.stamp) > PENDING_SECONDS
-            }
+            None => now_seconds().saturating_sub(seen.stamp) > PENDING_SECONDS,
         },
         Standing::Left | Standing::Unknown => false,
         Standing::Free | Standing::Live | Standing::Leaving => identity.is_dead(),

@@ -1,23 +1,20 @@
 //! The session: the processes of one tree and the memory that they share.
 
 use std::collections::hash_map::RandomState;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::*};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard};
 
 use bequeath_os::{limits, memfd};
 use bequeath_sync::ProcessId;
 
-use crate::adopted::AdoptedBlock;
 use crate::budget;
 use crate::current;
 use crate::layout::{Geometry, Header, DEFAULT_SIZE, MAGIC, MINIMUM_SIZE, VERSION};
+use crate::local::{Local, LocalTables};
 use crate::members::Standing;
-use crate::object::Entry;
-use crate::runs::MappedRuns;
 use crate::space::Space;
 use crate::words::{self, MemberName};
 use crate::{Error, Result};
@@ -50,15 +47,7 @@ pub(crate) struct Inner {
     me: AtomicU64,
     identity: AtomicU64,
     sequence: AtomicU64,
-    local: Mutex<Local>,
-}
-
-/// What this process alone knows.
-#[derive(Default)]
-pub(crate) struct Local {
-    pub(crate) entries: HashMap<u64, Weak<Entry>>,
-    pub(crate) runs: MappedRuns,
-    pub(crate) adopted: HashMap<u64, Weak<AdoptedBlock>>,
+    local: LocalTables,
 }
 
 /// Figures of a session, for people and tests.
@@ -131,7 +120,7 @@ impl Session {
             me: AtomicU64::new(me.to_word()),
             identity: AtomicU64::new(identity.to_bits()),
             sequence: AtomicU64::new(0),
-            local: Mutex::default(),
+            local: LocalTables::new(),
         })))
     }
 
@@ -174,7 +163,11 @@ impl Session {
     }
 
     pub(crate) fn local(&self) -> MutexGuard<'_, Local> {
-        self.0.local.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.local.lock()
+    }
+
+    pub(crate) fn local_tables(&self) -> &LocalTables {
+        &self.0.local
     }
 
     /// This process as owner words name it. A child of a fork that no hook saw joins here.
