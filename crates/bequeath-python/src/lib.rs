@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod after_fork;
 mod blocking;
 mod bytes_view;
 mod connection;
@@ -11,6 +12,7 @@ mod process;
 mod queue_ends;
 mod queues;
 mod reduction;
+mod session;
 mod shared_queue;
 mod synchronize;
 mod transfer;
@@ -39,6 +41,11 @@ mod _engine {
     #[pymodule_export]
     use crate::reduction::reduce_for_transfer;
     #[pymodule_export]
+    use crate::session::{
+        session_attach, session_descriptor, session_info, session_leave, session_scavenge,
+        session_set_limit,
+    };
+    #[pymodule_export]
     use crate::synchronize::{
         rebuild_synchronized, Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
         SemLockView, Semaphore, WaiterCount,
@@ -49,4 +56,9 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::wait::wait;
+
+    #[pymodule_init]
+    fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        crate::after_fork::register(module)
+    }
 }

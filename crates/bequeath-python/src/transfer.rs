@@ -808,14 +808,8 @@ fn is_strict(py: Python<'_>) -> PyResult<bool> {
         .extract()
 }
 
-/// Until the bindings' session module exists.
-pub(crate) fn current_session(_py: Python<'_>) -> PyResult<Session> {
-    if let Some(session) = Session::current() {
-        return Ok(session);
-    }
-    let session = Session::create(&bequeath_shm::Options::default()).map_err(shm_error)?;
-    session.set_current();
-    Ok(session)
+pub(crate) fn current_session(py: Python<'_>) -> PyResult<Session> {
+    crate::session::current(py)
 }
 
 pub(crate) fn shm_error(error: bequeath_shm::Error) -> PyErr {

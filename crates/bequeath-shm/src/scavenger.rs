@@ -55,7 +55,17 @@ impl Session {
 
     /// The same for one process that the caller knows to be dead (it was reaped).
     pub fn reap(&self, process: ProcessId) -> usize {
-        let its = |seen: &Seen| seen.identity == Some(process) || seen.note == Some(process);
+        self.settle_some(|identity| identity == process)
+    }
+
+    /// The same for a process of which only the number is left. A later process with that number is
+    /// alive, and not touched.
+    pub fn reap_pid(&self, pid: u32) -> usize {
+        self.settle_some(|identity| identity.pid() == pid)
+    }
+
+    fn settle_some(&self, is_it: impl Fn(ProcessId) -> bool) -> usize {
+        let its = |seen: &Seen| seen.identity.is_some_and(&is_it) || seen.note.is_some_and(&is_it);
         let dead: Vec<Seen> = self
             .space()
             .members()

@@ -1,0 +1,124 @@
+//! The process's session: made when the first object, start or fork needs it, shared by all that
+//! come after, left in order at exit.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use bequeath_shm::{Options, Session};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error::EngineError;
+
+/// Two threads' first objects make one session.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// The session of this process, made now if there is none.
+///
+/// # Errors
+/// OSError or MemoryError when there can be none.
+pub fn current(_py: Python<'_>) -> PyResult<Session> {
+    if let Some(session) = Session::current() {
+        return Ok(session);
+    }
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(session) = Session::current() {
+        return Ok(session);
+    }
+    let session = Session::create(&Options::default()).map_err(EngineError::from)?;
+    session.set_current();
+    Ok(session)
+}
+
+/// Joins the session whose arena this descriptor is; for a process that its parent started. Joining
+/// the session that the process is in already is nothing.
+///
+/// # Errors
+/// RuntimeError when the process is in another session or must not join this one.
+pub fn join(descriptor: OwnedFd) -> PyResult<()> {
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(session) = Session::current() {
+        let mine = session.descriptor().map_err(EngineError::from)?;
+        let same = bequeath_os::memfd::identity(mine).map_err(EngineError::from)?
+            == bequeath_os::memfd::identity(&descriptor).map_err(EngineError::from)?;
+        return if same {
+            Ok(())
+        } else {
+            Err(PyRuntimeError::new_err(
+                "this process is in another session already",
+            ))
+        };
+    }
+    Session::attach(descriptor)
+        .map_err(EngineError::from)?
+        .set_current();
+    Ok(())
+}
+
+/// A child is dead: what it held is given back. To be called with nothing held.
+pub fn reaped(pid: u32) {
+    if let Some(session) = Session::current() {
+        session.reap_pid(pid);
+    }
+}
+
+/// Figures of this process's session, or None before there is one.
+#[pyfunction]
+pub fn session_info(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
+    let Some(session) = Session::current() else {
+        return Ok(None);
+    };
+    let usage = session.usage().map_err(EngineError::from)?;
+    let dict = PyDict::new(py);
+    dict.set_item("id", format!("{:032x}", session.id()))?;
+    dict.set_item(
+        "fd",
+        session.descriptor().map_err(EngineError::from)?.as_raw_fd(),
+    )?;
+    dict.set_item("used", usage.used)?;
+    dict.set_item("limit", usage.limit)?;
+    dict.set_item("size", usage.size)?;
+    dict.set_item("warm", usage.warm)?;
+    dict.set_item("members", usage.members)?;
+    dict.set_item("references", usage.references)?;
+    dict.set_item("places", usage.places)?;
+    Ok(Some(dict))
+}
+
+/// Changes the session's memory budget, for all its processes.
+#[pyfunction]
+pub fn session_set_limit(py: Python<'_>, bytes: u64) -> PyResult<()> {
+    current(py)?.set_limit(bytes);
+    Ok(())
+}
+
+/// The arena's descriptor, which stays the session's: duplicate it to hand it to another program.
+#[pyfunction]
+pub fn session_descriptor(py: Python<'_>) -> PyResult<i32> {
+    let session = current(py)?;
+    let number = session.descriptor().map_err(EngineError::from)?.as_raw_fd();
+    Ok(number)
+}
+
+/// Joins the session whose arena the descriptor is; the number is taken over.
+#[pyfunction]
+pub fn session_attach(descriptor: i32) -> PyResult<()> {
+    let number =
+        u32::try_from(descriptor).map_err(|_| PyValueError::new_err("negative descriptor"))?;
+    join(bequeath_os::handover::adopt_inherited(number).map_err(EngineError::from)?)
+}
+
+/// Gives back what dead processes of the session held; returns how many were found.
+#[pyfunction]
+pub fn session_scavenge(py: Python<'_>) -> usize {
+    Session::current().map_or(0, |session| py.detach(|| session.scavenge()))
+}
+
+/// This process ends in order: its locks stay held in the eyes of others.
+#[pyfunction]
+pub fn session_leave() {
+    if let Some(session) = Session::current() {
+        session.leave_in_order();
+    }
+}
