@@ -83,7 +83,7 @@ def test_path_to_the_culprit(path: str) -> None:
     error = refused(thing)
     assert isinstance(error, bequeath.BequeathError)
     assert (error.path, error.culprit) == (path.lstrip("."), kind)
-    assert str(error).endswith("see docs/why.md#refused")
+    assert str(error).endswith("see docs/why.md#by-value")
 
 
 def test_path_of_an_argument_of_a_process() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from . import _by_value, _remedies, _transfer
 from .exceptions import BequeathError
 
-SECTION = "docs/why.md#refused"
+SECTION = "docs/why.md#by-value"
 
 _ATOMS = (str, bytes, bytearray, int, float, complex, bool, type(None))
 _DEEPEST = 200

@@ -118,7 +118,7 @@ class _Finder:
         """A spec whose loader hands out our module; none for names that are not ours."""
         if not _is_their_name(fullname):
             return None
-        return ModuleSpec(fullname, _Loader())
+        return ModuleSpec(fullname, _Loader())  # type: ignore[arg-type]
 
 
 class _Loader:

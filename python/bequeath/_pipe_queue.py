@@ -53,6 +53,12 @@ def _pipe() -> tuple[Connection, Connection]:
     return Connection(reader, writable=False), Connection(writer, readable=False)
 
 
+def _send(obj: Any, lock: Any, send_bytes: Callable[[Any], None]) -> None:
+    data = ForkingPickler.dumps(obj)
+    with lock:
+        send_bytes(data)
+
+
 class _Insides:
     """`multiprocessing.queues.Queue`'s names."""
 
@@ -274,9 +280,7 @@ class _Insides:
                 writer_close()
                 return
             try:
-                data = ForkingPickler.dumps(obj)
-                with writelock:
-                    send_bytes(data)
+                _send(obj, writelock, send_bytes)
             except Exception as error:
                 if ignore_epipe and getattr(error, "errno", 0) == errno.EPIPE:
                     return
@@ -284,8 +288,7 @@ class _Insides:
                     return
                 queue_sem.release()
                 onerror(error, obj)
-            # Not kept until the next object comes.
-            obj = data = None
+            del obj  # not kept until the next one comes
 
     @staticmethod
     def _on_queue_feeder_error(e: BaseException, obj: Any) -> None:

@@ -44,3 +44,22 @@ def explain(obj: object, error: BaseException, root: str = "") -> BaseException:
     from . import _explain
 
     return _explain.explain(obj, error, root)
+
+
+def no_destination(obj: object) -> BaseException:
+    """What to raise when a shared object is pickled into plain bytes."""
+    text = (
+        f"{type(obj).__name__} objects should only be shared between processes through inheritance"
+    )
+    if _settings.strict:
+        return RuntimeError(text)
+    from .exceptions import BequeathRuntimeError
+
+    error = BequeathRuntimeError(
+        f"{text}: plain bytes have no destination, so nothing would keep it alive. Pass it as an "
+        f"argument of a Process, or put it into a queue or connection; see docs/why.md#refused"
+    )
+    error.culprit = type(obj).__name__
+    error.reason = text
+    error.remedy = "Pass it as an argument of a Process, or put it into a queue or connection"
+    return error

@@ -175,17 +175,13 @@ pub fn import(token: usize) -> PyResult<AnyHandle> {
     })
 }
 
-/// multiprocessing's refusal for an object that is pickled with no destination.
+/// multiprocessing's refusal for an object that is pickled with no destination, in its very words in strict mode.
 pub fn refusal(object: &Bound<'_, PyAny>) -> PyErr {
-    let name = object
-        .get_type()
-        .name()
-        .map_or_else(|_| "These".to_owned(), |name| name.to_string());
-    PyRuntimeError::new_err(format!(
-        "{name} objects should only be shared between processes through inheritance \
-         (pickled into plain bytes it has no destination, so nothing would keep it alive; pass it as an argument of a \
-         Process or put it into a queue or connection; see docs/why.md#refused)"
-    ))
+    let py = object.py();
+    let made = py
+        .import(intern!(py, "bequeath._transfer"))
+        .and_then(|module| module.call_method1(intern!(py, "no_destination"), (object,)));
+    made.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// Hands in a descriptor (duplicated; the caller keeps its own); the number stands for it in the pickle.
