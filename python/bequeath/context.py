@@ -313,7 +313,7 @@ class DefaultContext(BaseContext):
         return [default, *(name for name in _concrete_contexts if name != default)]
 
 
-# --- contexts of one start method ------------------------------------------------------------------
+# --- contexts of one start method -----------------------------------------------------------------
 
 
 class ForkProcess(process.BaseProcess):
@@ -395,7 +395,7 @@ def _force_start_method(method: str) -> None:
     _default_context._actual_context = _concrete_contexts[method]
 
 
-# --- what is being started by this thread ------------------------------------------------------------
+# --- what is being started by this thread ---------------------------------------------------------
 
 _tls = threading.local()
 

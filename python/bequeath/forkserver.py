@@ -1,10 +1,20 @@
-"""Templates: single-threaded processes, started once, that children are forked from."""
+"""Templates, as those who start children through them see them.
+
+A template is a single-threaded process, started once by exec, that children are forked from: a
+clean one for "spawn", one with the program's modules loaded for "forkserver". One set serves a
+whole tree of processes: every child is handed the ways to those that its parent knows. They end
+with the program, however that ends. What a template cannot serve is really exec'ed.
+"""
 
 from __future__ import annotations
 
+import marshal
+import os
+import sys
+import threading
 from typing import Any
 
-from . import _engine, spawn
+from . import _engine, _install, _launch_command, _settings, spawn, util
 
 __all__ = [
     "ensure_running",
@@ -13,43 +23,215 @@ __all__ = [
     "set_forkserver_preload",
 ]
 
+#: No more templates than this (each for another environment); further children are exec'ed.
+_MOST = 4
+#: How long the end of this process waits for its templates' ends.
+_PATIENCE = 2.0
+
 
 def start(method: str, launch: _engine.Launch, preparation: dict[str, Any]) -> _engine.Child:
-    """A child of this method, from a template that may serve or else by exec."""
+    """A child of this method, from a template if one may and can serve, else by exec."""
+    if _may_serve():
+        for _attempt in range(2):
+            template = _forkserver._obtain(method, preparation)
+            if template is None:
+                break
+            try:
+                answer = template.ask(launch, _forkserver._all())
+            except ConnectionError:
+                _forkserver._discard(template)
+                continue
+            if isinstance(answer, _engine.Child):
+                return answer
+            util.debug("exec, because the template cannot serve: %s", answer)
+            break
     return execute(launch)
 
 
 def execute(launch: _engine.Launch) -> _engine.Child:
     """A child that is really a fresh interpreter."""
     path = spawn.get_executable()
-    assert path is not None, "no interpreter to run; see set_executable()"
-    return launch.execute(path, lambda number: spawn.get_command_line(pipe_handle=number))
+    if path is None:
+        raise ValueError("there is no interpreter to run; see set_executable()")
+    sys.audit("bequeath.exec", path)
+    return launch.execute(
+        path, lambda number: spawn.get_command_line(pipe_handle=number), _forkserver._all()
+    )
+
+
+def _may_serve() -> bool:
+    """Whether a template's child would be what an exec'ed one is."""
+    return not (
+        os.environ.get("BEQUEATH_TEMPLATES") == "0"
+        or spawn._executable_was_set
+        or _settings.is_strict()
+        or spawn.get_executable() is None
+        or getattr(sys, "frozen", False)
+        # These print while the interpreter starts.
+        or sys.flags.verbose
+        or sys.flags.inspect
+        or "importtime" in sys._xoptions
+    )
 
 
 class ForkServer:
-    """The templates of this process tree, under the name and with the methods of the standard
-    library's server."""
+    """The templates that this process knows; the name is the standard library's."""
 
     def __init__(self) -> None:
-        self._forkserver_pid: int | None = None
-        self._preload_modules = ["__main__"]
+        self._preload_modules: list[str] = ["__main__"]
+        self._inherited_fds: list[int] | None = None
+        self._templates: dict[int, _engine.Template] = {}
+        #: Ways to templates of the tree that this process has not used yet.
+        self._doors: dict[int, int] = {}
+        self._inherited: list[_engine.Template] = []
+        self._failures = 0
+        self._lock = threading.Lock()
+        self._leaving: util.Finalize | None = None
 
     def set_forkserver_preload(self, modules_names: list[str]) -> None:
-        """Modules that children of the forkserver find imported."""
+        """Modules that children of the forkserver find imported, as far as that is safe."""
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
         self._preload_modules = list(modules_names)
 
     def get_inherited_fds(self) -> list[int] | None:
-        """What came with the start; None in a process that was not started by a template."""
-        return None
+        """The descriptors that came with the start; None if no template made this process."""
+        return self._inherited_fds
 
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
-        """Not offered: a template is asked with the whole launch."""
-        raise NotImplementedError("bequeath's templates take whole launches")
+        """Not offered: a template is handed a child's whole launch, not a pipe to read it from."""
+        raise NotImplementedError(
+            "a bequeath template takes a whole Process: use get_context('forkserver').Process"
+        )
 
     def ensure_running(self) -> None:
-        """Start the template unless it runs."""
+        """Start the template of "forkserver" unless it runs."""
+        if _may_serve():
+            self._obtain("forkserver", spawn.get_preparation_data("forkserver"))
+
+    @property
+    def _forkserver_pid(self) -> int | None:
+        preparation = spawn._how_to_get_main()
+        template = self._templates.get(_key("forkserver", preparation, self._preload_modules))
+        return None if template is None else template.pid
+
+    # --- finding, starting, losing ------------------------------------------------------------
+
+    def _obtain(self, method: str, preparation: dict[str, Any]) -> _engine.Template | None:
+        """The template for children of this method with this process's present environment."""
+        key = _key(method, preparation, self._preload_modules)
+        with self._lock:
+            template = self._templates.get(key)
+            if template is not None and template.is_alive():
+                return template
+            try:
+                template = self._through_door(key) or self._launch(key, method, preparation)
+            except OSError as error:
+                util.debug("no template: %s", error)
+                return None
+            if template is not None:
+                self._templates[key] = template
+                self._leave_at_exit()
+            return template
+
+    def _through_door(self, key: int) -> _engine.Template | None:
+        """A template that somebody else of the tree started."""
+        for inherited in self._inherited:
+            if inherited.key == key:
+                self._inherited.remove(inherited)
+                self._doors.setdefault(key, os.dup(inherited.door()))
+                break
+        door = self._doors.pop(key, None)
+        if door is None:
+            return None
+        try:
+            return _engine.Template.through(key, door)
+        except (OSError, ConnectionError):
+            return None
+
+    def _launch(
+        self, key: int, method: str, preparation: dict[str, Any]
+    ) -> _engine.Template | None:
+        if key in self._templates:
+            self._failures += 1  # it was there, and ended
+            del self._templates[key]
+        if len(self._templates) >= _MOST or self._failures > _MOST:
+            return None
+        setup = {
+            "method": method,
+            "installed": _install.is_installed(),
+            "preload": self._preload_modules if method == "forkserver" else [],
+            "sys_path": [entry for entry in preparation["sys_path"] if isinstance(entry, str)],
+            "sys_argv": [str(argument) for argument in preparation["sys_argv"]],
+            "main": _main_of(preparation) if method == "forkserver" else {},
+        }
+        path = spawn.get_executable()
+        assert path is not None
+        sys.audit("bequeath.exec", path)
+        return _engine.Template.start(key, marshal.dumps(setup), path, _command_line)
+
+    def _discard(self, template: _engine.Template) -> None:
+        with self._lock:
+            if self._templates.get(template.key) is template:
+                template.is_alive()  # reaps it
+                self._failures += 1
+                del self._templates[template.key]
+
+    def _all(self) -> list[_engine.Template]:
+        """Those that a child shall know."""
+        return list(self._templates.values())
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _leave_at_exit(self) -> None:
+        if self._leaving is None or not self._leaving.still_active():
+            # After children were joined, and after everything that others do at exit.
+            self._leaving = util.Finalize(None, self._stop, exitpriority=-1000)
+
+    def _stop(self) -> None:
+        """Let go of all templates; those that nobody else uses end, and are reaped."""
+        with self._lock:
+            templates, self._templates = self._templates, {}
+        for template in templates.values():
+            template.leave(_PATIENCE)
+
+    def _after_fork_in_child(self) -> None:
+        # The connections are the parent's. The objects are kept: their doors lead on.
+        self._inherited = [*self._templates.values(), *self._inherited]
+        self._templates = {}
+        self._lock = threading.Lock()
+        self._leaving = None
+
+
+def _main_of(preparation: dict[str, Any]) -> dict[str, str]:
+    keys = ("init_main_from_name", "init_main_from_path")
+    return {key: preparation[key] for key in keys if key in preparation}
+
+
+def _key(method: str, preparation: dict[str, Any], preload: list[str]) -> int:
+    """What a template must have in common with those who use it, as a number."""
+    parts: list[object] = [
+        method,
+        spawn.get_executable(),
+        spawn._args_from_interpreter_flags(),
+        _install.is_installed(),
+    ]
+    loaded = method == "forkserver"
+    if loaded:
+        parts += [preload, _main_of(preparation)]
+    return _engine.template_key(repr(parts).encode("utf-8", "surrogateescape"), loaded)
+
+
+def _command_line(number: int) -> list[Any]:
+    code = f"from {__package__}.forkserver import main; main({number})"
+    return _launch_command.interpreter_command(code, "--multiprocessing-fork")
+
+
+def main(number: int) -> None:
+    """The main program of a template."""
+    from . import _template
+
+    _template.main(number)
 
 
 _forkserver = ForkServer()
@@ -57,3 +239,5 @@ ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload
+
+os.register_at_fork(after_in_child=_forkserver._after_fork_in_child)

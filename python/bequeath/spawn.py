@@ -27,7 +27,7 @@ __all__ = [
 
 WINEXE = WINSERVICE = False
 
-# --- the interpreter ---------------------------------------------------------------------------------
+# --- the interpreter ------------------------------------------------------------------------------
 
 _python_exe: bytes | None = None if sys.executable is None else os.fsencode(sys.executable)
 _executable_was_set = False
@@ -118,7 +118,7 @@ def freeze_support() -> None:
         spawn_main(**arguments)  # type: ignore[arg-type]
 
 
-# --- the child's side ----------------------------------------------------------------------------------
+# --- the child's side -----------------------------------------------------------------------------
 
 _given: list[int | None] = []
 
@@ -157,7 +157,7 @@ def run(arrived: _engine.Arrived) -> int:
     return itself._bootstrap(arrived.parent)
 
 
-# --- preparation data ----------------------------------------------------------------------------------
+# --- preparation data -----------------------------------------------------------------------------
 
 
 def _check_not_importing_main() -> None:

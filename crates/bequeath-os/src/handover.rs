@@ -45,6 +45,15 @@ pub fn content(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
     Ok(content)
 }
 
+/// Where nothing is read and nothing is kept.
+///
+/// # Errors
+/// When descriptors ran out, or there is no such device.
+pub fn null_device() -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).named("open")
+}
+
 /// A descriptor that came across an exec: close-on-exec from now on, and owned.
 ///
 /// # Errors

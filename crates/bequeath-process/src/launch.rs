@@ -265,6 +265,19 @@ impl Arrived {
         Ok(arrived)
     }
 
+    /// The numbers of all descriptors that came.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let parent = self.parent.iter().map(|pidfd| pidfd.as_fd().as_raw_fd());
+        let doors = self.doors.iter().map(|(_, door)| door);
+        let owned = self
+            .session
+            .iter()
+            .chain(&self.tie)
+            .chain(doors)
+            .chain(&self.given);
+        parent.chain(owned.map(AsRawFd::as_raw_fd))
+    }
+
     /// Whether the starter's death is to end this process.
     #[must_use]
     pub const fn is_tied(&self) -> bool {

@@ -9,6 +9,8 @@ pub mod error;
 pub mod exit;
 pub mod launch;
 pub mod name;
+pub mod state;
+pub mod template;
 pub mod tie;
 mod wire;
 

@@ -21,6 +21,17 @@ impl Writer {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
+    pub(crate) fn i32(&mut self, value: i32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn list<T>(&mut self, values: &[T], mut one: impl FnMut(&mut Self, &T)) {
+        self.u32(values.len() as u32);
+        for value in values {
+            one(self, value);
+        }
+    }
+
     /// Counted bytes. Everything written here is far below 4 GiB except payloads, which are sent apart.
     pub(crate) fn bytes(&mut self, value: &[u8]) {
         self.u64(value.len() as u64);
@@ -66,6 +77,24 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array(what)?))
+    }
+
+    pub(crate) fn i32(&mut self, what: &'static str) -> Result<i32> {
+        Ok(i32::from_le_bytes(self.array(what)?))
+    }
+
+    pub(crate) fn list<T>(
+        &mut self,
+        what: &'static str,
+        one: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let count = self.u32(what)? as usize;
+        // Each value takes a byte at least: a count that lies reserves nothing.
+        if count > self.0.len() {
+            return Err(Error::Malformed { what });
+        }
+        let mut one = one;
+        (0..count).map(|_| one(self)).collect()
     }
 
     pub(crate) fn bytes(&mut self, what: &'static str) -> Result<&'a [u8]> {

@@ -15,6 +15,7 @@ mod reduction;
 mod session;
 mod shared_queue;
 mod synchronize;
+mod template;
 mod transfer;
 mod wait;
 mod wire;
@@ -50,6 +51,8 @@ mod _engine {
         rebuild_synchronized, Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
         SemLockView, Semaphore, WaiterCount,
     };
+    #[pymodule_export]
+    use crate::template::{template_key, Becoming, Leftovers, Request, Template, TemplateServer};
     #[pymodule_export]
     use crate::transfer::{
         export_descriptor, import_descriptor, transfer_active, transfer_is_start, transfer_load,

@@ -18,6 +18,8 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::template::Template;
+
 /// A started process: waited for, asked after and signalled by descriptor, never by number.
 #[pyclass(frozen, module = "bequeath._engine")]
 pub struct Child(Mutex<Option<Arc<engine::Child>>>);
@@ -56,11 +58,8 @@ impl Child {
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
         let child = self.open()?;
         let deadline = deadline(timeout)?;
-        let status = if deadline == Deadline::PAST {
-            uninterrupted(py, || child.try_wait())?
-        } else {
-            uninterrupted(py, || py.detach(|| child.wait(deadline)))?
-        };
+        // Detached also when it only looks: a template's child may have to be asked after.
+        let status = uninterrupted(py, || py.detach(|| child.wait(deadline)))?;
         Ok(status.map(engine::ExitStatus::code))
     }
 
@@ -120,21 +119,66 @@ impl Launch {
         py: Python<'_>,
         path: Vec<u8>,
         arguments: &Bound<'_, PyAny>,
+        templates: Vec<PyRef<'_, Template>>,
     ) -> PyResult<Child> {
-        let launch = self.lent();
-        let sealed = launch.seal().map_err(raise)?;
-        let arguments: Vec<Bound<'_, PyAny>> = arguments.call1((sealed.number(),))?.extract()?;
-        let arguments: Vec<OsString> = arguments.iter().map(os_string).collect::<PyResult<_>>()?;
-        let command = Command::new(OsString::from_vec(path))
-            .and_then(|command| command.arguments(arguments))
-            .map_err(raise)?;
-        py.detach(|| sealed.execute(command))
-            .map(Child::new)
-            .map_err(raise)
+        let doors = doors(&templates)?;
+        drop(templates);
+        self.run(py, path, arguments, &doors, false).map(Child::new)
     }
 }
 
+/// The ways to templates, duplicated, with their keys.
+pub(crate) fn doors(templates: &[PyRef<'_, Template>]) -> PyResult<Vec<(u64, OwnedFd)>> {
+    let open = templates
+        .iter()
+        .filter_map(|template| template.keyed_door());
+    open.map(|(key, door)| Ok((key, duplicate(door)?)))
+        .collect()
+}
+
 impl Launch {
+    /// What a template is started with.
+    pub(crate) fn for_template(setup: &[u8], door: OwnedFd) -> Self {
+        let payload = Payload {
+            head: setup,
+            body: &[],
+            body_descriptors: 0,
+        };
+        Self {
+            name: "bequeath".into(),
+            on_parent_death: None,
+            payload: payload.encode(),
+            given: vec![door],
+        }
+    }
+
+    pub(crate) fn run(
+        &self,
+        py: Python<'_>,
+        path: Vec<u8>,
+        arguments: &Bound<'_, PyAny>,
+        doors: &[(u64, OwnedFd)],
+        silent: bool,
+    ) -> PyResult<engine::Child> {
+        let mut launch = self.lent();
+        launch.doors = doors
+            .iter()
+            .map(|(key, door)| (*key, door.as_fd()))
+            .collect();
+        let sealed = launch.seal().map_err(raise)?;
+        let arguments: Vec<Bound<'_, PyAny>> = arguments.call1((sealed.number(),))?.extract()?;
+        let arguments: Vec<OsString> = arguments.iter().map(os_string).collect::<PyResult<_>>()?;
+        let mut command = Command::new(OsString::from_vec(path))
+            .and_then(|command| command.arguments(arguments))
+            .map_err(raise)?;
+        let null = silent.then(bequeath_os::handover::null_device).transpose();
+        let null = null.map_err(|error| raise(error.into()))?;
+        if let Some(null) = &null {
+            command = command.stdio([null.as_fd(); 3]);
+        }
+        py.detach(|| sealed.execute(command)).map_err(raise)
+    }
+
     pub(crate) fn lent(&self) -> engine::Launch<'_> {
         engine::Launch {
             name: &self.name,
@@ -186,6 +230,7 @@ pub struct Arrived {
     parent: Option<i32>,
     body_descriptors: Vec<i32>,
     given: Vec<i32>,
+    doors: Vec<(u64, i32)>,
 }
 
 #[pymethods]
@@ -222,6 +267,12 @@ impl Arrived {
         self.given.clone()
     }
 
+    /// Ways to templates: keys and descriptors; the caller owns them.
+    #[getter]
+    fn doors(&self) -> Vec<(u64, i32)> {
+        self.doors.clone()
+    }
+
     /// A descriptor that becomes readable when the parent has ended.
     #[getter]
     const fn parent(&self) -> Option<i32> {
@@ -243,6 +294,11 @@ impl Arrived {
             parent: arrived.parent.map(|pidfd| number(pidfd.into_fd())),
             body_descriptors: arrived.given.into_iter().map(number).collect(),
             given: given.into_iter().map(number).collect(),
+            doors: arrived
+                .doors
+                .into_iter()
+                .map(|(key, door)| (key, number(door)))
+                .collect(),
         })
     }
 }
@@ -331,13 +387,20 @@ fn tie(on_parent_death: Option<&str>) -> PyResult<Option<OnParentDeath>> {
     }
 }
 
-fn duplicate(number: i32) -> PyResult<OwnedFd> {
+pub(crate) fn duplicate(number: i32) -> PyResult<OwnedFd> {
     if number < 0 {
         return Err(PyValueError::new_err("a descriptor cannot be negative"));
     }
     // SAFETY: not negative, and lent to the call that finds out whether it is open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     borrowed.try_clone_to_owned().map_err(PyErr::from)
+}
+
+/// Takes over a descriptor that Python names, and Python gives up.
+pub(crate) fn take(number: i32) -> PyResult<OwnedFd> {
+    let number = u32::try_from(number)
+        .map_err(|_| PyValueError::new_err("a descriptor cannot be negative"))?;
+    bequeath_os::handover::adopt_inherited(number).map_err(|error| raise(error.into()))
 }
 
 /// As `os.fsencode`: bytes as they are, text in the file system's encoding.

@@ -1,0 +1,307 @@
+//! A template as a starter sees it.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bequeath_os::poll::{self, Events};
+use bequeath_os::socket::{self, Received, RecvFlags, SendFlags, SocketType};
+use bequeath_os::{attributes, handover, Deadline, Errno, PidFd};
+
+use super::protocol::{self, Told, PACKET, PAYLOAD_IN_PACKET};
+use crate::child::{Child, Reaper};
+use crate::error::{Error, Result};
+use crate::exit::ExitStatus;
+use crate::launch::Launch;
+use crate::state::State;
+
+/// A template, as a process that starts children through it holds it.
+///
+/// # After fork
+/// The forked child makes a [`Template`] of its own from [`door`](Template::door): the connection
+/// belongs to its parent, and so do the children started through it.
+///
+/// # If a peer dies
+/// Every call on a dead template says [`Error::TemplateGone`]. Its children live on.
+#[derive(Debug)]
+pub struct Template {
+    door: OwnedFd,
+    line: Arc<Line>,
+}
+
+/// What came of asking a template for a child.
+#[derive(Debug)]
+pub enum Answer {
+    /// The child runs.
+    Child(Child),
+    /// This template cannot give it the caller's state; the reason.
+    Refused(String),
+}
+
+/// This process's own connection to a template.
+#[derive(Debug)]
+struct Line {
+    owner: u32,
+    socket: OwnedFd,
+    /// Held while the socket is read: whoever reads notes for the others.
+    notes: Mutex<Notes>,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    /// How children ended that nobody has asked for yet.
+    ended: HashMap<u32, ExitStatus>,
+    /// Requests whose answers are still to come, and unwanted.
+    abandoned: usize,
+}
+
+const SIGKILL: i32 = 9;
+
+impl Template {
+    /// The two ends of a door: what starters hold, and what the template is started with.
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub fn make_door() -> Result<(OwnedFd, OwnedFd)> {
+        Ok(socket::pair(SocketType::SeqPacket)?)
+    }
+
+    /// Introduces this process to the template behind a door.
+    ///
+    /// # Errors
+    /// [`Error::TemplateGone`]; when descriptors ran out.
+    pub fn through(door: OwnedFd) -> Result<Self> {
+        let (ours, theirs) = socket::pair(SocketType::SeqPacket)?;
+        let this_process = PidFd::open(std::process::id())?;
+        send(
+            door.as_fd(),
+            &protocol::hello(),
+            &[theirs.as_fd(), this_process.as_fd()],
+        )?;
+        let owner = std::process::id();
+        let line = Arc::new(Line {
+            owner,
+            socket: ours,
+            notes: Mutex::default(),
+        });
+        Ok(Self { door, line })
+    }
+
+    /// The way to this template, for other processes of the tree.
+    #[must_use]
+    pub fn door(&self) -> BorrowedFd<'_> {
+        self.door.as_fd()
+    }
+
+    /// Whether the template is still there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let gone = Events::HUP | Events::ERR | Events::NVAL;
+        poll::is_ready(self.door.as_fd(), Events::empty()).is_ok_and(|ready| !ready)
+            && !poll::wait_one(self.line.socket.as_fd(), Events::empty(), Deadline::PAST)
+                .is_ok_and(|events| events.intersects(gone))
+    }
+
+    /// Asks for a child with this process's present state.
+    ///
+    /// Several threads may ask at once; they are served one after the other. `interrupted` is called
+    /// when a signal arrived while the template is waited for; when it says so, the call gives up,
+    /// and the child, if it comes to be, is ended.
+    ///
+    /// # Errors
+    /// [`Error::TemplateGone`]; [`Error::Fork`] when the template could not fork; EINTR when the
+    /// call was given up; when descriptors ran out, here or there.
+    pub fn start(
+        &self,
+        launch: &Launch<'_>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Answer> {
+        let state = State::capture()?;
+        let directory = attributes::working_directory()?;
+        let bonds = launch.bonds()?;
+        let manifest = launch.manifest(&bonds)?;
+        let streams = attributes::standard_streams();
+        let large = (launch.payload.len() > PAYLOAD_IN_PACKET)
+            .then(|| handover::with_content(c"bequeath-launch", launch.payload))
+            .transpose()?;
+        let inline = large.is_none().then_some(launch.payload);
+        let open = streams.map(|stream| stream.is_some());
+        let packet = protocol::start(&state, open, &manifest.header, inline);
+        if packet.len() > PACKET {
+            return Ok(Answer::Refused(
+                "an environment too large for a message".into(),
+            ));
+        }
+        let mut descriptors = vec![directory.as_fd()];
+        descriptors.extend(streams.iter().flatten());
+        descriptors.extend(large.as_ref().map(OwnedFd::as_fd));
+        descriptors.extend(manifest.descriptors.iter().copied());
+        let told = self.line.ask(&packet, &descriptors, interrupted)?;
+        self.answer(told)
+    }
+
+    fn answer(&self, (told, pidfd): (Told, Option<OwnedFd>)) -> Result<Answer> {
+        match (told, pidfd) {
+            (Told::Started(pid), Some(pidfd)) => {
+                let reaper: Arc<dyn Reaper> = Arc::clone(&self.line) as _;
+                Ok(Answer::Child(Child::of_template(
+                    pid,
+                    PidFd::from_fd(pidfd),
+                    reaper,
+                )))
+            }
+            // The message arrived without its descriptor: our table is full.
+            (Told::Started(pid), None) => {
+                if let Ok(child) = PidFd::open(pid) {
+                    let _ = child.send_signal(SIGKILL);
+                }
+                Err(bequeath_os::Error::new("recvmsg", Errno::MFILE).into())
+            }
+            (Told::Refused(reason), _) => Ok(Answer::Refused(reason)),
+            (Told::Failed(errno), _) => Err(Error::Fork { errno }),
+            (Told::Ended(..) | Told::Staying, _) => Err(Error::Malformed { what: "answer" }),
+        }
+    }
+
+    /// Lets go of the template; it ends if nobody else uses it. Says whether it will end.
+    ///
+    /// # Errors
+    /// EINTR for a signal.
+    pub fn leave(self, patience: Duration) -> Result<bool> {
+        drop(self.door);
+        let sent = send(self.line.socket.as_fd(), &protocol::goodbye(), &[]);
+        if sent.is_err() {
+            return Ok(true);
+        }
+        let deadline = Deadline::after(patience);
+        let mut notes = self.line.notes();
+        loop {
+            match self.line.receive(&mut notes, deadline) {
+                Ok(Some((Told::Staying, _))) | Ok(None) => return Ok(false),
+                Ok(Some(_)) => {}
+                Err(Error::TemplateGone) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Line {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        // Nothing in here panics half-way through a change.
+        self.notes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn ask(
+        &self,
+        packet: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(Told, Option<OwnedFd>)> {
+        let mut notes = self.notes();
+        send(self.socket.as_fd(), packet, descriptors)?;
+        loop {
+            match self.receive(&mut notes, Deadline::NEVER) {
+                Ok(Some(answer)) if notes.abandoned == 0 => return Ok(answer),
+                Ok(Some(late)) => {
+                    notes.abandoned -= 1;
+                    end_unwanted(late);
+                }
+                Ok(None) => {}
+                Err(error) if error.is_interrupted() && !interrupted() => {}
+                Err(error) => {
+                    if error.is_interrupted() {
+                        notes.abandoned += 1;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The next message that is no report of an end; those are noted. `None` at the deadline.
+    fn receive(
+        &self,
+        notes: &mut Notes,
+        deadline: Deadline,
+    ) -> Result<Option<(Told, Option<OwnedFd>)>> {
+        loop {
+            if poll::wait_one(self.socket.as_fd(), Events::IN, deadline)?.is_empty() {
+                return Ok(None);
+            }
+            let mut packet = [0; 4096];
+            let received = match socket::recv(&self.socket, &mut packet, 1, RecvFlags::DONTWAIT) {
+                Ok(received) => received,
+                Err(error) if error.would_block() => continue,
+                Err(error) if error.errno == Errno::CONNRESET => return Err(Error::TemplateGone),
+                Err(error) => return Err(error.into()),
+            };
+            let Received { len, fds, .. } = received;
+            if len == 0 {
+                return Err(Error::TemplateGone);
+            }
+            match Told::decode(&packet[..len])? {
+                Told::Ended(pid, status) => {
+                    notes.ended.insert(pid, ExitStatus::from_raw(status));
+                }
+                told => return Ok(Some((told, fds.into_iter().next()))),
+            }
+        }
+    }
+}
+
+impl Reaper for Line {
+    fn status_of(&self, pid: u32, deadline: Deadline) -> Result<Option<ExitStatus>> {
+        if self.owner != std::process::id() {
+            // A copy in a forked child; the lock may be held by a thread that does not exist here.
+            return Ok(Some(ExitStatus::Lost));
+        }
+        let mut notes = self.notes();
+        loop {
+            if let Some(status) = notes.ended.remove(&pid) {
+                return Ok(Some(status));
+            }
+            match self.receive(&mut notes, deadline) {
+                Ok(Some(late)) => {
+                    notes.abandoned = notes.abandoned.saturating_sub(1);
+                    end_unwanted(late);
+                }
+                Ok(None) => return Ok(notes.ended.remove(&pid)),
+                Err(Error::TemplateGone) => {
+                    return Ok(Some(notes.ended.remove(&pid).unwrap_or(ExitStatus::Lost)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The answer to a request that was given up: a child that nobody waits for must not run.
+fn end_unwanted((told, pidfd): (Told, Option<OwnedFd>)) {
+    if let (Told::Started(_), Some(pidfd)) = (told, pidfd) {
+        let _ = PidFd::from_fd(pidfd).send_signal(SIGKILL);
+    }
+}
+
+fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+    loop {
+        match socket::send(
+            socket,
+            &[IoSlice::new(packet)],
+            descriptors,
+            SendFlags::empty(),
+        ) {
+            Ok(_) => return Ok(()),
+            // Packets are whole: nothing has been sent.
+            Err(error) if error.is_interrupted() => {}
+            Err(error) if matches!(error.errno, Errno::PIPE | Errno::CONNRESET) => {
+                return Err(Error::TemplateGone);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+#![allow(unsafe_code)]
+//! One child to be made: what the template knows of it before the fork, and its first steps after.
+//!
+//! # Safety invariants
+//! After the fork the child never uses a descriptor that the template owned: the values that owned
+//! them are forgotten, not dropped.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use bequeath_os::attributes;
+
+use super::server::Server;
+use crate::error::Result;
+use crate::launch::Arrived;
+use crate::state::{Environment, Plan};
+
+/// A child that a requester wants.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) requester: u64,
+    pub(super) plan: Plan,
+    pub(super) environment: Environment,
+    pub(super) own_environment: Environment,
+    pub(super) directory: OwnedFd,
+    pub(super) streams: [Option<OwnedFd>; 3],
+    pub(super) arrived: Arrived,
+}
+
+/// What is left for the interpreter to do in the child.
+#[derive(Debug)]
+pub struct Become {
+    /// What the starter handed over.
+    pub arrived: Arrived,
+    /// The environment to have, if it is not the template's.
+    pub environment: Option<Environment>,
+    /// Signals to ignore, signal 1 in the lowest bit.
+    pub ignore: u64,
+    /// Signals to ignore no longer.
+    pub heed: u64,
+    plan: Plan,
+}
+
+impl Request {
+    /// The child's first steps: the starter's streams, directory, limits and the rest; the template's
+    /// descriptors are closed. Ends with signals still blocked as in the template; see
+    /// [`SignalMask`].
+    ///
+    /// # Errors
+    /// What the kernel refused against expectation.
+    pub fn become_child(self, server: Server) -> Result<Become> {
+        // Everything the template owned is closed below, by range.
+        std::mem::forget(server);
+        let streams = self
+            .streams
+            .each_ref()
+            .map(|fd| fd.as_ref().map(AsRawFd::as_raw_fd));
+        attributes::set_standard_streams(streams)?;
+        attributes::set_working_directory(self.directory.as_fd())?;
+        std::mem::forget((self.streams, self.directory));
+        let mut keep: Vec<RawFd> = self.arrived.descriptors().collect();
+        keep.sort_unstable();
+        // SAFETY: whoever owned the others was forgotten: the server and its sockets and pidfds, the
+        // request's own; a template that had any more would not have been forked from.
+        unsafe { attributes::close_all_but(&keep) }?;
+        self.plan.apply()?;
+        Ok(Become {
+            environment: (self.environment != self.own_environment).then_some(self.environment),
+            arrived: self.arrived,
+            ignore: self.plan.ignore,
+            heed: self.plan.heed,
+            plan: self.plan,
+        })
+    }
+}
+
+impl Become {
+    /// What arrived, and the last step.
+    #[must_use]
+    pub fn split(self) -> (Arrived, SignalMask) {
+        (self.arrived, SignalMask(self.plan))
+    }
+}
+
+/// The last step of a child, when its signal handlers are in place.
+#[derive(Debug)]
+pub struct SignalMask(Plan);
+
+impl SignalMask {
+    /// From now on signals arrive as the starter wanted it.
+    ///
+    /// # Errors
+    /// Never, in practice.
+    pub fn apply(&self) -> Result<()> {
+        self.0.apply_signal_mask()
+    }
+}

@@ -1,0 +1,317 @@
+//! Templates, as `forkserver` uses them: the starter's side and the template's own.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bequeath_process as engine;
+use bequeath_process::state::Environment;
+use bequeath_process::template::{self, Answer, Cleanliness};
+use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::process::{doors, raise, take, Arrived, Child, Launch};
+
+/// A process that children are forked from, as those who start children through it hold it.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Template {
+    key: u64,
+    /// Empty after `leave`.
+    template: RwLock<Option<template::Template>>,
+    /// If this process started it.
+    process: Option<engine::Child>,
+}
+
+#[pymethods]
+impl Template {
+    /// Starts one: a program that reads its launch as an exec'ed child does, and finds the door first
+    /// among its given descriptors.
+    #[staticmethod]
+    fn start(
+        py: Python<'_>,
+        key: u64,
+        setup: &[u8],
+        path: Vec<u8>,
+        arguments: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let (door, inside) = template::Template::make_door().map_err(raise)?;
+        let launch = Launch::for_template(setup, inside);
+        let process = launch.run(py, path, arguments, &[], true)?;
+        drop(launch);
+        let template = template::Template::through(door).map_err(raise)?;
+        Ok(Self {
+            key,
+            template: RwLock::new(Some(template)),
+            process: Some(process),
+        })
+    }
+
+    /// One that somebody else of the tree started, through its door; takes the descriptor over.
+    #[staticmethod]
+    fn through(key: u64, door: i32) -> PyResult<Self> {
+        let template = template::Template::through(take(door)?).map_err(raise)?;
+        Ok(Self {
+            key,
+            template: RwLock::new(Some(template)),
+            process: None,
+        })
+    }
+
+    /// What it has in common with those who use it.
+    #[getter]
+    const fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Its process id, if this process started it.
+    #[getter]
+    fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(engine::Child::pid)
+    }
+
+    /// The number of the way to it.
+    fn door(&self) -> PyResult<i32> {
+        self.with(|template| Ok(template.door().as_raw_fd()))
+    }
+
+    /// Whether it is still there.
+    fn is_alive(&self) -> bool {
+        let alive = self
+            .with(|template| Ok(template.is_alive()))
+            .unwrap_or(false);
+        if let (false, Some(process)) = (alive, &self.process) {
+            // Reaped, so that no zombie is left.
+            let _ = process.wait(bequeath_os::Deadline::after(Duration::from_secs(1)));
+        }
+        alive
+    }
+
+    /// A child, or the reason why this template cannot serve. ConnectionError: it is gone.
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        launch: &Launch,
+        templates: Vec<PyRef<'py, Self>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let doors = doors(&templates)?;
+        drop(templates);
+        let mut raised = None;
+        let mut interrupted = || {
+            let checked = Python::attach(|py| py.check_signals());
+            raised = checked.err();
+            raised.is_some()
+        };
+        let answer = py.detach(|| {
+            let template = self.template.read().unwrap_or_else(PoisonError::into_inner);
+            let template = template.as_ref().ok_or(engine::Error::TemplateGone)?;
+            let mut launch = launch.lent();
+            launch.doors = doors
+                .iter()
+                .map(|(key, door)| (*key, door.as_fd()))
+                .collect();
+            template.start(&launch, &mut interrupted)
+        });
+        match (answer, raised) {
+            (_, Some(error)) => Err(error),
+            (Ok(Answer::Child(child)), None) => Ok(Bound::new(py, Child::new(child))?.into_any()),
+            (Ok(Answer::Refused(reason)), None) => Ok(reason.into_pyobject(py)?.into_any()),
+            (Err(engine::Error::TemplateGone), None) => {
+                Err(PyConnectionError::new_err("the template is gone"))
+            }
+            (Err(error), None) => Err(raise(error)),
+        }
+    }
+
+    /// Lets go of it, and if it ends with that, waits until it has ended.
+    fn leave(&self, py: Python<'_>, patience: f64) -> PyResult<()> {
+        let patience = Duration::try_from_secs_f64(patience)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        py.detach(|| {
+            let template = self
+                .template
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let Some(template) = template else { return };
+            // A template that does not answer in time is left to notice by itself.
+            let ends = template.leave(patience).unwrap_or(false);
+            if let (true, Some(process)) = (ends, &self.process) {
+                let _ = process.wait(bequeath_os::Deadline::after(patience));
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Template {
+    pub(crate) fn keyed_door(&self) -> Option<(u64, i32)> {
+        self.door().ok().map(|door| (self.key, door))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&template::Template) -> PyResult<T>) -> PyResult<T> {
+        let template = self.template.read().unwrap_or_else(PoisonError::into_inner);
+        match template.as_ref() {
+            Some(template) => act(template),
+            None => Err(PyConnectionError::new_err("the template is gone")),
+        }
+    }
+}
+
+/// A number for what a template must have in common with those who use it: `parts`, and the variables
+/// that are read only once (with `loaded`, also those that libraries read).
+#[pyfunction]
+pub fn template_key(parts: &[u8], loaded: bool) -> u64 {
+    let environment = Environment::current();
+    let mut all = vec![parts];
+    all.extend(environment.read_once(loaded));
+    template::key(&all)
+}
+
+/// What this process has running or open beside its memory.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Leftovers(Cleanliness);
+
+#[pymethods]
+impl Leftovers {
+    #[new]
+    fn new() -> Self {
+        Self(Cleanliness::observe())
+    }
+
+    /// What came since; None when nothing did.
+    fn since(&self) -> Option<String> {
+        self.0.difference(&Cleanliness::observe())
+    }
+}
+
+/// The template's own books.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct TemplateServer(Mutex<Option<template::Server>>);
+
+/// A child that somebody wants.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Request(Mutex<Option<template::Request>>);
+
+#[pymethods]
+impl TemplateServer {
+    /// Serves those who come through the door; takes the descriptor over.
+    #[new]
+    fn new(door: i32, loaded: bool) -> PyResult<Self> {
+        let door = take(door)?;
+        template::Server::new(door, loaded)
+            .map(|server| Self(Mutex::new(Some(server))))
+            .map_err(raise)
+    }
+
+    /// The next request; None when nobody is left who could ask.
+    fn next_request(&self, py: Python<'_>) -> PyResult<Option<Request>> {
+        loop {
+            let request = self.with(|server| server.next_request())?;
+            match request {
+                Err(error) if error.is_interrupted() => py.check_signals()?,
+                Err(error) => return Err(raise(error)),
+                Ok(request) => {
+                    return Ok(request.map(|request| Request(Mutex::new(Some(request)))));
+                }
+            }
+        }
+    }
+
+    /// Books the child that was forked for a request.
+    fn started(&self, request: &Request, pid: u32) -> PyResult<()> {
+        let request = request.take()?;
+        self.with(|server| server.started(request, pid))
+    }
+
+    /// Tells the requester that `fork` failed.
+    fn failed(&self, request: &Request, errno: i32) -> PyResult<()> {
+        let request = request.take()?;
+        self.with(|server| server.failed(request, errno))
+    }
+
+    /// In the child: becomes what its starter is, as after an exec. Returns what is left for Python to
+    /// do: what arrived, the environment if it differs, signals to ignore and to heed.
+    fn become_child(&self, py: Python<'_>, request: &Request) -> PyResult<Becoming> {
+        let request = request.take()?;
+        let server = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let server = server.ok_or_else(|| PyRuntimeError::new_err("the server has gone"))?;
+        let mut become_ = request.become_child(server).map_err(raise)?;
+        let (ignore, heed) = (become_.ignore, become_.heed);
+        let environment = become_.environment.take();
+        let (arrived, signals) = become_.split();
+        Ok(Becoming {
+            arrived: Py::new(py, Arrived::take_over(py, arrived)?)?,
+            environment,
+            ignore: signals_in(ignore),
+            heed: signals_in(heed),
+            signals,
+        })
+    }
+}
+
+impl TemplateServer {
+    fn with<T>(&self, act: impl FnOnce(&mut template::Server) -> T) -> PyResult<T> {
+        let mut server = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        server
+            .as_mut()
+            .map(act)
+            .ok_or_else(|| PyRuntimeError::new_err("the server has gone"))
+    }
+}
+
+impl Request {
+    fn take(&self) -> PyResult<template::Request> {
+        let request = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        request.ok_or_else(|| PyRuntimeError::new_err("the request was served already"))
+    }
+}
+
+/// A template's child on its way to being its starter's.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Becoming {
+    #[pyo3(get)]
+    arrived: Py<Arrived>,
+    /// Signals to ignore.
+    #[pyo3(get)]
+    ignore: Vec<i32>,
+    /// Signals to ignore no longer.
+    #[pyo3(get)]
+    heed: Vec<i32>,
+    environment: Option<Environment>,
+    signals: template::SignalMask,
+}
+
+#[pymethods]
+impl Becoming {
+    /// The environment to have, as bytes; None when it is the template's.
+    fn environment<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(environment) = &self.environment else {
+            return Ok(None);
+        };
+        let dict = PyDict::new(py);
+        for entry in environment.entries() {
+            let Some(equals) = entry.iter().skip(1).position(|byte| *byte == b'=') else {
+                continue;
+            };
+            let (name, value) = entry.split_at(equals + 1);
+            // The first of two entries counts, as for getenv.
+            let name = PyBytes::new(py, name);
+            if !dict.contains(&name)? {
+                dict.set_item(name, PyBytes::new(py, &value[1..]))?;
+            }
+        }
+        Ok(Some(dict))
+    }
+
+    /// The last step: signals arrive as the starter wanted it.
+    fn unblock_signals(&self) -> PyResult<()> {
+        self.signals.apply().map_err(raise)
+    }
+}
+
+fn signals_in(mask: u64) -> Vec<i32> {
+    (1..=64)
+        .filter(|signal| mask >> (signal - 1) & 1 != 0)
+        .collect()
+}

@@ -1,0 +1,95 @@
+"""No two children draw the same numbers, unless the program seeded its generators.
+
+Children of a template start from copies of the same generators. Those that got their state from
+the system get a new one in each child. Those that the program seeded while it was loaded keep
+it, as they would have in an exec'ed child, which loads the program again.
+
+Seeded or not is told from the state: a Mersenne Twister whose state cannot have come from the one
+that it had when its module was loaded, by drawing numbers, was seeded.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+#: How many numbers the program may have drawn while it was loaded: this many blocks of 624.
+_BLOCKS = 64
+
+_at_load: dict[str, Any] = {}
+_seeded: set[str] = set()
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """While modules are loaded: remember the first state of each generator."""
+    original = builtins.__import__
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        module = original(*args, **kwargs)
+        _note_new()
+        return module
+
+    _note_new()
+    builtins.__import__ = note
+    try:
+        yield
+    finally:
+        builtins.__import__ = original
+        _note_new()
+        _seeded.update(name for name, first in _at_load.items() if _was_seeded(name, first))
+
+
+def renew() -> None:
+    """In the child: new states from the system."""
+    for name in _at_load.keys() - _seeded:
+        if name == "random":
+            sys.modules["random"].seed()
+        else:
+            sys.modules["numpy.random"].seed()
+    ssl = sys.modules.get("_ssl")
+    if ssl is not None:
+        import os
+
+        ssl.RAND_add(os.urandom(32), 32.0)
+
+
+def _note_new() -> None:
+    for name in ("random", "numpy.random"):
+        if name not in _at_load and name in sys.modules:
+            state = _state(name)
+            if state is not None:
+                _at_load[name] = state
+
+
+def _state(name: str) -> tuple[tuple[int, ...], int] | None:
+    """Words and position of a module's generator; None while the module is being loaded."""
+    module = sys.modules[name]
+    try:
+        if name == "random":
+            words = module.getstate()[1]
+            return words[:-1], words[-1]
+        kind, words, position = module.get_state()[:3]
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return (tuple(map(int, words)), int(position)) if kind == "MT19937" else None
+
+
+def _was_seeded(name: str, first: tuple[tuple[int, ...], int]) -> bool:
+    now = _state(name)
+    if now is None or now == first:
+        return False
+    import random
+
+    words, _position = first
+    twin = random.Random()
+    twin.setstate((3, (*words, 624), None))
+    for _block in range(_BLOCKS):
+        if words == now[0]:
+            return False
+        twin.getrandbits(32 * 624)
+        words = twin.getstate()[1][:-1]
+    return True

@@ -1,0 +1,273 @@
+"""The template's own program: load, check that nothing was left behind, fork on request.
+
+Nothing that a module does while it is loaded here reaches the program's streams, which a template
+does not have. A module that leaves threads, descriptors, children or timers behind is not forked
+from: the template execs itself again without it, and the children load it themselves.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import io
+import marshal
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from . import _engine, _randomness, forkserver, popen_fork, process, spawn
+
+#: Signals that are meant for the program; a template ends with it, not before.
+_NOT_OURS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+
+#: Of this package and the standard library, what every child needs before its own code runs.
+_OWN = ("connection", "context", "queues", "synchronize", "popen_spawn_posix", "popen_forkserver")
+
+_MAIN = "__main__"
+
+
+def main(number: int) -> NoReturn:
+    """Set up from the launch behind this descriptor, then serve; children come out of here, too."""
+    again = os.dup(number)
+    arrived = _engine.Arrived.from_file(number)
+    setup = marshal.loads(arrived.head)
+    (door,) = arrived.given
+    for signum in _NOT_OURS:
+        signal.signal(signum, signal.SIG_IGN)
+    _load_own()
+    skipped = sys.argv[2:]
+    spoiled = _preload(setup, skipped)
+    if spoiled is not None:
+        _start_again(number, again, [door, arrived.parent], [*skipped, spoiled])
+    os.close(again)
+    if arrived.parent is not None:
+        os.close(arrived.parent)
+    handlers = {signum: signal.getsignal(signum) for signum in _NOT_OURS}
+    for signum in _NOT_OURS:
+        signal.signal(signum, signal.SIG_IGN)
+    server = _engine.TemplateServer(door, setup["method"] == "forkserver")
+    gc.collect()
+    gc.freeze()
+    becoming = _serve(server)
+    if setup["method"] == "spawn":
+        # Out through the interpreter's own end: what an exec'ed child does there happens here.
+        sys.exit(_run_child(becoming, handlers))
+    code = 1
+    try:
+        code = _run_child(becoming, handlers)
+    finally:
+        popen_fork.leave(code)
+
+
+def _serve(server: _engine.TemplateServer) -> _engine.Becoming:
+    """Fork on request. Returns in each child, never in the template."""
+    while True:
+        request = server.next_request()
+        if request is None:
+            os._exit(0)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            server.failed(request, error.errno or 0)
+            continue
+        if pid == 0:
+            return server.become_child(request)
+        server.started(request, pid)
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+def _load_own() -> None:
+    import runpy  # noqa: F401
+    import traceback  # noqa: F401
+
+    for name in _OWN:
+        importlib.import_module(f"{__package__}.{name}")
+
+
+def _preload(setup: dict[str, Any], skipped: list[str]) -> str | None:
+    """Load what the setup names; returns the name of what left something behind, if any."""
+    if not setup["preload"]:
+        return None
+    sys.path[:] = setup["sys_path"]
+    sys.argv[:] = setup["sys_argv"]
+    before = _engine.Leftovers()
+    with _randomness.watched(), _few_threads():
+        for name in setup["preload"]:
+            if name in skipped:
+                continue
+            _load(name, setup["main"])
+            if before.since() is not None:
+                return name
+    return None
+
+
+def _load(name: str, main: dict[str, str]) -> None:
+    """Whatever goes wrong goes wrong again in the child, where it belongs."""
+    inheriting: Any = process.current_process()
+    try:
+        if name != _MAIN:
+            importlib.import_module(name)
+        else:
+            # An unguarded main that starts processes is told so, as in a child.
+            inheriting._inheriting = True
+            try:
+                if "init_main_from_name" in main:
+                    spawn._fixup_main_from_name(main["init_main_from_name"])
+                elif "init_main_from_path" in main:
+                    spawn._fixup_main_from_path(main["init_main_from_path"])
+            finally:
+                del inheriting._inheriting
+    except BaseException:
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+
+
+def _start_again(number: int, again: int, keep: list[int | None], skipped: list[str]) -> NoReturn:
+    """Exec this template anew without what left something behind; threads and all are gone."""
+    os.dup2(again, number)
+    for fd in keep:
+        if fd is not None:
+            os.set_inheritable(fd, True)
+    command = list(sys.orig_argv)
+    place = command.index("--multiprocessing-fork")
+    os.execv(sys.executable, [*command[: place + 1], *skipped])
+
+
+class _few_threads:
+    """Loads numerical libraries without the threads that they start when loaded.
+
+    The limit is lifted in the child, where the threads belong.
+    """
+
+    _VARIABLE = "OPENBLAS_NUM_THREADS"
+    lifted: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._before = os.environ.get(self._VARIABLE)
+        os.environ[self._VARIABLE] = "1"
+
+    def __exit__(self, *exception: object) -> None:
+        if self._before is None:
+            os.environ.pop(self._VARIABLE, None)
+        else:
+            os.environ[self._VARIABLE] = self._before
+        self.lifted[:] = _thread_setters()
+
+
+def _thread_setters() -> list[Any]:
+    """How to tell each loaded OpenBLAS how many threads to use."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            paths = {line.split(maxsplit=5)[-1].strip() for line in maps if "openblas" in line}
+    except OSError:
+        return []
+    if not paths:
+        return []
+    import ctypes
+
+    setters = []
+    for path in sorted(paths):
+        try:
+            library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        except OSError:
+            continue
+        for name in ("openblas_set_num_threads", "scipy_openblas_set_num_threads"):
+            for suffix in ("", "64_", "_64"):
+                setter = getattr(library, name + suffix, None)
+                if setter is not None:
+                    setters.append(setter)
+    return setters
+
+
+def _lift_thread_limit() -> None:
+    for variable in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(variable, "")
+        if value.isdigit() and int(value) > 0:
+            count = int(value)
+            break
+    else:
+        count = len(os.sched_getaffinity(0))
+    for setter in _few_threads.lifted:
+        setter(count)
+
+
+# --- the child -----------------------------------------------------------------------------------
+
+
+def _run_child(becoming: _engine.Becoming, handlers: dict[int, Any]) -> int:
+    """Finish what the engine began: be what an exec'ed child is. Then run it."""
+    _set_environment(becoming.environment())
+    _reopen_streams()
+    for signum in becoming.ignore:
+        signal.signal(signum, signal.SIG_IGN)
+    for signum in becoming.heed:
+        default = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+        handler = handlers.get(signum, signal.SIG_IGN)
+        signal.signal(signum, default if handler is signal.SIG_IGN else handler)
+    _randomness.renew()
+    _lift_thread_limit()
+    # A directory may have changed since it was listed.
+    sys.path_importer_cache.clear()
+    forkserver._forkserver._inherited_fds = becoming.arrived.given
+    becoming.unblock_signals()
+    return spawn.run(becoming.arrived)
+
+
+def _set_environment(wanted: dict[bytes, bytes] | None) -> None:
+    if wanted is None:
+        return
+    import time
+
+    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    zone = data.get(b"TZ")
+    for name in data.keys() - wanted.keys():
+        os.unsetenv(name)
+    for name, value in wanted.items():
+        if data.get(name) != value:
+            os.putenv(name, value)
+    data.clear()
+    data.update(wanted)
+    if data.get(b"TZ") != zone:
+        time.tzset()
+
+
+def _reopen_streams() -> None:
+    """Standard streams as a starting interpreter makes them, for what is behind 0, 1, 2 now."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        former = getattr(sys, f"__{name}__")
+        fresh = _stream(fd, f"<{name}>", former)
+        setattr(sys, f"__{name}__", fresh)
+        if getattr(sys, name) is former:
+            setattr(sys, name, fresh)
+
+
+def _stream(fd: int, name: str, former: Any) -> Any:
+    mode = "r" if fd == 0 else "w"
+    try:
+        raw = io.FileIO(fd, mode, closefd=False)
+    except OSError:
+        return None
+    raw.name = name  # type: ignore[misc]
+    unbuffered = fd != 0 and former.write_through
+    buffer: Any = raw
+    if fd == 0:
+        buffer = io.BufferedReader(raw)
+    elif not unbuffered:
+        buffer = io.BufferedWriter(raw)
+    stream = io.TextIOWrapper(
+        buffer,
+        encoding=former.encoding,
+        errors=former.errors,
+        newline="\n",
+        line_buffering=fd == 2 or unbuffered or raw.isatty(),
+        write_through=unbuffered,
+    )
+    stream.mode = mode
+    return stream
