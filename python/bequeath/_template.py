@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 from . import _engine, _randomness, forkserver, popen_fork, process, spawn
 
-#: Signals that are meant for the program; a template ends with it, not before.
+#: Signals that are meant for the program; a template ends with it, not before. They are blocked, not
+#: ignored: what is sent to a child before it is itself must wait, not vanish.
 _NOT_OURS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 
 #: Of this package and the standard library, what every child needs before its own code runs.
@@ -33,8 +34,7 @@ def main(number: int) -> NoReturn:
     arrived = _engine.Arrived.from_file(number)
     setup = marshal.loads(arrived.head)
     (door,) = arrived.given
-    for signum in _NOT_OURS:
-        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)
     _load_own()
     skipped = sys.argv[2:]
     spoiled = _preload(setup, skipped)
@@ -43,19 +43,17 @@ def main(number: int) -> NoReturn:
     os.close(again)
     if arrived.parent is not None:
         os.close(arrived.parent)
-    handlers = {signum: signal.getsignal(signum) for signum in _NOT_OURS}
-    for signum in _NOT_OURS:
-        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)  # whatever a module did to the mask
     server = _engine.TemplateServer(door, setup["method"] == "forkserver")
     gc.collect()
     gc.freeze()
     becoming = _serve(server)
     if setup["method"] == "spawn":
         # Out through the interpreter's own end: what an exec'ed child does there happens here.
-        sys.exit(_run_child(becoming, handlers))
+        sys.exit(_run_child(becoming))
     code = 1
     try:
-        code = _run_child(becoming, handlers)
+        code = _run_child(becoming)
     finally:
         popen_fork.leave(code)
 
@@ -201,16 +199,15 @@ def _lift_thread_limit() -> None:
 # --- the child -----------------------------------------------------------------------------------
 
 
-def _run_child(becoming: _engine.Becoming, handlers: dict[int, Any]) -> int:
+def _run_child(becoming: _engine.Becoming) -> int:
     """Finish what the engine began: be what an exec'ed child is. Then run it."""
     _set_environment(becoming.environment())
     _reopen_streams()
     for signum in becoming.ignore:
         signal.signal(signum, signal.SIG_IGN)
     for signum in becoming.heed:
-        default = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
-        handler = handlers.get(signum, signal.SIG_IGN)
-        signal.signal(signum, default if handler is signal.SIG_IGN else handler)
+        interrupt = signum == signal.SIGINT
+        signal.signal(signum, signal.default_int_handler if interrupt else signal.SIG_DFL)
     _randomness.renew()
     _lift_thread_limit()
     # A directory may have changed since it was listed.
