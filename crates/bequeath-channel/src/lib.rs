@@ -22,3 +22,9 @@ pub use error::{Error, Result};
 pub use message::{Message, Outgoing, Payload};
 pub use queue::{Options, Queue};
 pub use send::Prepared;
+
+/// Makes this crate's kinds of objects known in this process: it may be the one that has to give
+/// back a queue that it only ever passed on. Call it whenever a session was made or joined.
+pub fn register_kinds() {
+    bequeath_shm::register_kind::<queue::Body>();
+}

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub struct Child<R> {
     name: String,
     line: Line,
     session: Session,
+    given_back: AtomicBool,
     result: PhantomData<fn() -> R>,
 }
 
@@ -70,6 +72,7 @@ impl<R> Child<R> {
             name,
             line,
             session,
+            given_back: AtomicBool::new(false),
             result: PhantomData,
         }
     }
@@ -156,8 +159,15 @@ impl<R> Child<R> {
         loop {
             match self.process.wait(deadline) {
                 Err(error) if error.is_interrupted() => continue,
-                waited => return Ok(waited?),
+                waited => return Ok(waited?.inspect(|_| self.give_back())),
             }
+        }
+    }
+
+    /// What the worker still held is free again, once.
+    fn give_back(&self) {
+        if !self.given_back.swap(true, Ordering::Relaxed) {
+            self.session.reap_pid(self.pid());
         }
     }
 

@@ -40,6 +40,7 @@ mod semaphore;
 mod session;
 mod spawn;
 mod transfer;
+mod wait;
 mod worker;
 
 pub use barrier::Barrier;
@@ -57,4 +58,5 @@ pub use queue::{Message, Queue};
 pub use semaphore::Semaphore;
 pub use session::Session;
 pub use spawn::Worker;
+pub use wait::wait;
 pub use worker::init;

@@ -189,6 +189,24 @@ impl<T> Queue<T> {
         self.engine.capacity()
     }
 
+    /// A descriptor that is readable whenever there is a message (and now and then when there is
+    /// none), for [`wait`](crate::wait), `epoll` and the like; read nothing from it.
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let queue = session.queue::<u8>(None)?;
+    /// let readiness = queue.readiness()?;
+    /// queue.send(&1)?;
+    /// assert_eq!(bequeath::wait(&[&readiness], None)?, [true]);
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn readiness(&self) -> Result<OwnedFd> {
+        Ok(self.engine.readiness()?)
+    }
+
     /// Closes it for everybody: nothing can be sent any more, and who receives gets what is left and
     /// then [`Error::Closed`].
     ///

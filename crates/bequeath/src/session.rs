@@ -48,7 +48,8 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Makes a session with this process as its first member, and the process's default.
+    /// Makes a session with this process as its first member. The first one that a process makes is
+    /// its [`current`](Session::current) one for the rest of its life.
     ///
     /// # Errors
     /// Where the kernel has no memory files, or limits leave no room for one.
@@ -75,7 +76,10 @@ impl Session {
     pub fn with(options: &Options) -> Result<Self> {
         let session = bequeath_shm::Session::create(options)?;
         bequeath_channel::board::ensure()?;
-        session.set_current();
+        bequeath_channel::register_kinds();
+        if Self::current().is_none() {
+            session.set_current();
+        }
         Ok(Self(session))
     }
 
@@ -104,6 +108,7 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn attach(descriptor: OwnedFd) -> Result<Self> {
+        bequeath_channel::register_kinds();
         Ok(Self(bequeath_shm::Session::attach(descriptor)?))
     }
 
@@ -283,6 +288,18 @@ impl Session {
     /// ```
     pub fn set_limit(&self, bytes: u64) {
         self.0.set_limit(bytes);
+    }
+
+    /// Gives back what dead members held, and says how many there were. Happens by itself when a
+    /// death is met or memory is short; call it to have it now.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// assert_eq!(session.scavenge(), 0);
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn scavenge(&self) -> usize {
+        self.0.scavenge()
     }
 
     pub(crate) const fn engine(&self) -> &bequeath_shm::Session {
