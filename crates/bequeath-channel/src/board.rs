@@ -76,6 +76,12 @@ pub fn install(sender: OwnedFd, receiver: OwnedFd) -> Result<()> {
     install_pair(Pair::new(sender, receiver)?)
 }
 
+/// Whether this process has a board, and has not closed it.
+#[must_use]
+pub fn is_installed() -> bool {
+    board().is_ok()
+}
+
 fn install_pair(pair: Pair) -> Result<()> {
     *BOARD.lock().map_err(|_| Error::NoBoard)? = Some(Box::leak(Box::new(pair)));
     Ok(())

@@ -1,20 +1,25 @@
 //! A message outside any queue: what a start hands to the child it makes.
 //!
+//! The session's descriptor and its board's travel first, so that whoever unpacks is a member by then.
+//!
 //! A small message without handles is its own bytes. Anything else is an envelope in the hands of the kernel: the first descriptor holds
 //! it, so a child that dies before it unpacks leaves nothing behind.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use bequeath_channel::{Message, Payload};
-use bequeath_shm::{block::BlockName, Envelope, Room};
+use bequeath_channel::{board, Message, Payload};
+use bequeath_shm::{block::BlockName, Envelope, Room, Session};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::error::EngineError;
 use crate::transfer::{self, Purpose};
 
 /// Larger payloads go into the arena.
 const INLINE: usize = 1 << 16;
+/// Descriptors of the session and of its board.
+const SESSION: usize = 3;
 const IN_BYTES: u8 = 0;
 const IN_ENVELOPE: u8 = 1;
 
@@ -47,12 +52,15 @@ impl Packed {
 #[pyfunction]
 pub fn pack(object: &Bound<'_, PyAny>) -> PyResult<Packed> {
     let py = object.py();
+    let session = transfer::current_session(py)?;
     let mut pickled = transfer::dumps(object, Purpose::Start)?;
-    let mut descriptors = std::mem::take(&mut pickled.descriptors);
+    let mut descriptors = session_descriptors(&session)?;
+    let exported = std::mem::take(&mut pickled.descriptors);
     let payload = pickled.payload(py);
     if payload.len() <= INLINE && pickled.buffers.is_empty() && pickled.references.is_empty() {
         let mut bytes = vec![IN_BYTES, pickled.kind];
         bytes.extend_from_slice(payload);
+        descriptors.extend(exported);
         return Ok(Packed { bytes, descriptors });
     }
     let room = Room {
@@ -60,7 +68,6 @@ pub fn pack(object: &Bound<'_, PyAny>) -> PyResult<Packed> {
         blocks: pickled.buffers.len(),
         references: pickled.references.len(),
     };
-    let session = transfer::current_session(py)?;
     let mut envelope = Envelope::new(&session, room).map_err(transfer::shm_error)?;
     envelope.write_payload(0, payload);
     for block in std::mem::take(&mut pickled.buffers) {
@@ -73,7 +80,8 @@ pub fn pack(object: &Bound<'_, PyAny>) -> PyResult<Packed> {
     }
     let kind = pickled.kind;
     let (name, token) = envelope.into_kernel_token().map_err(transfer::shm_error)?;
-    descriptors.insert(0, token);
+    descriptors.push(token);
+    descriptors.extend(exported);
     let mut bytes = vec![IN_ENVELOPE, kind];
     bytes.extend_from_slice(&name.to_bits().to_ne_bytes());
     Ok(Packed { bytes, descriptors })
@@ -85,7 +93,7 @@ pub fn pack(object: &Bound<'_, PyAny>) -> PyResult<Packed> {
 /// Whatever unpickling raises; ValueError for bytes that `pack` did not make.
 #[pyfunction]
 pub fn unpack(py: Python<'_>, bytes: &[u8], descriptors: Vec<i32>) -> PyResult<Py<PyAny>> {
-    let mut descriptors = transfer::own_descriptors(descriptors)?;
+    let mut descriptors = become_member(transfer::own_descriptors(descriptors)?)?;
     let malformed = || PyValueError::new_err("not what pack() made");
     let (&form, rest) = bytes.split_first().ok_or_else(malformed)?;
     let (&kind, rest) = rest.split_first().ok_or_else(malformed)?;
@@ -121,4 +129,26 @@ pub fn unpack(py: Python<'_>, bytes: &[u8], descriptors: Vec<i32>) -> PyResult<P
             descriptors,
         },
     )
+}
+
+fn session_descriptors(session: &Session) -> PyResult<Vec<OwnedFd>> {
+    let arena = session.descriptor().map_err(EngineError::from)?;
+    let [sender, receiver] = board::descriptors().map_err(EngineError::from)?;
+    Ok(vec![arena.try_clone_to_owned()?, sender, receiver])
+}
+
+/// Joins the session unless this process is in it; leaves the message's own descriptors.
+fn become_member(mut descriptors: Vec<OwnedFd>) -> PyResult<Vec<OwnedFd>> {
+    if descriptors.len() < SESSION {
+        return Err(PyValueError::new_err("not what pack() made"));
+    }
+    let rest = descriptors.split_off(SESSION);
+    let mut own = descriptors.into_iter();
+    if let (Some(arena), Some(sender), Some(receiver)) = (own.next(), own.next(), own.next()) {
+        crate::session::join(arena)?;
+        if !board::is_installed() {
+            board::install(sender, receiver).map_err(EngineError::from)?;
+        }
+    }
+    Ok(rest)
 }

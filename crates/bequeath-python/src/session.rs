@@ -27,6 +27,7 @@ pub fn current(_py: Python<'_>) -> PyResult<Session> {
         return Ok(session);
     }
     let session = Session::create(&Options::default()).map_err(EngineError::from)?;
+    bequeath_channel::board::create().map_err(EngineError::from)?;
     session.set_current();
     Ok(session)
 }

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 
 use bequeath_channel::{Message, Outgoing, Payload};
 use bequeath_shm::{Adopted, AnyHandle, Block, Session};
-use pyo3::exceptions::{PyBufferError, PyMemoryError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -809,5 +809,5 @@ pub(crate) fn current_session(py: Python<'_>) -> PyResult<Session> {
 }
 
 pub(crate) fn shm_error(error: bequeath_shm::Error) -> PyErr {
-    PyMemoryError::new_err(error.to_string())
+    crate::error::EngineError::from(error).into()
 }
