@@ -22,6 +22,7 @@ pub mod lifeline;
 pub mod limits;
 pub mod mapping;
 pub mod memfd;
+pub mod named_semaphore;
 pub mod pidfd;
 pub mod poll;
 pub mod raw;

@@ -13,6 +13,7 @@ mod queue_ends;
 mod queues;
 mod reduction;
 mod session;
+mod semlock;
 mod shared_queue;
 mod synchronize;
 mod template;
@@ -46,6 +47,8 @@ mod _engine {
         session_attach, session_descriptor, session_info, session_leave, session_scavenge,
         session_set_limit,
     };
+    #[pymodule_export]
+    use crate::semlock::{sem_unlink, SemLock};
     #[pymodule_export]
     use crate::synchronize::{
         rebuild_synchronized, Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
