@@ -1,7 +1,7 @@
 """Prints the rows of SAFETY.md's table: every file that may hold unsafe code, and what it is for.
 
-    python3 scripts/unsafe_files.py            # the rows
-    python3 scripts/unsafe_files.py --write    # into SAFETY.md, between the table's markers
+python3 scripts/unsafe_files.py            # the rows
+python3 scripts/unsafe_files.py --write    # into SAFETY.md, between the table's markers
 """
 
 from __future__ import annotations
