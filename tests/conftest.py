@@ -86,7 +86,7 @@ def nothing_left(request: pytest.FixtureRequest, no_hang: None) -> Iterator[None
     if request.node.get_closest_marker("leaves"):
         yield
         return
-    leaks.warm_up()
+    leaks.warm_up(request.config.getoption("--start-method") or START_METHODS)
     before = leaks.Inventory.take()
     yield
     left = leaks.what_is_left(before)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,14 @@ def private_temporary_folder() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-def warm_up() -> None:
+def warm_up(start_methods: Sequence[str]) -> None:
     """Brings up what is made once per program, so that the first test is not blamed for it."""
     for name in ("multiprocessing", "bequeath"):
         package = sys.modules.get(name)
         if package is None or name in _warm:
             continue
         _warm.add(name)
-        for method in ("fork", "spawn", "forkserver"):
+        for method in start_methods:
             # A package that cannot even do this is for the tests to report.
             with contextlib.suppress(Exception):
                 warm_up_start_method(package.get_context(method))
