@@ -14,7 +14,9 @@ mod queues;
 mod reduction;
 mod session;
 mod semlock;
+mod shared_memory;
 mod shared_queue;
+mod sharedctypes;
 mod synchronize;
 mod template;
 mod transfer;
@@ -49,6 +51,12 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::semlock::{sem_unlink, SemLock};
+    #[pymodule_export]
+    use crate::shared_memory::{check_transfer, rebuild_shared_bytes, SharedBytes};
+    #[pymodule_export]
+    use crate::sharedctypes::{
+        Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString,
+    };
     #[pymodule_export]
     use crate::synchronize::{
         rebuild_synchronized, Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,

@@ -159,6 +159,23 @@ pub fn export(object: &Bound<'_, PyAny>, handle: &AnyHandle) -> PyResult<usize> 
     .map_err(|()| refusal(object))
 }
 
+/// Whether [`export`] would be refused now: for `__reduce__` of what only consists of shared objects.
+///
+/// # Errors
+/// As [`export`].
+pub fn check(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let strict = is_strict(object.py())?;
+    let allowed = OPEN.with_borrow(|open| match open.last() {
+        Some(Transfer::Export { purpose, .. }) => !strict || *purpose == Purpose::Start,
+        _ => false,
+    });
+    if allowed {
+        Ok(())
+    } else {
+        Err(refusal(object))
+    }
+}
+
 /// The object that a number stands for. For the functions that `__reduce__` names.
 ///
 /// # Errors

@@ -27,6 +27,18 @@ impl RLock {
         lock.shared.create(py, |_| ())?;
         Ok(lock)
     }
+
+    /// `acquire()` for those who hold it over an access of their own.
+    #[inline]
+    pub(crate) fn take(&self, py: Python<'_>) -> PyResult<bool> {
+        holdable::enter(py, &**self.shared.get()?)
+    }
+
+    /// `release()` after [`take`](Self::take).
+    #[inline]
+    pub(crate) fn give(&self) -> PyResult<()> {
+        holdable::release(&**self.shared.get()?)
+    }
 }
 
 #[pymethods]

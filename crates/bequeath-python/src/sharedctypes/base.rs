@@ -1,0 +1,186 @@
+//! What all synchronized wrappers are: an object and its lock.
+
+use std::sync::OnceLock;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::simple::Simple;
+use crate::synchronize::RLock;
+use crate::transfer;
+
+/// A ctypes object in shared memory together with the lock that guards it.
+#[pyclass(frozen, subclass, dict, weakref, module = "bequeath.sharedctypes")]
+pub struct SynchronizedBase(OnceLock<Parts>);
+
+pub(super) struct Parts {
+    pub(super) object: Py<PyAny>,
+    lock: Py<PyAny>,
+    /// The same lock, if it is exactly ours: taken and released without a Python call.
+    native: Option<Py<RLock>>,
+    pub(super) simple: Option<Simple>,
+}
+
+impl SynchronizedBase {
+    pub(super) const fn empty() -> Self {
+        Self(OnceLock::new())
+    }
+
+    pub(super) fn parts(&self) -> PyResult<&Parts> {
+        self.0
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("__init__() of the base class was not called"))
+    }
+
+    /// Runs `act` with the lock held, as `with self:` does.
+    pub(super) fn locked<T>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&Parts) -> PyResult<T>,
+    ) -> PyResult<T> {
+        let parts = self.parts()?;
+        match &parts.native {
+            Some(lock) => {
+                let lock = lock.get();
+                lock.take(py)?;
+                let result = act(parts);
+                lock.give()?;
+                result
+            }
+            None => {
+                parts.lock.call_method0(py, intern!(py, "acquire"))?;
+                let result = act(parts);
+                parts.lock.call_method0(py, intern!(py, "release"))?;
+                result
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl SynchronizedBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(obj, lock=None, ctx=None)")]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::empty()
+    }
+
+    #[pyo3(signature = (obj, lock=None, ctx=None))]
+    fn __init__(
+        slf: &Bound<'_, Self>,
+        obj: Bound<'_, PyAny>,
+        lock: Option<Bound<'_, PyAny>>,
+        ctx: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let lock = match lock {
+            Some(lock) if lock.is_truthy()? => lock,
+            _ => default_lock(py, ctx)?,
+        };
+        let native = lock
+            .cast_exact::<RLock>()
+            .ok()
+            .map(|lock| lock.clone().unbind());
+        let simple = Simple::of(&obj)?;
+        let parts = Parts {
+            object: obj.unbind(),
+            lock: lock.unbind(),
+            native,
+            simple,
+        };
+        let _ = slf.get().0.set(parts);
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(parts) = self.0.get() {
+            visit.call(&parts.object)?;
+            visit.call(&parts.lock)?;
+            visit.call(&parts.native)?;
+        }
+        Ok(())
+    }
+
+    #[getter]
+    fn _obj(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.parts()?.object.clone_ref(py))
+    }
+
+    #[getter]
+    fn _lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.parts()?.lock.clone_ref(py))
+    }
+
+    /// The ctypes object without the lock.
+    fn get_obj(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self._obj(py)
+    }
+
+    /// The lock that guards the object.
+    fn get_lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self._lock(py)
+    }
+
+    /// The lock's `acquire`.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.parts()?
+            .lock
+            .call_method(py, intern!(py, "acquire"), args, kwargs)
+    }
+
+    /// The lock's `release`.
+    fn release(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.parts()?.lock.call_method0(py, intern!(py, "release"))
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.parts()?
+            .lock
+            .call_method0(py, intern!(py, "__enter__"))
+    }
+
+    #[pyo3(signature = (*args))]
+    fn __exit__(&self, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        self.parts()?
+            .lock
+            .call_method1(py, intern!(py, "__exit__"), args.clone())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = slf.get_type().name()?;
+        let object = slf.get().parts()?.object.bind(slf.py()).str()?;
+        Ok(format!("<{class} wrapper for {object}>"))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let py = slf.py();
+        transfer::check(slf.as_any())?;
+        let parts = slf.get().parts()?;
+        let rebuild = py
+            .import(intern!(py, "bequeath.sharedctypes"))?
+            .getattr(intern!(py, "synchronized"))?;
+        (rebuild, (&parts.object, &parts.lock)).into_pyobject(py)
+    }
+}
+
+fn default_lock<'py>(
+    py: Python<'py>,
+    ctx: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let ctx = match ctx {
+        Some(ctx) if ctx.is_truthy()? => ctx,
+        _ => py
+            .import(intern!(py, "bequeath"))?
+            .call_method0(intern!(py, "get_context"))?,
+    };
+    ctx.call_method0(intern!(py, "RLock"))
+}
