@@ -250,7 +250,9 @@ def _a(kind: str) -> str:
 
 
 def _because(reason: BaseException, culprit: object) -> str:
-    text = str(reason).strip().rstrip(".") or type(reason).__name__
+    text = str(reason).strip().rstrip(".")
+    if not text:
+        return f"pickling it raises {type(reason).__name__}"
     return text[:1].lower() + text[1:] if text[:1].isupper() and text[1:2].islower() else text
 
 

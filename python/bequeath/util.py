@@ -435,6 +435,13 @@ def spawnv_passfds(path: Any, args: Sequence[Any], passfds: Iterable[int]) -> in
     return child.pid
 
 
+def _args_from_interpreter_flags() -> list[str]:
+    """The options this interpreter was started with; other packages look for it here."""
+    import subprocess
+
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]
+
+
 def _cleanup_tests() -> None:
     """What CPython's own test modules call when they are done."""
     from test import support

@@ -380,6 +380,12 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
 fn explained(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     let py = object.py();
     let explain = || {
+        // Up to 3.11 an error's traceback is not in the exception yet; it tells whose code raised it.
+        if let Some(trace) = error.traceback(py) {
+            error
+                .value(py)
+                .setattr(intern!(py, "__traceback__"), trace)?;
+        }
         let module = py.import(intern!(py, "bequeath._transfer"))?;
         module.call_method1(intern!(py, "explain"), (object, error.value(py)))
     };
