@@ -132,10 +132,9 @@ impl Connection {
         message: bequeath_channel::Outgoing<'_>,
     ) -> PyResult<()> {
         let session = transfer::current_session(py)?;
-        // Attached until a message's references may change threads (bequeath-shm's handles).
-        let never = &mut bequeath_sync::Never;
-        let sent = self.stream.send_message(fd, &session, message, never);
-        sent.map_err(|error| EngineError::from(error).into())
+        Ok(blocking::wait(py, "receiver", |interrupt| {
+            self.stream.send_message(fd, &session, message, interrupt)
+        })?)
     }
 }
 
