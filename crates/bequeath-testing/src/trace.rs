@@ -135,10 +135,11 @@ impl Tracee {
             }
             let signal = libc::WSTOPSIG(status);
             if signal == libc::SIGTRAP {
-                return if self.trap_code() == libc::TRAP_TRACE {
-                    Stop::Stepped
-                } else {
+                // Not "TRAP_TRACE is a step": a step over a system call reports TRAP_BRKPT.
+                return if self.trap_code() == libc::SI_KERNEL {
                     Stop::Marker
+                } else {
+                    Stop::Stepped
                 };
             }
             // A signal of its own: hand it over and go on stepping.
