@@ -312,24 +312,40 @@ def test_corrupted_session_header(ours: Implementation, tmp_path: Path) -> None:
 
 
 def test_file_size_limit(ours: Implementation, tmp_path: Path) -> None:
-    """No SIGXFSZ: the arena is not a file that grows by writing."""
+    """No SIGXFSZ: the arena takes what the limit leaves when it is made, and never grows."""
     prints(
         ours,
         tmp_path,
         "",
         """
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
         queue = context.Queue()
-        process = context.Process(target=queue.put, args=(bytes(1 << 15),))
+        process = context.Process(target=queue.put, args=(bytes(1 << 20),))
         process.start()
         print(len(queue.get()))
         process.join()
         print(process.exitcode)
         """,
         """
-        32768
+        1048576
         0
         """,
+    )
+
+
+def test_file_size_limit_that_leaves_no_room(ours: Implementation, tmp_path: Path) -> None:
+    prints(
+        ours,
+        tmp_path,
+        "",
+        """
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, 1 << 12))
+        try:
+            context.Queue()
+        except OSError as error:
+            print("RLIMIT_FSIZE" in str(error))
+        """,
+        "True",
     )
 
 
