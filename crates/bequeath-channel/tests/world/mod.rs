@@ -1,9 +1,11 @@
 //! A session for one test, with peers that are members of it.
 #![allow(dead_code)]
 
+pub mod scenario;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use bequeath_channel::{board, Outgoing, Queue};
 use bequeath_os::Deadline;
@@ -11,7 +13,7 @@ use bequeath_shm::{Options, Session};
 use bequeath_sync::Never;
 use bequeath_testing::Peer;
 
-/// The board is one per process, so tests of one program take turns.
+/// Tests that fork and count descriptors take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
 pub struct World {
@@ -33,7 +35,8 @@ impl World {
     /// For a driver that has its turn already.
     pub fn without_turn() -> Self {
         let session = Session::create(&Options::default()).unwrap();
-        board::create().unwrap();
+        static BOARD: OnceLock<()> = OnceLock::new();
+        BOARD.get_or_init(|| board::create().unwrap());
         Self {
             session,
             _turn: None,
