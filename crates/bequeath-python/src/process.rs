@@ -18,7 +18,9 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::error::EngineError;
 use crate::template::Template;
+use crate::{after_fork, session};
 
 /// A started process: waited for, asked after and signalled by descriptor, never by number.
 #[pyclass(frozen, module = "bequeath._engine")]
@@ -40,6 +42,7 @@ impl Child {
     /// The child that `os.fork()` has just made.
     #[staticmethod]
     fn forked(pid: u32) -> PyResult<Self> {
+        after_fork::note_child(pid);
         engine::Child::forked(pid).map(Self::new).map_err(raise)
     }
 
@@ -60,6 +63,9 @@ impl Child {
         let deadline = deadline(timeout)?;
         // Detached also when it only looks: a template's child may have to be asked after.
         let status = uninterrupted(py, || py.detach(|| child.wait(deadline)))?;
+        if status.is_some() {
+            session::reaped(child.pid());
+        }
         Ok(status.map(engine::ExitStatus::code))
     }
 
@@ -160,7 +166,9 @@ impl Launch {
         doors: &[(u64, OwnedFd)],
         silent: bool,
     ) -> PyResult<engine::Child> {
+        let session = session::current(py)?;
         let mut launch = self.lent();
+        launch.session = Some(session.descriptor().map_err(EngineError::from)?);
         launch.doors = doors
             .iter()
             .map(|(key, door)| (*key, door.as_fd()))
@@ -283,6 +291,9 @@ impl Arrived {
 impl Arrived {
     pub(crate) fn take_over(py: Python<'_>, mut arrived: engine::Arrived) -> PyResult<Self> {
         arrived.hold_tie().map_err(raise)?;
+        if let Some(session) = arrived.session.take() {
+            session::join(session)?;
+        }
         let payload = Payload::decode(&arrived.payload)
             .filter(|payload| payload.body_descriptors <= arrived.given.len())
             .ok_or_else(|| PyValueError::new_err("not what a start sends"))?;

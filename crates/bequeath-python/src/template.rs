@@ -7,11 +7,14 @@ use std::time::Duration;
 use bequeath_process as engine;
 use bequeath_process::state::Environment;
 use bequeath_process::template::{self, Answer, Cleanliness};
+use bequeath_shm::Session;
 use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::error::EngineError;
 use crate::process::{doors, raise, take, Arrived, Child, Launch};
+use crate::session;
 
 /// A process that children are forked from, as those who start children through it hold it.
 #[pyclass(frozen, module = "bequeath._engine")]
@@ -96,6 +99,8 @@ impl Template {
     ) -> PyResult<Bound<'py, PyAny>> {
         let doors = doors(&templates)?;
         drop(templates);
+        let session = session::current(py)?;
+        let arena = session.descriptor().map_err(EngineError::from)?;
         let mut raised = None;
         let mut interrupted = || {
             let checked = Python::attach(|py| py.check_signals());
@@ -106,6 +111,7 @@ impl Template {
             let template = self.template.read().unwrap_or_else(PoisonError::into_inner);
             let template = template.as_ref().ok_or(engine::Error::TemplateGone)?;
             let mut launch = launch.lent();
+            launch.session = Some(arena);
             launch.doors = doors
                 .iter()
                 .map(|(key, door)| (*key, door.as_fd()))
@@ -236,7 +242,13 @@ impl TemplateServer {
         let request = request.take()?;
         let server = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let server = server.ok_or_else(|| PyRuntimeError::new_err("the server has gone"))?;
-        let mut become_ = request.become_child(server).map_err(raise)?;
+        // The template's membership is the child's: same session, same mapping, same descriptor.
+        let session = Session::current();
+        let arena = session
+            .as_ref()
+            .and_then(|session| session.descriptor().ok());
+        let own: Vec<i32> = arena.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut become_ = request.become_child(server, &own).map_err(raise)?;
         let (ignore, heed) = (become_.ignore, become_.heed);
         let environment = become_.environment.take();
         let (arrived, signals) = become_.split();

@@ -49,6 +49,14 @@ struct Line {
     notes: Mutex<Notes>,
 }
 
+/// A message from the template.
+enum Heard {
+    /// A report, noted.
+    Noted,
+    /// The answer to a request, with what came along.
+    Answer(Told, Option<OwnedFd>),
+}
+
 #[derive(Debug, Default)]
 struct Notes {
     /// How children ended that nobody has asked for yet.
@@ -179,7 +187,7 @@ impl Template {
         let mut notes = self.line.notes();
         loop {
             match self.line.receive(&mut notes, deadline) {
-                Ok(Some((Told::Staying, _))) | Ok(None) => return Ok(false),
+                Ok(Some(Heard::Answer(Told::Staying, _)) | None) => return Ok(false),
                 Ok(Some(_)) => {}
                 Err(Error::TemplateGone) => return Ok(true),
                 Err(error) => return Err(error),
@@ -206,12 +214,14 @@ impl Line {
         send(self.socket.as_fd(), packet, descriptors)?;
         loop {
             match self.receive(&mut notes, Deadline::NEVER) {
-                Ok(Some(answer)) if notes.abandoned == 0 => return Ok(answer),
-                Ok(Some(late)) => {
-                    notes.abandoned -= 1;
-                    end_unwanted(late);
+                Ok(Some(Heard::Answer(told, pidfd))) if notes.abandoned == 0 => {
+                    return Ok((told, pidfd));
                 }
-                Ok(None) => {}
+                Ok(Some(Heard::Answer(told, pidfd))) => {
+                    notes.abandoned -= 1;
+                    end_unwanted(&told, pidfd);
+                }
+                Ok(Some(Heard::Noted) | None) => {}
                 Err(error) if error.is_interrupted() && !interrupted() => {}
                 Err(error) => {
                     if error.is_interrupted() {
@@ -223,12 +233,8 @@ impl Line {
         }
     }
 
-    /// The next message that is no report of an end; those are noted. `None` at the deadline.
-    fn receive(
-        &self,
-        notes: &mut Notes,
-        deadline: Deadline,
-    ) -> Result<Option<(Told, Option<OwnedFd>)>> {
+    /// The next message; reports of an end are noted. `None` at the deadline.
+    fn receive(&self, notes: &mut Notes, deadline: Deadline) -> Result<Option<Heard>> {
         loop {
             if poll::wait_one(self.socket.as_fd(), Events::IN, deadline)?.is_empty() {
                 return Ok(None);
@@ -247,8 +253,9 @@ impl Line {
             match Told::decode(&packet[..len])? {
                 Told::Ended(pid, status) => {
                     notes.ended.insert(pid, ExitStatus::from_raw(status));
+                    return Ok(Some(Heard::Noted));
                 }
-                told => return Ok(Some((told, fds.into_iter().next()))),
+                told => return Ok(Some(Heard::Answer(told, fds.into_iter().next()))),
             }
         }
     }
@@ -266,9 +273,10 @@ impl Reaper for Line {
                 return Ok(Some(status));
             }
             match self.receive(&mut notes, deadline) {
-                Ok(Some(late)) => {
+                Ok(Some(Heard::Noted)) => {}
+                Ok(Some(Heard::Answer(told, pidfd))) => {
                     notes.abandoned = notes.abandoned.saturating_sub(1);
-                    end_unwanted(late);
+                    end_unwanted(&told, pidfd);
                 }
                 Ok(None) => return Ok(notes.ended.remove(&pid)),
                 Err(Error::TemplateGone) => {
@@ -281,7 +289,7 @@ impl Reaper for Line {
 }
 
 /// The answer to a request that was given up: a child that nobody waits for must not run.
-fn end_unwanted((told, pidfd): (Told, Option<OwnedFd>)) {
+fn end_unwanted(told: &Told, pidfd: Option<OwnedFd>) {
     if let (Told::Started(_), Some(pidfd)) = (told, pidfd) {
         let _ = PidFd::from_fd(pidfd).send_signal(SIGKILL);
     }

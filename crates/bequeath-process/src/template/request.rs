@@ -42,12 +42,12 @@ pub struct Become {
 
 impl Request {
     /// The child's first steps: the starter's streams, directory, limits and the rest; the template's
-    /// descriptors are closed. Ends with signals still blocked as in the template; see
+    /// descriptors are closed, but for `also_keep`. Ends with signals still blocked as in the template; see
     /// [`SignalMask`].
     ///
     /// # Errors
     /// What the kernel refused against expectation.
-    pub fn become_child(self, server: Server) -> Result<Become> {
+    pub fn become_child(self, server: Server, also_keep: &[RawFd]) -> Result<Become> {
         // Everything the template owned is closed below, by range.
         std::mem::forget(server);
         let streams = self
@@ -58,6 +58,7 @@ impl Request {
         attributes::set_working_directory(self.directory.as_fd())?;
         std::mem::forget((self.streams, self.directory));
         let mut keep: Vec<RawFd> = self.arrived.descriptors().collect();
+        keep.extend(also_keep);
         keep.sort_unstable();
         // SAFETY: whoever owned the others was forgotten: the server and its sockets and pidfds, the
         // request's own; a template that had any more would not have been forked from.
