@@ -23,7 +23,15 @@ from . import _engine, _randomness, forkserver, popen_fork, process, spawn
 _NOT_OURS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 
 #: Of this package and the standard library, what every child needs before its own code runs.
-_OWN = ("connection", "context", "queues", "synchronize", "popen_spawn_posix", "popen_forkserver")
+_OWN = (
+    "_logging",
+    "connection",
+    "context",
+    "queues",
+    "synchronize",
+    "popen_spawn_posix",
+    "popen_forkserver",
+)
 
 _MAIN = "__main__"
 
@@ -78,6 +86,7 @@ def _serve(server: _engine.TemplateServer) -> _engine.Becoming:
 
 
 def _load_own() -> None:
+    import pkgutil  # noqa: F401
     import runpy  # noqa: F401
     import traceback  # noqa: F401
 
