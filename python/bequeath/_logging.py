@@ -9,10 +9,13 @@ default. Nothing is imported for it: where logging is not loaded yet, a finder w
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # what `typing` calls so: every child that is forked loads this module
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 _DEFAULT = "MainProcess"
 

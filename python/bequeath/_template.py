@@ -10,16 +10,18 @@ from __future__ import annotations
 import gc
 import importlib
 import io
-import marshal
 import os
 import signal
 import sys
-from typing import Any, NoReturn
 
 from . import _engine, _randomness, forkserver, popen_fork, process, spawn
 
-#: Signals that are meant for the program; a template ends with it, not before. They are blocked, not
-#: ignored: what is sent to a child before it is itself must wait, not vanish.
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+#: Signals that are meant for the program; a template ends with it, not before. They are blocked,
+#: not ignored: what is sent to a child before it is itself must wait, not vanish.
 _NOT_OURS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 
 #: Of this package and the standard library, what every child needs before its own code runs.
@@ -38,17 +40,15 @@ _MAIN = "__main__"
 
 def main(number: int) -> NoReturn:
     """Set up from the launch behind this descriptor, then serve; children come out of here, too."""
-    again = os.dup(number)
     arrived = _engine.Arrived.from_file(number)
-    setup = marshal.loads(arrived.head)
     (door,) = arrived.given
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)
+    # A member of the session before anything is loaded: what modules make shall be the tree's.
+    setup = _engine.unpack(arrived.head, arrived.head_descriptors)
     _load_own()
-    skipped = sys.argv[2:]
-    spoiled = _preload(setup, skipped)
+    spoiled = _preload(setup)
     if spoiled is not None:
-        _start_again(number, again, [door, arrived.parent], [*skipped, spoiled])
-    os.close(again)
+        _start_again(setup, spoiled, door)
     if arrived.parent is not None:
         os.close(arrived.parent)
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)  # whatever a module did to the mask
@@ -94,7 +94,7 @@ def _load_own() -> None:
         importlib.import_module(f"{__package__}.{name}")
 
 
-def _preload(setup: dict[str, Any], skipped: list[str]) -> str | None:
+def _preload(setup: dict[str, Any]) -> str | None:
     """Load what the setup names; returns the name of what left something behind, if any."""
     if not setup["preload"]:
         return None
@@ -103,8 +103,6 @@ def _preload(setup: dict[str, Any], skipped: list[str]) -> str | None:
     before = _engine.Leftovers()
     with _randomness.watched(), _few_threads():
         for name in setup["preload"]:
-            if name in skipped:
-                continue
             _load(name, setup["main"])
             if before.since() is not None:
                 return name
@@ -136,15 +134,11 @@ def _load(name: str, main: dict[str, str]) -> None:
             pass
 
 
-def _start_again(number: int, again: int, keep: list[int | None], skipped: list[str]) -> NoReturn:
+def _start_again(setup: dict[str, Any], spoiled: str, door: int) -> NoReturn:
     """Exec this template anew without what left something behind; threads and all are gone."""
-    os.dup2(again, number)
-    for fd in keep:
-        if fd is not None:
-            os.set_inheritable(fd, True)
-    command = list(sys.orig_argv)
-    place = command.index("--multiprocessing-fork")
-    os.execv(sys.executable, [*command[: place + 1], *skipped])
+    setup["preload"] = [name for name in setup["preload"] if name != spoiled]
+    command = forkserver._command_line(_engine.lay_ready(_engine.pack(setup), door))
+    os.execv(command[0], command)
 
 
 class _few_threads:

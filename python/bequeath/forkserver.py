@@ -8,13 +8,15 @@ with the program, however that ends. What a template cannot serve is really exec
 
 from __future__ import annotations
 
-import marshal
 import os
 import sys
 import threading
-from typing import Any
 
 from . import _engine, _install, _launch_command, _settings, spawn, util
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "ensure_running",
@@ -168,7 +170,7 @@ class ForkServer:
         path = spawn.get_executable()
         assert path is not None
         sys.audit("bequeath.exec", path)
-        return _engine.Template.start(key, marshal.dumps(setup), path, _command_line)
+        return _engine.Template.start(key, _engine.pack(setup), path, _command_line)
 
     def _discard(self, template: _engine.Template) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 
 from . import _engine, _settings, process, util
+from . import _logging as _logging  # here, so that not every child has to load it
 
 __all__ = ["Popen"]
 

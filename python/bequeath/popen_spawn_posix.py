@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import _engine, _settings, forkserver, popen_fork, process, spawn
 from .context import set_spawning_popen
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen"]
 
@@ -46,9 +48,8 @@ class Popen(popen_fork.Popen):
             set_spawning_popen(None)
         launch = _engine.Launch(
             process_obj._name,
-            head.bytes,
-            body.bytes,
-            body.descriptors,
+            head,
+            body,
             self._fds,
             popen_fork.on_parent_death(process_obj),
         )

@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import sys
 import types
-from typing import Any, NoReturn
 
 from . import _engine, _settings, process, util
 from .context import _default_context
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = [
     "_main",
@@ -150,7 +153,7 @@ def run(arrived: _engine.Arrived) -> int:
     inheriting: Any = process.current_process()
     inheriting._inheriting = True
     try:
-        prepare(_engine.unpack(arrived.head, []))
+        prepare(_engine.unpack(arrived.head, arrived.head_descriptors))
         itself = _engine.unpack(arrived.body, arrived.body_descriptors)
     finally:
         del inheriting._inheriting

@@ -13,7 +13,7 @@
 //! then taking the original: a death in between leaves it there twice, which is harmless.
 
 use std::io::IoSlice;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 use bequeath_os::memfd;
@@ -98,6 +98,17 @@ pub fn descriptors() -> Result<[OwnedFd; 2]> {
             .map_err(|_| Error::NoRoomForDescriptors { count: 2 })
     };
     Ok([copy(board.sender()?)?, copy(board.receiver()?)?])
+}
+
+/// The numbers under which this process holds its board: for a template's child, which closes every
+/// other descriptor that it inherited.
+#[must_use]
+pub fn numbers() -> Option<[RawFd; 2]> {
+    let board = board().ok()?;
+    Some([
+        board.sender().ok()?.as_raw_fd(),
+        board.receiver().ok()?.as_raw_fd(),
+    ])
 }
 
 fn encode(session: u64, object: Reference, purpose: u64) -> [u8; NOTE] {

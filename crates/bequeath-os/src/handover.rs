@@ -71,6 +71,14 @@ pub fn adopt_inherited(number: u32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Leaves a descriptor open when this process runs another program.
+///
+/// # Errors
+/// EBADF.
+pub fn keep_across_exec(fd: BorrowedFd<'_>) -> Result<()> {
+    rustix::io::fcntl_setfd(fd, FdFlags::empty()).named("fcntl")
+}
+
 fn failed(call: &'static str, error: &std::io::Error) -> Error {
     Error::new(call, Errno::from_io_error(error).unwrap_or(Errno::IO))
 }

@@ -2,7 +2,7 @@
 //! each with its role. The same for an exec'ed child, which reads it from a memory file, and for
 //! one that a template forks, which has it in the request.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use bequeath_os::{handover, socket::MAX_DESCRIPTORS, PidFd};
 
@@ -164,6 +164,24 @@ impl Sealed<'_> {
     #[must_use]
     pub fn number(&self) -> RawFd {
         self.file.as_raw_fd()
+    }
+
+    /// For this process's own next program: leaves everything open across its exec, and says where.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn leave_open(self) -> Result<RawFd> {
+        let Self {
+            launch,
+            bonds,
+            file,
+        } = self;
+        let descriptors = launch.manifest(&bonds)?.descriptors;
+        for fd in descriptors.iter().chain([&file.as_fd()]) {
+            handover::keep_across_exec(*fd)?;
+        }
+        std::mem::forget(bonds);
+        Ok(file.into_raw_fd())
     }
 
     /// Runs the program, whose arguments tell it [`number`](Self::number).

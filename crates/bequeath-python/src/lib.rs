@@ -63,7 +63,7 @@ mod _engine {
         SemLockView, Semaphore, WaiterCount,
     };
     #[pymodule_export]
-    use crate::template::{template_key, Becoming, Leftovers, Request, Template, TemplateServer};
+    use crate::template::{lay_ready, template_key, Becoming, Leftovers, Request, Template, TemplateServer};
     #[pymodule_export]
     use crate::transfer::{
         export_descriptor, import_descriptor, transfer_active, transfer_is_start, transfer_load,

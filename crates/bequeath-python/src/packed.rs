@@ -5,7 +5,7 @@
 //! A small message without handles is its own bytes. Anything else is an envelope in the hands of the kernel: the first descriptor holds
 //! it, so a child that dies before it unpacks leaves nothing behind.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bequeath_channel::{board, Message, Payload};
 use bequeath_shm::{block::BlockName, Envelope, Room, Session};
@@ -42,6 +42,18 @@ impl Packed {
     #[getter]
     fn descriptors(&self) -> Vec<i32> {
         self.descriptors.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+}
+
+impl Packed {
+    /// The bytes.
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The descriptors that must travel along, in order.
+    pub(crate) fn open_descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.descriptors.iter().map(AsFd::as_fd)
     }
 }
 

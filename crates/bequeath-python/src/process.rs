@@ -18,7 +18,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::EngineError;
+use crate::packed::Packed;
 use crate::template::Template;
 use crate::{after_fork, session};
 
@@ -98,23 +98,26 @@ impl Launch {
     #[new]
     fn new(
         name: String,
-        head: &[u8],
-        body: &[u8],
-        body_descriptors: Vec<i32>,
+        head: PyRef<'_, Packed>,
+        body: PyRef<'_, Packed>,
         given: Vec<i32>,
         on_parent_death: Option<&str>,
     ) -> PyResult<Self> {
-        let payload = Payload {
-            head,
-            body,
-            body_descriptors: body_descriptors.len(),
-        };
-        let numbers = body_descriptors.into_iter().chain(given);
+        let payload = Payload::of([&head, &body]);
+        let copies = [&head, &body]
+            .into_iter()
+            .flat_map(|packed| packed.open_descriptors());
+        let mut all = copies
+            .map(|fd| Ok(fd.try_clone_to_owned()?))
+            .collect::<PyResult<Vec<_>>>()?;
+        for number in given {
+            all.push(duplicate(number)?);
+        }
         Ok(Self {
             name,
             on_parent_death: tie(on_parent_death)?,
             payload: payload.encode(),
-            given: numbers.map(duplicate).collect::<PyResult<_>>()?,
+            given: all,
         })
     }
 
@@ -143,19 +146,23 @@ pub(crate) fn doors(templates: &[PyRef<'_, Template>]) -> PyResult<Vec<(u64, Own
 }
 
 impl Launch {
-    /// What a template is started with.
-    pub(crate) fn for_template(setup: &[u8], door: OwnedFd) -> Self {
+    /// What a template is started with: the setup, and the door last.
+    pub(crate) fn for_template(setup: &Packed, door: OwnedFd) -> PyResult<Self> {
         let payload = Payload {
-            head: setup,
-            body: &[],
-            body_descriptors: 0,
+            parts: [setup.content(), &[]],
+            descriptors: [setup.open_descriptors().count(), 0],
         };
-        Self {
+        let copies = setup
+            .open_descriptors()
+            .map(|fd| Ok(fd.try_clone_to_owned()?));
+        let mut given = copies.collect::<PyResult<Vec<_>>>()?;
+        given.push(door);
+        Ok(Self {
             name: "bequeath".into(),
             on_parent_death: None,
             payload: payload.encode(),
-            given: vec![door],
-        }
+            given,
+        })
     }
 
     pub(crate) fn run(
@@ -166,9 +173,7 @@ impl Launch {
         doors: &[(u64, OwnedFd)],
         silent: bool,
     ) -> PyResult<engine::Child> {
-        let session = session::current(py)?;
         let mut launch = self.lent();
-        launch.session = Some(session.descriptor().map_err(EngineError::from)?);
         launch.doors = doors
             .iter()
             .map(|(key, door)| (*key, door.as_fd()))
@@ -199,33 +204,42 @@ impl Launch {
     }
 }
 
-/// Two messages in one payload.
+/// Two packed objects in one payload; their descriptors come first, and in this order.
 struct Payload<'a> {
-    head: &'a [u8],
-    body: &'a [u8],
-    body_descriptors: usize,
+    parts: [&'a [u8]; 2],
+    descriptors: [usize; 2],
 }
 
 impl<'a> Payload<'a> {
+    fn of(packed: [&'a Packed; 2]) -> Self {
+        Self {
+            parts: packed.map(Packed::content),
+            descriptors: packed.map(|packed| packed.open_descriptors().count()),
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(16 + self.head.len() + self.body.len());
-        bytes.extend_from_slice(&(self.head.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&(self.body_descriptors as u64).to_le_bytes());
-        bytes.extend_from_slice(self.head);
-        bytes.extend_from_slice(self.body);
+        let [head, body] = self.parts;
+        let mut bytes = Vec::with_capacity(24 + head.len() + body.len());
+        for number in [head.len(), self.descriptors[0], self.descriptors[1]] {
+            bytes.extend_from_slice(&(number as u64).to_le_bytes());
+        }
+        bytes.extend_from_slice(head);
+        bytes.extend_from_slice(body);
         bytes
     }
 
-    fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let (head_len, rest) = bytes.split_first_chunk()?;
-        let (body_descriptors, rest) = rest.split_first_chunk()?;
-        let head_len = usize::try_from(u64::from_le_bytes(*head_len)).ok()?;
-        let body_descriptors = usize::try_from(u64::from_le_bytes(*body_descriptors)).ok()?;
-        let (head, body) = rest.split_at_checked(head_len)?;
+    fn decode(mut bytes: &'a [u8]) -> Option<Self> {
+        let mut numbers = [0; 3];
+        for number in &mut numbers {
+            let (word, rest) = bytes.split_first_chunk()?;
+            *number = usize::try_from(u64::from_le_bytes(*word)).ok()?;
+            bytes = rest;
+        }
+        let (head, body) = bytes.split_at_checked(numbers[0])?;
         Some(Self {
-            head,
-            body,
-            body_descriptors,
+            parts: [head, body],
+            descriptors: [numbers[1], numbers[2]],
         })
     }
 }
@@ -236,6 +250,7 @@ pub struct Arrived {
     head: Py<PyBytes>,
     body: Py<PyBytes>,
     parent: Option<i32>,
+    head_descriptors: Vec<i32>,
     body_descriptors: Vec<i32>,
     given: Vec<i32>,
     doors: Vec<(u64, i32)>,
@@ -252,13 +267,18 @@ impl Arrived {
         Self::take_over(py, arrived)
     }
 
-    /// What must be read first.
+    /// What is unpacked first, with `head_descriptors`.
     #[getter]
     fn head(&self, py: Python<'_>) -> Py<PyBytes> {
         self.head.clone_ref(py)
     }
 
-    /// What is read then, with `body_descriptors`.
+    #[getter]
+    fn head_descriptors(&self) -> Vec<i32> {
+        self.head_descriptors.clone()
+    }
+
+    /// What is unpacked then, with `body_descriptors`.
     #[getter]
     fn body(&self, py: Python<'_>) -> Py<PyBytes> {
         self.body.clone_ref(py)
@@ -291,25 +311,28 @@ impl Arrived {
 impl Arrived {
     pub(crate) fn take_over(py: Python<'_>, mut arrived: engine::Arrived) -> PyResult<Self> {
         arrived.hold_tie().map_err(raise)?;
-        if let Some(session) = arrived.session.take() {
-            session::join(session)?;
+        let malformed = || PyValueError::new_err("not what a start sends");
+        let payload = Payload::decode(&arrived.payload).ok_or_else(malformed)?;
+        let [head, body] = payload.descriptors;
+        if head
+            .checked_add(body)
+            .is_none_or(|sum| sum > arrived.given.len())
+        {
+            return Err(malformed());
         }
-        let payload = Payload::decode(&arrived.payload)
-            .filter(|payload| payload.body_descriptors <= arrived.given.len())
-            .ok_or_else(|| PyValueError::new_err("not what a start sends"))?;
-        let given = arrived.given.split_off(payload.body_descriptors);
-        let number = |fd: OwnedFd| fd.into_raw_fd();
+        let mut numbers = arrived.given.into_iter().map(IntoRawFd::into_raw_fd);
+        let doors = arrived
+            .doors
+            .into_iter()
+            .map(|(key, door)| (key, door.into_raw_fd()));
         Ok(Self {
-            head: PyBytes::new(py, payload.head).unbind(),
-            body: PyBytes::new(py, payload.body).unbind(),
-            parent: arrived.parent.map(|pidfd| number(pidfd.into_fd())),
-            body_descriptors: arrived.given.into_iter().map(number).collect(),
-            given: given.into_iter().map(number).collect(),
-            doors: arrived
-                .doors
-                .into_iter()
-                .map(|(key, door)| (key, number(door)))
-                .collect(),
+            head: PyBytes::new(py, payload.parts[0]).unbind(),
+            body: PyBytes::new(py, payload.parts[1]).unbind(),
+            parent: arrived.parent.map(|pidfd| pidfd.into_fd().into_raw_fd()),
+            head_descriptors: numbers.by_ref().take(head).collect(),
+            body_descriptors: numbers.by_ref().take(body).collect(),
+            given: numbers.collect(),
+            doors: doors.collect(),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use bequeath_channel::board;
 use bequeath_process as engine;
 use bequeath_process::state::Environment;
 use bequeath_process::template::{self, Answer, Cleanliness};
@@ -12,9 +13,8 @@ use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::error::EngineError;
+use crate::packed::Packed;
 use crate::process::{doors, raise, take, Arrived, Child, Launch};
-use crate::session;
 
 /// A process that children are forked from, as those who start children through it hold it.
 #[pyclass(frozen, module = "bequeath._engine")]
@@ -34,12 +34,12 @@ impl Template {
     fn start(
         py: Python<'_>,
         key: u64,
-        setup: &[u8],
+        setup: PyRef<'_, Packed>,
         path: Vec<u8>,
         arguments: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let (door, inside) = template::Template::make_door().map_err(raise)?;
-        let launch = Launch::for_template(setup, inside);
+        let launch = Launch::for_template(&setup, inside)?;
         let process = launch.run(py, path, arguments, &[], true)?;
         drop(launch);
         let template = template::Template::through(door).map_err(raise)?;
@@ -99,8 +99,6 @@ impl Template {
     ) -> PyResult<Bound<'py, PyAny>> {
         let doors = doors(&templates)?;
         drop(templates);
-        let session = session::current(py)?;
-        let arena = session.descriptor().map_err(EngineError::from)?;
         let mut raised = None;
         let mut interrupted = || {
             let checked = Python::attach(|py| py.check_signals());
@@ -111,7 +109,6 @@ impl Template {
             let template = self.template.read().unwrap_or_else(PoisonError::into_inner);
             let template = template.as_ref().ok_or(engine::Error::TemplateGone)?;
             let mut launch = launch.lent();
-            launch.session = Some(arena);
             launch.doors = doors
                 .iter()
                 .map(|(key, door)| (*key, door.as_fd()))
@@ -172,6 +169,20 @@ pub fn template_key(parts: &[u8], loaded: bool) -> u64 {
     let mut all = vec![parts];
     all.extend(environment.read_once(loaded));
     template::key(&all)
+}
+
+/// For a template that execs itself again: everything is laid ready, and stays open, for the program
+/// that is told the number.
+#[pyfunction]
+pub fn lay_ready(setup: PyRef<'_, Packed>, door: i32) -> PyResult<i32> {
+    let launch = Launch::for_template(&setup, take(door)?)?;
+    let number = launch
+        .lent()
+        .seal()
+        .and_then(engine::launch::Sealed::leave_open);
+    // Open for the rest of this program: so are the copies that `launch` owns.
+    std::mem::forget(launch);
+    number.map_err(raise)
 }
 
 /// What this process has running or open beside its memory.
@@ -247,7 +258,8 @@ impl TemplateServer {
         let arena = session
             .as_ref()
             .and_then(|session| session.descriptor().ok());
-        let own: Vec<i32> = arena.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut own: Vec<i32> = arena.iter().map(AsRawFd::as_raw_fd).collect();
+        own.extend(board::numbers().into_iter().flatten());
         let mut become_ = request.become_child(server, &own).map_err(raise)?;
         let (ignore, heed) = (become_.ignore, become_.heed);
         let environment = become_.environment.take();
