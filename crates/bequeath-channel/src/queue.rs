@@ -1,7 +1,7 @@
 #![allow(unsafe_code)]
 //! The queue: many senders, many receivers, records in chained segments of shared memory.
 //!
-//! Everything true about a queue is in the committed copy of one cell ([`State`]); what a send or receive prepares lies beyond
+//! Everything true about a queue is in the committed copy of one cell (`State`); what a send or receive prepares lies beyond
 //! what that copy reaches, so a death at any instruction leaves the queue as it was or as it was to become. The steps and what each
 //! death means are argued in the crate's README.
 //!

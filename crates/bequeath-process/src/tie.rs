@@ -8,7 +8,7 @@
 //! watching.
 //!
 //! # Safety invariants
-//! [`LIFELINE`] is null or came from `Box::into_raw` and is freed only in a forked child, which has
+//! `LIFELINE` is null or came from `Box::into_raw` and is freed only in a forked child, which has
 //! one thread then, so that nobody can hold a reference.
 
 use std::os::fd::{AsFd, OwnedFd};
