@@ -1,14 +1,9 @@
-#![allow(unsafe_code)]
 //! The started copy's side: `init` finds out that this process is a worker, runs the function and
 //! ends the process.
-//!
-//! # Safety invariants
-//! The one unsafe call takes over the descriptor whose number the parent wrote into the command
-//! line, once, before anything else in this program could have opened or adopted it.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bequeath_os::handover;
 use bequeath_os::socket::{self, RecvFlags};
 use bequeath_process::{OnParentDeath, Tie};
 use bequeath_shm::Session;
@@ -88,23 +83,19 @@ pub(crate) fn is_initialised() -> bool {
 }
 
 /// The line that the command line names: a local socket whose other end is of the same user.
-fn line(number: Option<RawFd>) -> Result<Line> {
+fn line(number: Option<u32>) -> Result<Line> {
     let foreign = Error::Malformed("the command line names no line to a parent");
-    let Some(number) = number.filter(|number| *number > 2) else {
+    let Some(number) = number else {
         return Err(foreign);
     };
-    if !std::fs::exists(format!("/proc/self/fd/{number}")).unwrap_or(true) {
+    let Ok(inherited) = handover::adopt_inherited(number) else {
         return Err(foreign);
-    }
-    // SAFETY: the module's invariant; a number that is not open was refused above.
-    let inherited = unsafe { OwnedFd::from_raw_fd(number) };
+    };
     let peer = socket::peer(&inherited)?;
     if Some(peer.uid) != own_uid() {
         return Err(foreign);
     }
-    // The copy is close-on-exec, the inherited one is not.
-    let line = inherited.try_clone().map_err(|_| foreign)?;
-    Ok(Line::from_fd(line))
+    Ok(Line::from_fd(inherited))
 }
 
 /// Whose rights this process has. In a set-user-id program procfs says root, so that a stranger

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use bequeath::{Error, Event, ExitStatus, Queue, Session};
@@ -290,11 +290,7 @@ fn a_worker_has_no_descriptors_but_its_own() {
     let session = Session::new().unwrap();
     // One that is inherited by carelessness: without close-on-exec.
     let careless: OwnedFd = std::fs::File::open("/dev/zero").unwrap().into();
-    // SAFETY: a plain call on a descriptor of ours.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc_fcntl(std::os::fd::AsRawFd::as_raw_fd(&careless), 2, 0)
-    };
+    bequeath_os::handover::keep_across_exec(careless.as_fd()).unwrap();
     let found = session
         .spawn(list_descriptors, ())
         .unwrap()
@@ -305,12 +301,6 @@ fn a_worker_has_no_descriptors_but_its_own() {
         .iter()
         .filter(|target| target.starts_with("socket") || target.contains("memfd"));
     assert!(above_two.count() <= 5, "{found:?}");
-}
-
-#[allow(unsafe_code)]
-extern "C" {
-    #[link_name = "fcntl"]
-    fn libc_fcntl(fd: i32, command: i32, argument: i32) -> i32;
 }
 
 fn a_result_nobody_asks_for_is_given_back() {
