@@ -74,7 +74,6 @@ def test_late_install_mends_the_standard_library(tmp_path: Path) -> None:
             import concurrent.futures.process, multiprocessing.queues, multiprocessing.pool
             return concurrent.futures.process
         futures = load()
-        safe = futures._SafeQueue
         import bequeath, bequeath.queues, bequeath.connection
         bequeath.install()
         print(futures.mp is bequeath, futures.mp.connection is bequeath.connection)

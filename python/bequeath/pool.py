@@ -1,10 +1,25 @@
-"""Pools of workers: the names other packages import; the pools themselves are a later issue."""
+"""Pools of workers. Threads work already; the pool of processes is a later issue.
+
+A pool hands chunks of tasks to its workers through one queue; a worker puts what came of a task
+into the result object that the caller holds, and runs the callbacks, one at a time in the pool.
+"""
 
 from __future__ import annotations
 
+import collections
+import itertools
+import os
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import GenericAlias, TracebackType
 from typing import Any
 
-from ._unbuilt import Unbuilt, unbuilt
+from . import util
+from ._unbuilt import refusal, unbuilt
+from .exceptions import TimeoutError
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -12,6 +27,8 @@ INIT = "INIT"
 RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
+
+job_counter = itertools.count()
 
 
 def mapstar(args: tuple[Any, ...]) -> list[Any]:
@@ -23,6 +40,9 @@ def starmapstar(args: tuple[Any, Any]) -> list[Any]:
     """What a chunk of `starmap` runs in a worker."""
     function, chunk = args
     return [function(*arguments) for arguments in chunk]
+
+
+# --- errors on their way ---
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - multiprocessing's name
@@ -38,7 +58,7 @@ class RemoteTraceback(Exception):  # noqa: N818 - multiprocessing's name
 class ExceptionWithTraceback:
     """An exception on its way here, with its traceback as text."""
 
-    def __init__(self, exc: BaseException, tb: Any) -> None:
+    def __init__(self, exc: BaseException, tb: TracebackType | None) -> None:
         import traceback
 
         text = "".join(traceback.format_exception(type(exc), exc, tb))
@@ -72,31 +92,530 @@ class MaybeEncodingError(Exception):
         return f"<{type(self).__name__}: {self}>"
 
 
-class Pool(Unbuilt):
-    """A pool of processes."""
+# --- results ---
 
 
-class ThreadPool(Pool):
-    """A pool of threads."""
+class ApplyResult:
+    """The result of one task, now or later."""
 
+    def __init__(
+        self,
+        pool: Pool,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        self._pool: Pool | None = pool
+        self._event = threading.Event()
+        self._job = next(job_counter)
+        self._callback = callback
+        self._error_callback = error_callback
+        self._success = True
+        self._value: Any = None
+        pool._results[self._job] = self
 
-class ApplyResult(Unbuilt):
-    """The result of `apply_async`."""
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self._event.is_set()
+
+    def successful(self) -> bool:
+        """Whether the task has ended without an exception."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._success
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the task has ended."""
+        self._event.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """What the task returned; its exception is raised here."""
+        self.wait(timeout)
+        if not self.ready():
+            raise TimeoutError
+        if self._success:
+            return self._value
+        raise self._value
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        self._success, self._value = outcome
+        self._done()
+
+    def _done(self) -> None:
+        pool, self._pool = self._pool, None
+        assert pool is not None
+        pool._results.pop(self._job, None)
+        callback = self._callback if self._success else self._error_callback
+        self._callback = self._error_callback = None
+        try:
+            if callback is not None:
+                callback(self._value)
+        finally:
+            self._event.set()
 
 
 AsyncResult = ApplyResult
 
 
 class MapResult(ApplyResult):
-    """The result of `map_async`."""
+    """The results of the chunks of one `map`, in order."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        chunksize: int,
+        length: int,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        super().__init__(pool, callback, error_callback)
+        self._value = [None] * length
+        self._chunksize = chunksize
+        self._missing = -(-length // chunksize) if length else 0
+        if not length:
+            self._event.set()
+            self._pool = None
+            del pool._results[self._job]
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        success, value = outcome
+        self._missing -= 1
+        if success and self._success:
+            start = index * self._chunksize
+            self._value[start : start + self._chunksize] = value
+        elif not success and self._success:
+            self._success, self._value = False, value  # the first error is the map's
+        if not self._missing:
+            self._done()
 
 
-class IMapIterator(Unbuilt):
-    """The results of `imap`."""
+class IMapIterator:
+    """The results of `imap`, each when it is there, in order."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool: Pool | None = pool
+        self._cond = threading.Condition(threading.Lock())
+        self._job = next(job_counter)
+        self._items: collections.deque[tuple[bool, Any]] = collections.deque()
+        self._index = 0
+        self._length: int | None = None
+        self._unsorted: dict[int, tuple[bool, Any]] = {}
+        pool._results[self._job] = self
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result; TimeoutError if it is not there in time."""
+        with self._cond:
+            if not self._cond.wait_for(lambda: self._items or self._is_exhausted(), timeout):
+                raise TimeoutError from None
+            if not self._items:
+                self._pool = None
+                raise StopIteration from None
+            success, value = self._items.popleft()
+        if success:
+            return value
+        raise value
+
+    __next__ = next
+
+    def _is_exhausted(self) -> bool:
+        return self._length is not None and self._index == self._length
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        with self._cond:
+            self._unsorted[index] = outcome
+            while self._index in self._unsorted:
+                self._add(self._unsorted.pop(self._index))
+            self._cond.notify_all()
+            self._forget_if_exhausted()
+
+    def _add(self, outcome: tuple[bool, Any]) -> None:
+        self._items.append(outcome)
+        self._index += 1
+
+    def _set_length(self, length: int) -> None:
+        with self._cond:
+            self._length = length
+            self._cond.notify_all()
+            self._forget_if_exhausted()
+
+    def _forget_if_exhausted(self) -> None:
+        if self._is_exhausted() and self._pool is not None:
+            self._pool._results.pop(self._job, None)
 
 
 class IMapUnorderedIterator(IMapIterator):
-    """The results of `imap_unordered`."""
+    """The results of `imap_unordered`, each when it is there."""
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        with self._cond:
+            self._add(outcome)
+            self._cond.notify_all()
+            self._forget_if_exhausted()
+
+
+# --- pools ---
+
+
+class Pool:
+    """A pool of processes: not built yet. Its interface is that of `ThreadPool`."""
+
+    _state = INIT
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        raise refusal("pool.Pool")
+
+    def _begin(
+        self,
+        processes: int | None,
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+    ) -> None:
+        if processes is None:
+            processes = os.cpu_count() or 1
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._results: dict[int, Any] = {}
+        self._tasks: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._outcomes = threading.Lock()
+        self._pool: list[Any] = []
+        self._state = RUN
+        self._terminate = util.Finalize(
+            self, _end_workers, (self._tasks, self._pool), exitpriority=15
+        )
+        self._fill(initializer, tuple(initargs))
+
+    def _fill(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+        raise refusal("pool.Pool")
+
+    # --- asking for work ---
+
+    def apply(
+        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None
+    ) -> Any:
+        """Call the function in a worker; its result."""
+        return self.apply_async(func, args, kwds).get()
+
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Call the function for each item; the results in order."""
+        return self._map_async(func, iterable, mapstar, chunksize).get()  # type: ignore[no-any-return]
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
+        """`map` for items that are tuples of arguments."""
+        return self._map_async(func, iterable, starmapstar, chunksize).get()  # type: ignore[no-any-return]
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: dict[str, Any] | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult:
+        """`apply` without waiting."""
+        self._check_running()
+        result = ApplyResult(self, callback, error_callback)
+        self._tasks.put((result._job, 0, func, tuple(args), kwds or {}))
+        return result
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """`map` without waiting."""
+        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """`starmap` without waiting."""
+        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback)
+
+    def imap(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
+        """The results one after the other, in order."""
+        return self._imap(IMapIterator(self), func, iterable, chunksize)
+
+    def imap_unordered(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+    ) -> Iterator[Any]:
+        """The results as they come."""
+        return self._imap(IMapUnorderedIterator(self), func, iterable, chunksize)
+
+    def _map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        mapper: Callable[[Any], list[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        self._check_running()
+        items = iterable if hasattr(iterable, "__len__") else list(iterable)
+        length: int = len(items)  # type: ignore[arg-type]
+        if chunksize is None:
+            chunksize, more = divmod(length, len(self._pool) * 4)
+            chunksize += bool(more)
+        chunksize = max(chunksize, 1)
+        result = MapResult(self, chunksize, length, callback, error_callback)
+        chunks = self._get_tasks(func, items, chunksize)
+        for index, chunk in _to_the_end(chunks):
+            if isinstance(chunk, BaseException):
+                self._tasks.put((result._job, index, _raise, (chunk,), {}))
+            else:
+                self._tasks.put((result._job, index, mapper, (chunk,), {}))
+        return result
+
+    def _imap(
+        self,
+        results: IMapIterator,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+    ) -> Iterator[Any]:
+        del self._results[results._job]
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        self._results[results._job] = results
+        feeder = threading.Thread(
+            target=self._feed, args=(results, func, iterable, chunksize), daemon=True
+        )
+        feeder.start()
+        if chunksize == 1:
+            return results
+        return (item for chunk in results for item in chunk)
+
+    def _feed(
+        self,
+        results: IMapIterator,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+    ) -> None:
+        # A thread of its own: the iterable may wait for results of this very call.
+        length = 0
+        tasks: Iterable[Any] = iterable
+        if chunksize > 1:
+            tasks = self._get_tasks(func, iterable, chunksize)
+        for index, task in _to_the_end(tasks):
+            if self._state == TERMINATE:
+                break
+            if isinstance(task, BaseException):
+                self._tasks.put((results._job, index, _raise, (task,), {}))
+            elif chunksize > 1:
+                self._tasks.put((results._job, index, mapstar, (task,), {}))
+            else:
+                self._tasks.put((results._job, index, func, (task,), {}))
+            length = index + 1
+        results._set_length(length)
+
+    @staticmethod
+    def _get_tasks(
+        func: Callable[..., Any], it: Iterable[Any], size: int
+    ) -> Generator[tuple[Any, tuple[Any, ...]], None, None]:
+        items = iter(it)
+        while chunk := tuple(itertools.islice(items, size)):
+            yield func, chunk
+
+    # --- work done ---
+
+    def _settle(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
+        with self._outcomes:
+            result = self._results.get(job)
+            if result is not None:
+                result._set(index, outcome)
+
+    # --- the end ---
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def close(self) -> None:
+        """Take no more tasks; the workers end when all are done."""
+        if self._state == RUN:
+            self._state = CLOSE
+            threading.Thread(target=self._end_when_done, daemon=True).start()
+
+    def _end_when_done(self) -> None:
+        while self._results and self._state == CLOSE:
+            result = next(iter(list(self._results.values())), None)
+            if isinstance(result, ApplyResult):
+                result.wait(0.1)
+            elif result is not None:
+                time.sleep(0.01)
+        _release_workers(self._tasks, self._pool)
+
+    def terminate(self) -> None:
+        """Drop all tasks that no worker has begun."""
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait for the workers; after `close` or `terminate`."""
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        for worker in self._pool:
+            worker.join()
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.terminate()
+
+    def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:  # noqa: N803
+        if self._state == RUN:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        size = len(getattr(self, "_pool", ()))
+        return f"<{kind.__module__}.{kind.__qualname__} state={self._state} pool_size={size}>"
+
+
+class ThreadPool(Pool):
+    """A pool of threads of this process."""
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        self._begin(processes, initializer, initargs)
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - multiprocessing's name
+        """What a worker is."""
+        from .dummy import Process
+
+        return Process(*args, **kwds)
+
+    def _fill(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+        import weakref
+
+        for _ in range(self._processes):
+            worker = self.Process(
+                None, target=_work, args=(weakref.ref(self), self._tasks, initializer, initargs)
+            )
+            worker.name = worker.name.replace("Process", "PoolWorker")
+            worker.daemon = True
+            worker.start()
+            self._pool.append(worker)
+
+
+def _work(
+    pool: Callable[[], Pool | None],
+    tasks: queue.SimpleQueue[tuple[Any, ...] | None],
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> None:
+    """A worker's life. It does not keep the pool alive: an abandoned pool ends its workers."""
+    broken: BaseException | None = None
+    if initializer is not None:
+        try:
+            initializer(*initargs)
+        except BaseException as error:
+            broken = error  # every task of this worker says so
+    while (task := tasks.get()) is not None:
+        job, index, function, args, kwargs = task
+        outcome: tuple[bool, Any]
+        if broken is not None:
+            outcome = (False, broken)
+        else:
+            try:
+                outcome = (True, function(*args, **kwargs))
+            except BaseException as error:
+                outcome = (False, error)
+        owner = pool()
+        if owner is None:
+            return
+        try:
+            owner._settle(job, index, outcome)
+        except Exception:
+            # A callback's error is nobody's result: shown, and the worker works on.
+            threading.excepthook(
+                threading.ExceptHookArgs((*_current_error(), threading.current_thread()))
+            )
+        del task, function, args, kwargs, outcome, owner
+
+
+def _current_error() -> tuple[Any, Any, Any]:
+    import sys
+
+    return sys.exc_info()
+
+
+def _to_the_end(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Items with their numbers; an exception of the iterable is the last item."""
+    index = -1
+    try:
+        for index, item in enumerate(items):
+            yield index, item
+    except Exception as error:
+        yield index + 1, error
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _release_workers(tasks: queue.SimpleQueue[Any], workers: list[Any]) -> None:
+    for _ in workers:
+        tasks.put(None)
+
+
+def _end_workers(tasks: queue.SimpleQueue[Any], workers: list[Any]) -> None:
+    try:
+        while True:
+            tasks.get_nowait()
+    except queue.Empty:
+        pass
+    _release_workers(tasks, workers)
 
 
 worker = unbuilt(__name__, "worker")
