@@ -41,11 +41,22 @@ bind /dev /dev
 bind "$cargo_home" /cargo
 [ -d "$rustup_home" ] && bind "$rustup_home" /rustup
 cp /etc/resolv.conf "$root/etc/resolv.conf"
-for setting in /etc/pip.conf; do [ -f "$setting" ] && cp "$setting" "$root$setting"; done
+# How this machine reaches the package index: settings and certificates, under the same names.
+kept=()
+while IFS== read -r name value; do
+    case $name in
+    PIP_* | [Hh][Tt][Tt][Pp]*_[Pp][Rr][Oo][Xx][Yy] | [Nn][Oo]_[Pp][Rr][Oo][Xx][Yy] | *_CERT_FILE | *_CAINFO | *_CA_BUNDLE)
+        kept+=("$name=$value")
+        if [ -f "$value" ]; then install -D -m 644 "$value" "$root$value"; fi
+        if [ -d "$value" ]; then bind "$value" "$value"; fi
+        ;;
+    esac
+done < <(env)
+if [ -f /etc/pip.conf ]; then cp /etc/pip.conf "$root/etc/pip.conf"; fi
 status=0
 for version in 3.14 3.15; do
     [ -x "$root/usr/bin/python$version" ] || continue
-    chroot "$root" env -i HOME=/root PATH=/cargo/bin:/usr/bin:/bin CARGO_HOME=/cargo \
+    chroot "$root" env -i "${kept[@]}" HOME=/root PATH=/cargo/bin:/usr/bin:/bin CARGO_HOME=/cargo \
         RUSTUP_HOME=/rustup TERM=dumb CARGO_TARGET_DIR=/bequeath/target/sid \
         /bequeath/scripts/other.sh "$version" "/usr/bin/python$version" || status=1
 done
