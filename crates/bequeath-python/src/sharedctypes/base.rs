@@ -43,13 +43,7 @@ impl SynchronizedBase {
     ) -> PyResult<T> {
         let parts = self.parts()?;
         match &parts.native {
-            Some(lock) => {
-                let lock = lock.get();
-                lock.take(py)?;
-                let result = act(parts);
-                lock.give()?;
-                result
-            }
+            Some(lock) => lock.get().held(py, || act(parts)),
             None => {
                 parts.lock.call_method0(py, intern!(py, "acquire"))?;
                 let result = act(parts);

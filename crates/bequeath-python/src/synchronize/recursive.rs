@@ -28,16 +28,18 @@ impl RLock {
         Ok(lock)
     }
 
-    /// `acquire()` for those who hold it over an access of their own.
+    /// Runs `act` with the lock held. Held by this thread already, it stays as it is: counting up and
+    /// down again would change nothing that anybody can see.
     #[inline]
-    pub(crate) fn take(&self, py: Python<'_>) -> PyResult<bool> {
-        holdable::enter(py, &**self.shared.get()?)
-    }
-
-    /// `release()` after [`take`](Self::take).
-    #[inline]
-    pub(crate) fn give(&self) -> PyResult<()> {
-        holdable::release(&**self.shared.get()?)
+    pub(crate) fn held<T>(&self, py: Python<'_>, act: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        let lock = self.shared.get()?;
+        if lock.is_mine() {
+            return act();
+        }
+        holdable::enter(py, &**lock)?;
+        let result = act();
+        holdable::release(&**lock)?;
+        result
     }
 }
 
