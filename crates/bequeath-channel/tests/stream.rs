@@ -210,7 +210,7 @@ fn senders_and_receivers_in_threads_do_not_mix_frames() {
 }
 
 #[test]
-fn a_pipe_carries_no_descriptors() {
+fn a_pipe_is_told_from_a_local_socket() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     for end in [OwnedFd::from(reader), OwnedFd::from(writer)] {
         assert!(!Stream::new().is_local(end.as_fd()).expect("open"));

@@ -215,3 +215,11 @@ pub fn kind(fd: impl AsFd) -> Result<Kind> {
 pub fn send_buffer(socket: impl AsFd) -> Result<usize> {
     net::sockopt::socket_send_buffer_size(socket).named("getsockopt")
 }
+
+/// Changes that bound; the kernel takes double the number, and no less than its own least.
+///
+/// # Errors
+/// EBADF, ENOTSOCK.
+pub fn set_send_buffer(socket: impl AsFd, bytes: usize) -> Result<()> {
+    net::sockopt::set_socket_send_buffer_size(socket, bytes).named("setsockopt")
+}

@@ -4,15 +4,18 @@
 //! * [`Peer`]: runs a closure in another process of the same memory image.
 //! * [`Scenario`] and [`KillPoints`]: SIGKILL after each single machine instruction of an operation,
 //!   then every invariant.
+//! * [`with_descriptors_left`]: a full table of descriptors.
 //! * [`Leftovers`]: descriptors, children and shared-memory files that a test left behind.
 
 mod kill_points;
 mod leftovers;
+mod limits;
 mod peer;
 mod trace;
 mod watchdog;
 
 pub use kill_points::{Death, KillPoints, Report, Scenario};
 pub use leftovers::Leftovers;
+pub use limits::with_descriptors_left;
 pub use peer::{wait_until, Outcome, Peer};
 pub use watchdog::Watchdog;
