@@ -157,23 +157,45 @@ fn page() -> Option<*mut AtomicU64> {
     }
 }
 
-/// Field 22 of the process's `stat`. Allocates nothing: it runs in forked children of threaded programs.
+/// Field 22 of the process's `stat`. Allocates nothing: it runs in forked children of threaded
+/// programs. Plain loops, since it stands on the path of every takeover.
 fn start_ticks(pid: u32) -> Option<u32> {
-    use std::io::Write;
-    let mut path = [0_u8; 32];
-    let mut rest = &mut path[..];
-    write!(rest, "/proc/{pid}/stat").ok()?;
-    let len = 32 - rest.len();
+    let mut path = *b"/proc/0000000000/stat";
+    let mut rest = pid;
+    for digit in path[6..16].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    // procfs knows a number only without leading zeros.
+    let first = path[6..16].iter().position(|digit| *digit != b'0')?;
+    path.copy_within(..6, first);
     let mut text = [0_u8; 768];
-    let read = File::open(core::str::from_utf8(&path[..len]).ok()?)
-        .ok()?
-        .read(&mut text)
-        .ok()?;
+    let path = core::str::from_utf8(&path[first..]).ok()?;
+    let read = File::open(path).ok()?.read(&mut text).ok()?;
+    field_22(&text[..read])
+}
+
+fn field_22(text: &[u8]) -> Option<u32> {
     // The second field, the command's name, may hold blanks and brackets: count from its last bracket.
-    let close = text[..read].iter().rposition(|byte| *byte == b')')?;
-    let field = text[close..read].split(|byte| *byte == b' ').nth(20)?;
-    let ticks: u64 = core::str::from_utf8(field).ok()?.parse().ok()?;
-    Some(ticks as u32)
+    let mut at = text.len().checked_sub(1)?;
+    while text[at] != b')' {
+        at = at.checked_sub(1)?;
+    }
+    let mut blanks = 0;
+    let mut ticks: u64 = 0;
+    for byte in &text[at..] {
+        match byte {
+            b' ' => blanks += 1,
+            b'0'..=b'9' if blanks == 20 => {
+                ticks = ticks.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+            }
+            _ => {}
+        }
+        if blanks > 20 {
+            return Some(ticks as u32);
+        }
+    }
+    None
 }
 
 /// A number for this thread, never given to another thread of this process or of its forked

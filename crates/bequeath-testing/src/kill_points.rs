@@ -87,7 +87,8 @@ impl KillPoints {
     /// Each instruction when `BEQUEATH_FAULTS=full` (`make faults`), else a sample of about a hundred points.
     #[must_use]
     pub fn from_environment() -> Self {
-        let full = std::env::var("BEQUEATH_FAULTS").is_ok_and(|value| value == "full");
+        let full =
+            std::env::var("BEQUEATH_FAULTS").is_ok_and(|value| value == "full" || value == "long");
         if full {
             Self::every(1)
         } else {

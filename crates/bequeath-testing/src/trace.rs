@@ -120,7 +120,7 @@ impl Tracee {
             let found = unsafe { libc::waitpid(self.pid, &mut status, flags) };
             if found == 0 {
                 looks += 1;
-                if looks % 64 == 0 && self.is_asleep() {
+                if looks % 4 == 0 && self.is_asleep() {
                     return Stop::Asleep;
                 }
                 std::thread::yield_now();
