@@ -20,7 +20,7 @@ from typing import Any
 _BLOCKS = 64
 
 _at_load: dict[str, Any] = {}
-_seeded: set[str] = set()
+_seeded: dict[str, Any] = {}
 
 
 @contextmanager
@@ -40,16 +40,21 @@ def watched() -> Iterator[None]:
     finally:
         builtins.__import__ = original
         _note_new()
-        _seeded.update(name for name, first in _at_load.items() if _was_seeded(name, first))
+        for name, first in _at_load.items():
+            if _was_seeded(name, first):
+                module = sys.modules[name]
+                _seeded[name] = module.getstate() if name == "random" else None
 
 
 def renew() -> None:
     """In the child: new states from the system."""
-    for name in _at_load.keys() - _seeded:
-        if name == "random":
-            sys.modules["random"].seed()
-        else:
-            sys.modules["numpy.random"].seed()
+    for name in _at_load:
+        module = sys.modules[name]
+        if name not in _seeded:
+            module.seed()
+        elif name == "random":
+            # The module renews itself after any fork; an exec'ed child would have been seeded.
+            module.setstate(_seeded[name])
     ssl = sys.modules.get("_ssl")
     if ssl is not None:
         import os

@@ -13,8 +13,9 @@ import io
 import os
 import signal
 import sys
+import time
 
-from . import _engine, _randomness, forkserver, popen_fork, process, spawn
+from . import _ending, _engine, _randomness, forkserver, popen_fork, process, spawn
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
@@ -52,18 +53,25 @@ def main(number: int) -> NoReturn:
     if arrived.parent is not None:
         os.close(arrived.parent)
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)  # whatever a module did to the mask
+    if "init_main_from_path" in setup["main"]:
+        spawn.compile_main_ahead(setup["main"]["init_main_from_path"])
+    _forget_fresh_listings()
     server = _engine.TemplateServer(door, setup["method"] == "forkserver")
     gc.collect()
+    known = frozenset(sys.modules)
     gc.freeze()
     becoming = _serve(server)
-    if setup["method"] == "spawn":
-        # Out through the interpreter's own end: what an exec'ed child does there happens here.
-        sys.exit(_run_child(becoming))
     code = 1
     try:
         code = _run_child(becoming)
-    finally:
-        popen_fork.leave(code)
+    except Exception:
+        # It failed before its own code ran: this is all that anybody will learn.
+        sys.excepthook(*sys.exc_info())
+    except SystemExit as leaving:
+        code = process._exit_code_of(leaving)
+    if setup["method"] == "spawn":
+        _ending.end_like_an_interpreter(code, known)
+    popen_fork.leave(code)
 
 
 def _serve(server: _engine.TemplateServer) -> _engine.Becoming:
@@ -199,6 +207,14 @@ def _lift_thread_limit() -> None:
         setter(count)
 
 
+def _forget_fresh_listings() -> None:
+    """A file that came into a directory just after it was listed might never be seen."""
+    for path, finder in list(sys.path_importer_cache.items()):
+        listed = getattr(finder, "_path_mtime", -1)
+        if finder is None or (listed != -1 and time.time() - listed < 2):
+            del sys.path_importer_cache[path]
+
+
 # --- the child -----------------------------------------------------------------------------------
 
 
@@ -213,8 +229,6 @@ def _run_child(becoming: _engine.Becoming) -> int:
         signal.signal(signum, signal.default_int_handler if interrupt else signal.SIG_DFL)
     _randomness.renew()
     _lift_thread_limit()
-    # A directory may have changed since it was listed.
-    sys.path_importer_cache.clear()
     forkserver._forkserver._inherited_fds = becoming.arrived.given
     becoming.unblock_signals()
     return spawn.run(becoming.arrived)
@@ -223,8 +237,6 @@ def _run_child(becoming: _engine.Becoming) -> int:
 def _set_environment(wanted: dict[bytes, bytes] | None) -> None:
     if wanted is None:
         return
-    import time
-
     data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
     zone = data.get(b"TZ")
     for name in data.keys() - wanted.keys():
@@ -240,7 +252,8 @@ def _set_environment(wanted: dict[bytes, bytes] | None) -> None:
 
 def _reopen_streams() -> None:
     """Standard streams as a starting interpreter makes them, for what is behind 0, 1, 2 now."""
-    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+    # Standard input is given up by `_bootstrap` as it is.
+    for fd, name in ((1, "stdout"), (2, "stderr")):
         former = getattr(sys, f"__{name}__")
         fresh = _stream(fd, f"<{name}>", former)
         setattr(sys, f"__{name}__", fresh)
@@ -249,18 +262,13 @@ def _reopen_streams() -> None:
 
 
 def _stream(fd: int, name: str, former: Any) -> Any:
-    mode = "r" if fd == 0 else "w"
     try:
-        raw = io.FileIO(fd, mode, closefd=False)
+        raw = io.FileIO(fd, "w", closefd=False)
     except OSError:
         return None
     raw.name = name  # type: ignore[misc]
-    unbuffered = fd != 0 and former.write_through
-    buffer: Any = raw
-    if fd == 0:
-        buffer = io.BufferedReader(raw)
-    elif not unbuffered:
-        buffer = io.BufferedWriter(raw)
+    unbuffered = former.write_through
+    buffer: Any = raw if unbuffered else io.BufferedWriter(raw)
     stream = io.TextIOWrapper(
         buffer,
         encoding=former.encoding,
@@ -269,5 +277,5 @@ def _stream(fd: int, name: str, former: Any) -> Any:
         line_buffering=fd == 2 or unbuffered or raw.isatty(),
         write_through=unbuffered,
     )
-    stream.mode = mode
+    stream.mode = "w"
     return stream

@@ -165,7 +165,7 @@ class ForkServer:
             "preload": self._preload_modules if method == "forkserver" else [],
             "sys_path": [entry for entry in preparation["sys_path"] if isinstance(entry, str)],
             "sys_argv": [str(argument) for argument in preparation["sys_argv"]],
-            "main": _main_of(preparation) if method == "forkserver" else {},
+            "main": _main_of(preparation),
         }
         path = spawn.get_executable()
         assert path is not None

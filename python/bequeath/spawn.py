@@ -7,9 +7,13 @@ the name `__mp_main__`, and only then unpickles the second.
 
 from __future__ import annotations
 
+import builtins
 import os
+import stat
 import sys
 import types
+import warnings
+from collections.abc import Callable
 
 from . import _engine, _settings, process, util
 from .context import _default_context
@@ -261,7 +265,11 @@ def _fixup_main_from_name(mod_name: str) -> None:
         return  # a template has run it
     import runpy
 
-    _become_main(lambda: runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True))
+    _become_main(
+        lambda namespace: namespace.update(
+            runpy.run_module(mod_name, run_name=_MP_MAIN, alter_sys=True)
+        )
+    )
 
 
 def _fixup_main_from_path(main_path: str) -> None:
@@ -270,17 +278,77 @@ def _fixup_main_from_path(main_path: str) -> None:
         return
     if getattr(sys.modules["__main__"], "__file__", None) == main_path:
         return
+    code = compiled_main(main_path)
+    if code is not None:
+        _become_main(lambda namespace: exec(code, namespace), __file__=main_path)
+        return
+    # A directory, a zip file, compiled code, or an error that shall look as always.
     import runpy
 
-    _become_main(lambda: runpy.run_path(main_path, run_name="__mp_main__"))
+    _become_main(lambda namespace: namespace.update(runpy.run_path(main_path, None, _MP_MAIN)))
 
 
-def _become_main(execute: Any) -> None:
+_MP_MAIN = "__mp_main__"
+
+
+def _become_main(execute: Callable[[dict[str, Any]], object], **names: Any) -> None:
+    module = types.ModuleType(_MP_MAIN)
+    namespace = module.__dict__
+    namespace.update(__builtins__=builtins, __cached__=None, **names)
+    former = sys.modules.get(_MP_MAIN)
+    sys.modules[_MP_MAIN] = module
+    try:
+        execute(namespace)
+    except BaseException:
+        # What failed half-way is nobody's main module.
+        if former is None:
+            del sys.modules[_MP_MAIN]
+        else:
+            sys.modules[_MP_MAIN] = former
+        raise
     # Kept alive: something may still hold functions whose globals these are.
     old_main_modules.append(sys.modules["__main__"])
-    module = types.ModuleType("__mp_main__")
-    module.__dict__.update(execute())
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+    sys.modules["__main__"] = sys.modules[_MP_MAIN] = module
+
+
+#: Compiled main modules, by path, each with what identifies the file's content. A template fills
+#: it, so that not every child compiles the same file again.
+_compiled: dict[str, tuple[tuple[int, ...], types.CodeType]] = {}
+
+
+def compiled_main(path: str) -> types.CodeType | None:
+    """The code of a main module; None if `path` is no plain source file."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(state.st_mode):
+        return None
+    identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    known = _compiled.get(path)
+    if known is not None and known[0] == identity:
+        return known[1]
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+        if b"\0" in source:
+            return None
+        return compile(source, path, "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def compile_main_ahead(path: str) -> None:
+    """In a template: so that its children need not."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        code = compiled_main(path)
+    if code is not None and not raised:  # each child shall raise the warnings anew
+        _compiled[path] = ((state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns), code)
 
 
 def import_main_path(main_path: str) -> None:

@@ -35,7 +35,7 @@ mod _engine {
     use crate::packed::{pack, unpack, Packed};
     #[pymodule_export]
     use crate::process::{
-        open_this_process, process_after_fork_in_child, set_process_name, Arrived, Child, Launch,
+        exit_process, open_this_process, process_after_fork_in_child, set_process_name, Arrived, Child, Launch,
         Tie,
     };
     #[pymodule_export]

@@ -376,6 +376,12 @@ pub fn set_process_name(name: &str) {
     engine::set_process_name(name);
 }
 
+/// Ends this process with the C library's exit functions, but without taking the interpreter apart.
+#[pyfunction]
+pub fn exit_process(code: i32) {
+    std::process::exit(code);
+}
+
 /// A new descriptor of this process, by which a child sees it end.
 #[pyfunction]
 pub fn open_this_process() -> PyResult<i32> {
