@@ -12,8 +12,8 @@ mod process;
 mod queue_ends;
 mod queues;
 mod reduction;
-mod session;
 mod semlock;
+mod session;
 mod shared_memory;
 mod shared_queue;
 mod sharedctypes;
@@ -45,12 +45,12 @@ mod _engine {
     #[pymodule_export]
     use crate::reduction::reduce_for_transfer;
     #[pymodule_export]
+    use crate::semlock::{sem_unlink, SemLock};
+    #[pymodule_export]
     use crate::session::{
         session_attach, session_descriptor, session_info, session_leave, session_scavenge,
         session_set_limit,
     };
-    #[pymodule_export]
-    use crate::semlock::{sem_unlink, SemLock};
     #[pymodule_export]
     use crate::shared_memory::{check_transfer, rebuild_shared_bytes, SharedBytes};
     #[pymodule_export]
@@ -63,7 +63,9 @@ mod _engine {
         SemLockView, Semaphore, WaiterCount,
     };
     #[pymodule_export]
-    use crate::template::{lay_ready, template_key, Becoming, Leftovers, Request, Template, TemplateServer};
+    use crate::template::{
+        lay_ready, template_key, Becoming, Leftovers, Request, Template, TemplateServer,
+    };
     #[pymodule_export]
     use crate::transfer::{
         export_descriptor, import_descriptor, transfer_active, transfer_is_start, transfer_load,

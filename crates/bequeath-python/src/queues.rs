@@ -53,6 +53,7 @@ impl Insides {
     }
 
     fn set(&self, queue: EngineQueue, creator: u32) -> PyResult<()> {
+        Python::attach(transfer::make_ready)?;
         let shared = Arc::new(SharedQueue::new(queue, creator));
         self.shared
             .set(shared)

@@ -386,7 +386,7 @@ fn explained(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
                 .value(py)
                 .setattr(intern!(py, "__traceback__"), trace)?;
         }
-        let module = py.import(intern!(py, "bequeath._transfer"))?;
+        let module = facade(py)?;
         module.call_method1(intern!(py, "explain"), (object, error.value(py)))
     };
     match explain() {
@@ -522,6 +522,33 @@ pub fn portable_bytes(py: Python<'_>, mut message: Message) -> PyResult<Bound<'_
         .call_method1(intern!(py, "dumps"), (object, 5))
 }
 
+/// The facade's part of pickling; remembered, since nothing can be imported any more when the interpreter ends.
+fn facade(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static FACADE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let module = FACADE.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("bequeath._transfer")?.into_any().unbind())
+    })?;
+    Ok(module.bind(py))
+}
+
+fn loads_function(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let loads = LOADS.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("_pickle")?.getattr("loads")?.unbind())
+    })?;
+    Ok(loads.bind(py))
+}
+
+/// Fetches what later transfers need, so that they work while the interpreter ends.
+///
+/// # Errors
+/// When the package is broken.
+pub fn make_ready(py: Python<'_>) -> PyResult<()> {
+    facade(py)?;
+    loads_function(py)?;
+    is_strict(py).map(|_| ())
+}
+
 fn unpickle(
     py: Python<'_>,
     data: &Bound<'_, PyAny>,
@@ -529,12 +556,7 @@ fn unpickle(
     references: Vec<AnyHandle>,
     descriptors: Vec<OwnedFd>,
 ) -> PyResult<Py<PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = LOADS
-        .get_or_try_init(py, || {
-            Ok::<_, PyErr>(py.import("_pickle")?.getattr("loads")?.unbind())
-        })?
-        .bind(py);
+    let loads = loads_function(py)?;
     let descriptors = descriptors.into_iter().map(Some).collect();
     // Opened for every pickle: an object inside an outer one's `__setstate__` must not see the outer's numbers.
     let _opened = Opened::open(Transfer::Import {
@@ -597,7 +619,7 @@ impl Pickler {
             return Ok(pickler);
         }
         let sink = Bound::new(py, Sink(Mutex::new(Vec::with_capacity(1024))))?;
-        let pickler = py.import(intern!(py, "bequeath._transfer"))?.call_method1(
+        let pickler = facade(py)?.call_method1(
             intern!(py, "TransferPickler"),
             (&sink, sink.getattr(intern!(py, "collect"))?),
         )?;
