@@ -28,6 +28,7 @@ pub fn current(_py: Python<'_>) -> PyResult<Session> {
     }
     let session = Session::create(&Options::default()).map_err(EngineError::from)?;
     bequeath_channel::board::create().map_err(EngineError::from)?;
+    bequeath_channel::register_kinds();
     session.set_current();
     Ok(session)
 }
@@ -54,6 +55,7 @@ pub fn join(descriptor: OwnedFd) -> PyResult<()> {
     Session::attach(descriptor)
         .map_err(EngineError::from)?
         .set_current();
+    bequeath_channel::register_kinds();
     Ok(())
 }
 

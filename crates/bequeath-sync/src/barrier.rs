@@ -27,7 +27,8 @@ const WATCHED: usize = 56;
 pub struct Barrier {
     cell: Cell<5>,
     passed: WaitWord,
-    reserved: AtomicU64,
+    /// Who came last and runs the action; written before the commit that begins it.
+    acting: AtomicU64,
     /// Who arrived, in order; written before the commit that counts it.
     arrived: [AtomicU64; WATCHED],
 }
@@ -106,7 +107,7 @@ impl Barrier {
         let made = Self {
             cell: Cell::new(),
             passed: WaitWord::new(),
-            reserved: AtomicU64::new(0),
+            acting: AtomicU64::new(0),
             arrived: core::array::from_fn(|_| AtomicU64::new(0)),
         };
         made.init(parties)?;
@@ -164,6 +165,10 @@ impl Barrier {
                     state.arrived += 1;
                     let is_last = state.arrived >= state.parties;
                     state.phase = if is_last { ACTING } else { FILLING };
+                    if is_last {
+                        let me = ProcessId::current().to_bits();
+                        self.acting.store(me, Ordering::Relaxed);
+                    }
                     guard.stage(state.words());
                     guard.commit();
                     return Ok(Arrival {
@@ -238,8 +243,7 @@ impl Barrier {
     ) -> Result<()> {
         match guard.wait(&self.passed, deadline) {
             WaitOutcome::Woken | WaitOutcome::TimedOut => Ok(()),
-            WaitOutcome::Interrupted => Ok(interrupt.check()?),
-            WaitOutcome::Slice => {
+            WaitOutcome::Slice | WaitOutcome::Interrupted => {
                 self.break_for_the_dead();
                 Ok(interrupt.check()?)
             }
@@ -257,7 +261,8 @@ impl Barrier {
             ProcessId::from_bits(place.load(Ordering::Relaxed))
                 .is_some_and(|party| party != me && party.is_dead())
         };
-        if watched.into_iter().any(dead) {
+        let acting_died = state.phase == ACTING && dead(&self.acting);
+        if acting_died || watched.into_iter().any(dead) {
             // Only this generation: if it is over, the names above were those of the next.
             self.abort_generation(state.generation);
         }

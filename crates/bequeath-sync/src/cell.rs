@@ -25,6 +25,9 @@ const SELECTOR: u64 = 1;
 pub(crate) const SLEEPERS: u64 = 1 << 31;
 /// The longest sleep on a held cell before its owner's life is looked at again.
 const LOCK_SLICE: core::time::Duration = core::time::Duration::from_millis(32);
+/// A cell is held for less than a microsecond unless its owner was stopped. So even a caller who may
+/// not wait waits this long for it: that somebody else is looking says nothing about the state.
+const GRACE: core::time::Duration = core::time::Duration::from_secs(1);
 
 /// `N` words of state that survive the death of whoever changes them. All zero is a valid cell with
 /// an all-zero state.
@@ -66,7 +69,7 @@ pub enum WaitOutcome {
     TimedOut,
     /// A slice passed: check for signals, then look again.
     Slice,
-    /// A signal arrived: check for signals, then look again.
+    /// A signal arrived: as after a slice, since with frequent signals no slice ever passes.
     Interrupted,
 }
 
@@ -96,8 +99,8 @@ impl<const N: usize> Cell<N> {
         }
     }
 
-    /// As [`lock`](Self::lock), but gives up at the deadline or when told to: a *stopped* owner keeps
-    /// the cell for as long as it is stopped.
+    /// As [`lock`](Self::lock), but gives up at the deadline (after a second at the earliest) or when
+    /// told to: a *stopped* owner keeps the cell for as long as it is stopped.
     ///
     /// # Errors
     /// [`Error::TimedOut`] and [`Error::Interrupted`].
@@ -155,6 +158,7 @@ impl<const N: usize> Cell<N> {
             crate::atomic::spin_loop();
         }
         let mut slices = Slices::growing(LOCK_SLICE);
+        let deadline = deadline.max(Deadline::after(GRACE));
         loop {
             let word = self.word.load(Ordering::Relaxed);
             if word & PID_MASK == 0 {
@@ -177,14 +181,17 @@ impl<const N: usize> Cell<N> {
                 continue;
             }
             match park::wait_low(&self.word, marked as u32, slices.next(deadline)) {
-                Wait::TimedOut if self.word.load(Ordering::Relaxed) == marked => {
-                    if let Some(guard) = self.take_over(marked) {
-                        return Ok(guard);
+                // A signal ends a slice too: with a timer that ticks faster than slices the death of
+                // an owner would never be noticed otherwise.
+                Wait::TimedOut | Wait::Interrupted => {
+                    if self.word.load(Ordering::Relaxed) == marked {
+                        if let Some(guard) = self.take_over(marked) {
+                            return Ok(guard);
+                        }
                     }
                     interrupt.check()?;
                 }
-                Wait::Interrupted => interrupt.check()?,
-                _ => {}
+                Wait::Woken | Wait::Changed => {}
             }
         }
     }

@@ -225,7 +225,9 @@ impl Condition {
             }
             match park::wait_low(&slot.word, waiting as u32, slices.next(deadline)) {
                 Wait::TimedOut if deadline.is_past() => break End::GaveUp(Error::TimedOut),
-                Wait::TimedOut if self.take_over_a_notification() => break End::TookOver,
+                Wait::TimedOut | Wait::Interrupted if self.take_over_a_notification() => {
+                    break End::TookOver
+                }
                 Wait::TimedOut | Wait::Interrupted => {
                     if let Err(stop) = interrupt.check() {
                         break End::GaveUp(stop.into());
@@ -267,7 +269,9 @@ impl Condition {
             match park::wait(&self.overflow_event, expected, slices.next(deadline)) {
                 Wait::Woken | Wait::Changed => break Ok(()),
                 Wait::TimedOut if deadline.is_past() => break Err(Error::TimedOut),
-                Wait::TimedOut if self.take_over_a_notification() => break Ok(()),
+                Wait::TimedOut | Wait::Interrupted if self.take_over_a_notification() => {
+                    break Ok(())
+                }
                 Wait::TimedOut | Wait::Interrupted => {
                     if let Err(stop) = interrupt.check() {
                         break Err(stop.into());

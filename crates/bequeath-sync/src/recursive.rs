@@ -19,8 +19,9 @@ use crate::word::OwnerWord;
 #[derive(Debug)]
 pub struct RecursiveLock {
     word: OwnerWord,
-    /// The owning thread. Only that thread ever writes its own number here, and it clears it before it
-    /// releases: whoever reads its own number below its own process's name holds the lock.
+    /// The owning thread, named for all processes. Only that thread ever writes its own name here, and
+    /// it clears it before it releases: whoever reads its own name below its process's holds the lock.
+    /// What a killed thread left here is nobody's name, so it may stay until the next owner signs.
     thread: AtomicU64,
     depth: AtomicU32,
     reserved: AtomicU32,
@@ -94,7 +95,7 @@ impl RecursiveLock {
 
     #[inline]
     fn sign(&self, depth: u32) {
-        self.thread.store(thread_number(), Ordering::Relaxed);
+        self.thread.store(this_thread(), Ordering::Relaxed);
         self.depth.store(depth, Ordering::Relaxed);
     }
 
@@ -184,7 +185,7 @@ impl RecursiveLock {
     #[must_use]
     #[inline]
     pub fn is_mine(&self) -> bool {
-        self.thread.load(Ordering::Relaxed) == thread_number() && self.is_held_here()
+        self.thread.load(Ordering::Relaxed) == this_thread() && self.is_held_here()
     }
 
     /// Whether some thread of this process holds it.
@@ -199,6 +200,12 @@ impl RecursiveLock {
     pub fn depth(&self) -> u32 {
         self.depth.load(Ordering::Relaxed)
     }
+}
+
+/// This thread among all threads of all processes: a bare number is another process's, too.
+#[inline]
+fn this_thread() -> u64 {
+    u64::from(ProcessId::current().pid()) << 40 | (thread_number() & 0xff_ffff_ffff)
 }
 
 impl Default for RecursiveLock {

@@ -164,8 +164,7 @@ impl Semaphore {
             let patient_until = *patience.get_or_insert_with(|| Deadline::after(LONG_WAIT));
             match guard.wait(&self.given, deadline) {
                 WaitOutcome::Woken | WaitOutcome::TimedOut => {}
-                WaitOutcome::Interrupted => interrupt.check()?,
-                WaitOutcome::Slice => {
+                WaitOutcome::Slice | WaitOutcome::Interrupted => {
                     if self.give_back_of_the_dead() {
                         continue;
                     }

@@ -137,7 +137,8 @@ impl OwnerWord {
                 continue;
             }
             match park::wait_low(&self.0, marked as u32, slices.next(deadline)) {
-                Wait::TimedOut if self.0.load(Ordering::Relaxed) == marked => {
+                // A signal counts as the end of a slice: see `cell.rs`.
+                Wait::TimedOut | Wait::Interrupted if self.0.load(Ordering::Relaxed) == marked => {
                     let fate = self.look_at_owner(marked);
                     if matches!(fate, Fate::Killed) {
                         continue;

@@ -5,8 +5,10 @@
 //! * [`Scenario`] and [`KillPoints`]: SIGKILL after each single machine instruction of an operation,
 //!   then every invariant.
 //! * [`with_descriptors_left`]: a full table of descriptors.
+//! * [`Alarm`]: signals at a steady pace, which no wait may depend on being without.
 //! * [`Leftovers`]: descriptors, children and shared-memory files that a test left behind.
 
+mod alarm;
 mod kill_points;
 mod leftovers;
 mod limits;
@@ -14,6 +16,7 @@ mod peer;
 mod trace;
 mod watchdog;
 
+pub use alarm::Alarm;
 pub use kill_points::{Death, KillPoints, Report, Scenario};
 pub use leftovers::Leftovers;
 pub use limits::with_descriptors_left;
