@@ -37,7 +37,7 @@ from types import (
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from . import _engine, _transfer
+from . import _engine, _files, _transfer
 
 MAIN = ("__main__", "__mp_main__")
 
@@ -455,4 +455,5 @@ PARTS: dict[type, Callable[[Any], Any]] = {
     MappingProxyType: _reduce_mapping_proxy,
     GetSetDescriptorType: _reduce_descriptor,
     MemberDescriptorType: _reduce_descriptor,
+    **_files.REDUCERS,
 }

@@ -41,8 +41,8 @@ def refusal(path: str, culprit: object, reason: BaseException) -> BequeathError:
     remedy = _remedies.remedy(culprit)
     where = _definition(culprit)
     text = (
-        f"{path or 'the object'} cannot be handed to another process: it is {_a(kind)}{where}, "
-        f"and {_because(reason, culprit)}. {remedy}; see {SECTION}"
+        f"{path or 'the object'} cannot be handed to another process: it is {_a(kind)}{where}: "
+        f"{_because(reason)}. {remedy}; see {SECTION}"
     )
     error = refused(text)
     error.path = path
@@ -249,11 +249,9 @@ def _a(kind: str) -> str:
     return f"{'an' if kind.lstrip('_')[:1].lower() in 'aeiou' else 'a'} {kind}"
 
 
-def _because(reason: BaseException, culprit: object) -> str:
+def _because(reason: BaseException) -> str:
     text = str(reason).strip().rstrip(".")
-    if not text:
-        return f"pickling it raises {type(reason).__name__}"
-    return text[:1].lower() + text[1:] if text[:1].isupper() and text[1:2].islower() else text
+    return text or f"pickling it raises {type(reason).__name__}"
 
 
 def _definition(culprit: object) -> str:

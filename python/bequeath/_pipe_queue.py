@@ -40,7 +40,7 @@ _INSIDES = frozenset(
 
 
 def adopt(cls: type, simple: bool) -> None:
-    """Give a new subclass of `Queue` or `SimpleQueue` multiprocessing's insides if it needs them."""
+    """Give a new subclass of a queue multiprocessing's insides if it needs them."""
     insides = _SimpleInsides if simple else _Insides
     if not _INSIDES.isdisjoint(vars(cls)) and not issubclass(cls, insides):
         # Between the subclass and the engine's class, so that `super()` finds them.

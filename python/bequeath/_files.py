@@ -1,0 +1,92 @@
+"""Open files cross as descriptors: sender and receiver share one open file, as after a fork.
+
+What the sender has written and not flushed is flushed first; what it has read ahead of a file
+that can be positioned is given back, so that the receiver goes on where the sender stood. (A
+pipe's read-ahead stays with the sender.) Python does not tell with which `newline` a text file
+was opened: the receiver has the default.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .resource_sharer import DupFd
+
+
+def _reduce_raw(file: io.FileIO) -> Any:
+    return _raw, (DupFd(file.fileno()), file.mode, getattr(file, "name", None))
+
+
+def _raw(descriptor: Any, mode: str, name: object) -> io.FileIO:
+    # Exclusive creation has happened.
+    file = io.FileIO(descriptor.detach(), mode.replace("x", "w"))
+    if not isinstance(name, int):
+        file.name = name  # type: ignore[misc,assignment]
+    return file
+
+
+def _reduce_buffered(file: Any) -> Any:
+    _settle(file)
+    return type(file), (file.raw,)
+
+
+def _settle(file: Any) -> None:
+    """Bring the open file's own position to where this object stands."""
+    if file.writable():
+        file.flush()
+    if file.readable() and file.seekable():
+        here = file.tell()
+        file.seek(0, io.SEEK_END)  # what was read ahead is dropped
+        file.seek(here)
+
+
+def _reduce_text(file: io.TextIOWrapper) -> Any:
+    file.flush()
+    if file.readable() and file.seekable():
+        try:
+            here = file.tell()
+        except OSError:
+            pass  # in the middle of an iteration: the position is nobody's to know
+        else:
+            file.seek(0, io.SEEK_END)
+            file.seek(here)
+    settings = (file.encoding, file.errors, file.line_buffering, file.write_through)
+    return _text, (file.buffer, getattr(file, "mode", None), *settings)
+
+
+def _text(
+    buffer: Any,
+    mode: str | None,
+    encoding: str,
+    errors: str | None,
+    line_buffering: bool,
+    write_through: bool,
+) -> io.TextIOWrapper:
+    file = io.TextIOWrapper(
+        buffer,
+        encoding=encoding,
+        errors=errors,
+        line_buffering=line_buffering,
+        write_through=write_through,
+    )
+    if mode is not None:
+        file.mode = mode  # type: ignore[misc]
+    return file
+
+
+#: By exact type; they hold in every transfer but in strict mode.
+REDUCERS: dict[type, Callable[[Any], Any]] = {
+    io.FileIO: _reduce_raw,
+    io.BufferedReader: _reduce_buffered,
+    io.BufferedWriter: _reduce_buffered,
+    io.BufferedRandom: _reduce_buffered,
+    io.TextIOWrapper: _reduce_text,
+}
+
+if "tempfile" in sys.modules:
+    # The receiver gets the file, not the duty to delete it.
+    _wrapper = sys.modules["tempfile"]._TemporaryFileWrapper
+    REDUCERS[_wrapper] = lambda wrapped: REDUCERS[type(wrapped.file)](wrapped.file)
