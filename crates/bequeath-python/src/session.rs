@@ -26,6 +26,7 @@ pub fn current(_py: Python<'_>) -> PyResult<Session> {
     if let Some(session) = Session::current() {
         return Ok(session);
     }
+    bequeath_channel::register_kinds();
     let session = Session::create(&Options::default()).map_err(EngineError::from)?;
     bequeath_channel::board::create().map_err(EngineError::from)?;
     bequeath_channel::register_kinds();
@@ -52,6 +53,7 @@ pub fn join(descriptor: OwnedFd) -> PyResult<()> {
             ))
         };
     }
+    bequeath_channel::register_kinds();
     Session::attach(descriptor)
         .map_err(EngineError::from)?
         .set_current();

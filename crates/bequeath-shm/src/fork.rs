@@ -53,7 +53,7 @@ impl Session {
         self.keep_adopted()?;
         let child = self
             .space()
-            .join(parent, Standing::Pending, now_seconds())?;
+            .join(parent, Standing::Preparing, now_seconds())?;
         let mut local = self.local();
         let runs = local.runs.freeze();
         let entries: Vec<_> = local.entries.values().filter_map(Weak::upgrade).collect();
@@ -75,6 +75,9 @@ impl Session {
                 }
             }
         }
+        // From here on there may be a child, whatever becomes of us.
+        self.space()
+            .change_standing(child, Standing::Preparing, Standing::Pending);
         Ok(ticket)
     }
 
@@ -110,8 +113,10 @@ impl Session {
 
     fn withdraw(&self, ticket: &ForkTicket) {
         let (name, word) = (ticket.child, words::owned(ticket.child));
-        self.space()
-            .change_standing(name, Standing::Pending, Standing::Settling);
+        for before in [Standing::Pending, Standing::Preparing] {
+            self.space()
+                .change_standing(name, before, Standing::Settling);
+        }
         for (_, index) in &ticket.counted {
             self.release_slot(*index, word);
         }

@@ -17,6 +17,8 @@ use crate::{Error, Result};
 pub(crate) enum Standing {
     Free,
     Live,
+    /// A child that is being prepared for; the identity is its parent's, and nobody else exists yet.
+    Preparing,
     /// A child that is being forked; the identity is still its parent's.
     Pending,
     /// Exiting in order: what it holds stays held in the eyes of multiprocessing.
@@ -37,6 +39,7 @@ impl Standing {
             3 => Self::Leaving,
             4 => Self::Left,
             5 => Self::Settling,
+            6 => Self::Preparing,
             _ => Self::Unknown,
         }
     }
@@ -49,6 +52,7 @@ impl Standing {
             Self::Leaving => 3,
             Self::Left => 4,
             Self::Settling => 5,
+            Self::Preparing => 6,
         };
         u64::from(generation) << 32 | tag
     }

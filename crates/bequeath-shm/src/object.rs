@@ -266,6 +266,7 @@ pub(crate) mod hooks {
                 return;
             }
         }
+        panic!("more than {} kinds of objects in one program", KNOWN.len());
     }
 
     pub(crate) fn of(kind: u32) -> Option<&'static Hooks> {

@@ -7,8 +7,22 @@
 //! (numbers read from it are checked where they are used), and starts as zeros; the ones that need
 //! more (`Semaphore`, `Barrier`) are initialised in `create_object`, before anybody can see them.
 
+use crate::adopted::Keeper;
 use crate::kind;
-use crate::object::Object;
+use crate::memory::Memory;
+use crate::object::{register_kind, Object};
+
+/// Makes the kinds of this crate known, so that this process can clean up after others.
+pub(crate) fn register() {
+    register_kind::<bequeath_sync::Lock>();
+    register_kind::<bequeath_sync::RecursiveLock>();
+    register_kind::<bequeath_sync::Semaphore>();
+    register_kind::<bequeath_sync::Condition>();
+    register_kind::<bequeath_sync::Event>();
+    register_kind::<bequeath_sync::Barrier>();
+    register_kind::<Memory>();
+    register_kind::<Keeper>();
+}
 
 // SAFETY: see the module's invariants.
 unsafe impl Object for bequeath_sync::Lock {

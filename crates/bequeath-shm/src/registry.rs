@@ -357,9 +357,12 @@ impl Session {
                 offset: place.offset,
                 generation: standing.generation,
             };
-            self.take_apart(place, me, standing.kind);
-            self.space().bury(me);
-            self.space().release(place, mine);
+            // Of a kind that this program does not know it stays ours until we end, and then falls to
+            // somebody who does.
+            if self.take_apart(place, me, standing.kind) {
+                self.space().bury(me);
+                self.space().release(place, mine);
+            }
         } else if standing.count > 0 {
             let _ = place
                 .slot
@@ -370,18 +373,21 @@ impl Session {
         }
     }
 
-    fn take_apart(&self, place: &Place<'_>, me: Reference, kind: u32) {
-        if let (Some(hooks), Ok(body)) = (hooks::of(kind), self.body_of(place)) {
-            hooks.destroy(body, (place.size - OBJECT_HEADER) as usize, self, me);
-        }
-        let Ok(header) = self.space().object_header(me.offset) else {
-            return;
+    fn take_apart(&self, place: &Place<'_>, me: Reference, kind: u32) -> bool {
+        let (Some(hooks), Ok(body)) = (hooks::of(kind), self.body_of(place)) else {
+            return false;
         };
-        if let Some(name) = BlockName::from_bits(header.extra.load(Relaxed)) {
+        hooks.destroy(body, (place.size - OBJECT_HEADER) as usize, self, me);
+        let extra = self
+            .space()
+            .object_header(me.offset)
+            .map(|header| header.extra.load(Relaxed));
+        if let Some(name) = extra.ok().and_then(BlockName::from_bits) {
             if let Ok(incoming) = Block::claim(self, name, me) {
                 drop(incoming.accept());
             }
         }
+        true
     }
 
     /// Whether the committed state of the object named by a `via` word refers to a block.

@@ -125,10 +125,10 @@ impl Session {
                 self.space()
                     .change_standing(seen.name, Standing::Settling, Standing::Free)
             }
-            Standing::Live => {
+            Standing::Live | Standing::Preparing => {
                 let freed = self
                     .space()
-                    .change_standing(seen.name, Standing::Live, Standing::Free);
+                    .change_standing(seen.name, seen.standing, Standing::Free);
                 self.space().clear_identity(seen);
                 freed
             }
@@ -268,7 +268,9 @@ fn is_dead(seen: Seen) -> bool {
             None => now_seconds().saturating_sub(seen.stamp) > PENDING_SECONDS,
         },
         Standing::Left | Standing::Unknown => false,
-        Standing::Free | Standing::Live | Standing::Leaving => identity.is_dead(),
+        Standing::Free | Standing::Live | Standing::Leaving | Standing::Preparing => {
+            identity.is_dead()
+        }
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Usage {
     pub warm: u64,
     /// Processes that are members now.
     pub members: u64,
+    /// Children that were announced before a fork and have not claimed their place yet.
+    pub announced: u64,
     /// References that are counted now, of processes and envelopes.
     pub references: u64,
     /// Slots and runs in use: objects, blocks, envelopes.
@@ -113,6 +115,7 @@ impl Session {
     }
 
     fn join(space: Space) -> Result<Self> {
+        crate::objects::register();
         let identity = ProcessId::current();
         let me = space.join(identity, Standing::Live, 0)?;
         Ok(Self(Arc::new(Inner {
@@ -227,9 +230,33 @@ impl Session {
                 .members()
                 .filter(|seen| seen.standing == Standing::Live)
                 .count() as u64,
+            announced: space
+                .members()
+                .filter(|seen| seen.standing == Standing::Pending)
+                .count() as u64,
             references: (0..space.reference_slots()).filter(counted).count() as u64,
             places,
         })
+    }
+
+    /// One line per slot and run in use: where, how large, whose. For tests and bug reports.
+    #[must_use]
+    pub fn describe_places(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.space().for_each_place(|place| {
+            let slot = place.slot;
+            let owner = slot.owner.load(Relaxed);
+            if owner > words::FREE_WARM {
+                let (via, generation) = (slot.via.load(Relaxed), slot.generation.load(Relaxed));
+                lines.push(format!(
+                    "{:#x}.{generation} of {} bytes: {:?} (word {owner:#x}, via {via:#x})",
+                    place.offset,
+                    place.size,
+                    words::parse(owner),
+                ));
+            }
+        });
+        lines
     }
 
     /// The memory budget in bytes, the same for all members.
