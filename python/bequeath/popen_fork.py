@@ -106,6 +106,7 @@ def leave(code: int) -> None:
     try:
         atexit._run_exitfuncs()
     finally:
+        _engine.session_leave()
         os._exit(code & 0xFF)
 
 
