@@ -7,10 +7,13 @@ until one caller's `recover()` takes it or anyone's `release()` frees it.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ._engine import (
-    Barrier,
+    Barrier as Barrier,
+)
+from ._engine import (
     BoundedSemaphore,
     Condition,
     Event,
@@ -18,7 +21,7 @@ from ._engine import (
     RLock,
     Semaphore,
 )
-from ._multiprocessing import sem_unlink
+from ._multiprocessing import sem_unlink as sem_unlink
 from .exceptions import AbandonedLock
 
 __all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
@@ -57,8 +60,9 @@ def _abandoned(pid: int) -> AbandonedLock:
     """The exception for a holder that was killed, with what this process knows of it."""
     from . import process
 
-    for child in list(process._children):
-        if child.pid == pid:
-            code = child.exitcode
-            return AbandonedLock(pid, child.name, -code if code is not None and code < 0 else None)
+    for known in list(process._dangling):
+        popen = known._popen
+        if popen is not None and popen.pid == pid and known._parent_pid == os.getpid():
+            code = known.exitcode
+            return AbandonedLock(pid, known.name, -code if code is not None and code < 0 else None)
     return AbandonedLock(pid)

@@ -250,7 +250,9 @@ def waits(mp: Implementation) -> list[Any]:
     return [lock.acquire, semaphore.acquire, event.wait, wait_for_condition, barrier.wait]
 
 
-@pytest.mark.parametrize("which", range(5), ids=["lock", "semaphore", "event", "condition", "barrier"])
+@pytest.mark.parametrize(
+    "which", range(5), ids=["lock", "semaphore", "event", "condition", "barrier"]
+)
 def test_a_raising_signal_handler_ends_a_wait(mp: Implementation, alarm: Any, which: int) -> None:
     def handler(*_: object) -> None:
         raise Rang
