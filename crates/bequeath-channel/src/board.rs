@@ -16,8 +16,8 @@ use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
-use bequeath_os::memfd;
 use bequeath_os::socket::{self, RecvFlags, SendFlags, SocketType};
+use bequeath_os::{memfd, Errno};
 use bequeath_shm::{Reference, Session};
 
 use crate::error::{Error, Result};
@@ -188,14 +188,23 @@ pub(crate) fn pin(
     pair: &Pair,
 ) -> Result<()> {
     let board = board()?;
+    // Dropped after the cell is free: the last handle to a queue gives the queue back, which comes here.
+    let mut alive = Vec::new();
     let _alone = session.board_cell().lock();
     let mine = identity(session)?;
     let note = encode(mine, object, purpose as u64);
     match pin_note(board, &note, pair) {
-        Err(Error::Os(error)) if error.would_block() => {
+        Err(Error::Os(error)) if error.would_block() || error.errno == Errno::TOOMANYREFS => {
             // What other sessions pinned is theirs to judge.
             unpin(board, |of, object| {
-                of == mine && session.open_any(object).is_err()
+                of == mine
+                    && match session.open_any(object) {
+                        Ok(handle) => {
+                            alive.push(handle);
+                            false
+                        }
+                        Err(_) => true,
+                    }
             })?;
             pin_note(board, &note, pair)
         }
@@ -224,7 +233,7 @@ pub(crate) fn forget(session: &Session, object: Reference) {
 }
 
 /// Goes once through all notes, dropping those that are `doomed` and moving the others to the back.
-fn unpin(board: &Pair, doomed: impl Fn(u64, Reference) -> bool) -> Result<()> {
+fn unpin(board: &Pair, mut doomed: impl FnMut(u64, Reference) -> bool) -> Result<()> {
     let receiver = board.receiver()?;
     socket::set_peek_offset(receiver, None)?;
     let mut first_kept: Option<[u8; NOTE]> = None;

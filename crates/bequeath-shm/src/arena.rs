@@ -53,7 +53,8 @@ impl Space {
                     .checked_sub(shape.first)
                     .ok_or(WRONG)?;
                 let number = inside / shape.size;
-                if inside % shape.size != 0 || number >= u64::from(extent.watermark.load(Acquire)) {
+                let usable = extent.watermark.load(Acquire).min(shape.count);
+                if inside % shape.size != 0 || number >= u64::from(usable) {
                     return Err(WRONG);
                 }
                 self.slot_place(index, pool, number as u32)

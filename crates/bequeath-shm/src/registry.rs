@@ -17,6 +17,7 @@
 //! Bytes of a body are written by raw copies only while this process owns the slot and nobody can
 //! have opened the object.
 
+use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::sync::Arc;
@@ -40,6 +41,32 @@ pub(crate) enum Verdict {
     DoesNot,
     /// A living process is destroying the object: ask again later.
     Unclear,
+}
+
+thread_local! {
+    /// While this thread takes an object apart: the objects inside that wait for their turn.
+    static WAITING: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
+}
+
+/// The outermost destruction of this thread.
+struct Turn;
+
+impl Turn {
+    fn begin() -> Self {
+        let _ = WAITING.try_with(|waiting| *waiting.borrow_mut() = Some(Vec::new()));
+        Self
+    }
+
+    fn next(&self) -> Option<u64> {
+        let next = WAITING.try_with(|waiting| waiting.borrow_mut().as_mut()?.pop());
+        next.ok().flatten()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = WAITING.try_with(|waiting| *waiting.borrow_mut() = None);
+    }
 }
 
 impl Session {
@@ -340,11 +367,46 @@ impl Session {
                 .owner
                 .compare_exchange(before, mine, AcqRel, Relaxed)
                 .is_ok()
+                && !self.take_apart_in_turn(&place, mine)
             {
-                self.settle_owned_object(&place, mine);
+                return;
             }
             // While it was ours another one's last reference may have gone, and found it taken.
         }
+    }
+
+    /// Settles an object slot that this process just took; false when that has to wait until the
+    /// object around it is done. A queue may hold queues that hold queues: each would be taken apart
+    /// inside the one before, and a long chain would end the stack. A slot that waits is owned by this
+    /// process, so after a death it is found like any other.
+    fn take_apart_in_turn(&self, place: &Place<'_>, mine: u64) -> bool {
+        // (A thread that is ending may have lost the list already: then nothing waits.)
+        let waits = WAITING.try_with(|waiting| match waiting.borrow_mut().as_mut() {
+            Some(list) => {
+                list.push(place.offset);
+                true
+            }
+            None => false,
+        });
+        if waits == Ok(true) {
+            return false;
+        }
+        let turn = Turn::begin();
+        self.settle_owned_object(place, mine);
+        while let Some(offset) = turn.next() {
+            let Ok(place) = self.space().place(offset) else {
+                continue;
+            };
+            self.settle_owned_object(&place, mine);
+            if let Ok(standing) = self.space().object_standing(offset) {
+                // As in `destroy_object`: somebody may have found it taken meanwhile.
+                self.destroy_object(Reference {
+                    offset,
+                    generation: standing.generation,
+                });
+            }
+        }
+        true
     }
 
     /// An object slot that this process just became the owner of: the cell says what it is.

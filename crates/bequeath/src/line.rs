@@ -101,7 +101,9 @@ impl Line {
         };
         let frame: Frame = codec::decode(bytes.get(..len).ok_or(LYING)?)?;
         while descriptors.len() < frame.descriptors as usize {
-            let Some((_, more)) = self.recv_message(&mut [0], flags)? else {
+            // Under way: the sender sends them at once, or its end closes.
+            let more = self.recv_message(&mut [0], RecvFlags::empty())?;
+            let Some((_, more)) = more else {
                 return Ok(None);
             };
             if more.is_empty() {

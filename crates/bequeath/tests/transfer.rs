@@ -27,6 +27,7 @@ tests!(
     sending_may_happen_inside_serialize,
     a_panic_inside_serialize_leaves_no_context_behind,
     what_was_transferred_is_given_back,
+    a_long_chain_of_queues_inside_queues_is_given_back,
 );
 
 #[derive(Serialize, Deserialize)]
@@ -209,6 +210,14 @@ fn more_descriptors_than_one_message_takes_go_along_as_arguments() {
         .spawn(|many: Vec<Descriptor>| many.len(), many)
         .unwrap();
     assert_eq!(child.result().unwrap(), 300);
+    let open = |count: usize| -> Vec<Descriptor> {
+        let open = |_| File::open("/dev/null").unwrap().into();
+        (0..count).map(open).collect()
+    };
+    for _ in 0..5 {
+        let child = session.spawn(open, 600).unwrap();
+        assert_eq!(child.result().unwrap().len(), 600);
+    }
 }
 
 fn mark_block((here, there): (Queue<()>, Queue<()>)) {
@@ -402,4 +411,34 @@ fn what_was_transferred_is_given_back() {
     }
     session.allocate(1).unwrap();
     assert_eq!(session.usage().unwrap().references, before);
+}
+
+/// A queue whose message holds the queue before it, and so on.
+#[derive(Serialize, Deserialize)]
+struct Link(Option<Queue<Link>>);
+
+fn a_long_chain_of_queues_inside_queues_is_given_back() {
+    let session = Session::new().unwrap();
+    let before = session.usage().unwrap();
+    // The stack of a thread that is not the first.
+    let inside = session.clone();
+    let work = move || {
+        let mut outer: Option<Queue<Link>> = None;
+        for _ in 0..1_500 {
+            let queue = inside.queue(None).unwrap();
+            queue.send(&Link(outer.take())).unwrap();
+            outer = Some(queue);
+        }
+    };
+    std::thread::Builder::new()
+        .stack_size(192 * 1024)
+        .spawn(work)
+        .unwrap()
+        .join()
+        .unwrap();
+    let after = session.usage().unwrap();
+    assert_eq!(
+        (after.references, after.places),
+        (before.references, before.places)
+    );
 }
