@@ -75,19 +75,22 @@ def main(number: int) -> NoReturn:
 
 
 def _serve(server: _engine.TemplateServer) -> _engine.Becoming:
-    """Fork on request. Returns in each child, never in the template."""
+    """Fork on request, or ahead of it. Returns in each child, never in the template."""
     while True:
-        request = server.next_request()
-        if request is None:
+        work = server.next_work()
+        if work is None:
             os._exit(0)
         try:
             pid = os.fork()
         except OSError as error:
-            server.failed(request, error.errno or 0)
+            server.failed(work, error.errno or 0)
             continue
         if pid == 0:
-            return server.become_child(request)
-        server.started(request, pid)
+            becoming = server.become_child(work)
+            if becoming is None:
+                os._exit(0)
+            return becoming
+        server.forked(work, pid)
 
 
 # --- loading ------------------------------------------------------------------------------------

@@ -287,6 +287,24 @@ pub fn set_signal_mask(mask: u64) -> Result<()> {
     check(done as c_int, "rt_sigprocmask")
 }
 
+/// Forgets signals that arrived while they were blocked.
+pub fn forget_pending_signals() {
+    let mut pending = 0_u64;
+    // SAFETY: the kernel writes the eight bytes that are told.
+    unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, 8) };
+    for signal in (1..=64).filter(|signal| pending >> (signal - 1) & 1 != 0) {
+        // SAFETY: all zeros is a valid structure: the default action.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        let mut former = action;
+        action.sa_sigaction = libc::SIG_IGN;
+        // SAFETY: two whole structures; ignoring a signal is what forgets it.
+        if unsafe { libc::sigaction(signal, &raw const action, &raw mut former) } == 0 {
+            // SAFETY: what the kernel has just given.
+            unsafe { libc::sigaction(signal, &raw const former, std::ptr::null_mut()) };
+        }
+    }
+}
+
 // --- descriptors ---------------------------------------------------------------------------------
 
 /// Makes these the standard streams; `None` closes one. The sources must have numbers above 2.

@@ -58,8 +58,23 @@ impl Epoll {
     /// # Errors
     /// EINTR for a signal.
     pub fn wait(&self) -> Result<Vec<(u64, Events)>> {
+        self.events(None)
+    }
+
+    /// What has happened already.
+    ///
+    /// # Errors
+    /// EINTR for a signal.
+    pub fn look(&self) -> Result<Vec<(u64, Events)>> {
+        self.events(Some(&rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }))
+    }
+
+    fn events(&self, timeout: Option<&rustix::event::Timespec>) -> Result<Vec<(u64, Events)>> {
         let mut events: Vec<Event> = Vec::with_capacity(64);
-        epoll::wait(&self.0, spare_capacity(&mut events), None).named("epoll_wait")?;
+        epoll::wait(&self.0, spare_capacity(&mut events), timeout).named("epoll_wait")?;
         Ok(events
             .iter()
             .map(|event| ({ event.data }.u64(), { event.flags }))

@@ -238,6 +238,12 @@ impl Arrived {
         Self::from_parts(header, descriptors, reader.bytes("payload")?.to_vec())
     }
 
+    /// Whether a header says that the starter's death is to end the child.
+    pub(crate) fn tells_tie(header: &[u8]) -> bool {
+        let mut reader = Reader::new(header);
+        reader.bytes("name").is_ok() && reader.u8("tie").is_ok_and(|tie| decode(tie).is_some())
+    }
+
     fn count(header: &[u8]) -> Result<usize> {
         let mut reader = Reader::new(header);
         reader.bytes("name")?;

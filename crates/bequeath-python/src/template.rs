@@ -206,51 +206,52 @@ impl Leftovers {
 #[pyclass(frozen, module = "bequeath._engine")]
 pub struct TemplateServer(Mutex<Option<template::Server>>);
 
-/// A child that somebody wants.
+/// Something to fork for: a child that somebody waits for, or one that waits for the next request.
 #[pyclass(frozen, module = "bequeath._engine")]
-pub struct Request(Mutex<Option<template::Request>>);
+pub struct Work(Mutex<Option<template::Work>>);
 
 #[pymethods]
 impl TemplateServer {
     /// Serves those who come through the door; takes the descriptor over.
     #[new]
     fn new(door: i32, loaded: bool) -> PyResult<Self> {
-        let door = take(door)?;
-        template::Server::new(door, loaded)
-            .map(|server| Self(Mutex::new(Some(server))))
-            .map_err(raise)
+        let server = template::Server::new(take(door)?, loaded).map_err(raise)?;
+        Ok(Self(Mutex::new(Some(server))))
     }
 
-    /// The next request; None when nobody is left who could ask.
-    fn next_request(&self, py: Python<'_>) -> PyResult<Option<Request>> {
+    /// What to fork for next; None when nobody is left who could ask.
+    fn next_work(&self, py: Python<'_>) -> PyResult<Option<Work>> {
         loop {
-            let request = self.with(|server| server.next_request())?;
-            match request {
+            let work = self.with(template::Server::next_work)?;
+            match work {
                 Err(error) if error.is_interrupted() => py.check_signals()?,
                 Err(error) => return Err(raise(error)),
-                Ok(request) => {
-                    return Ok(request.map(|request| Request(Mutex::new(Some(request)))));
-                }
+                Ok(work) => return Ok(work.map(|work| Work(Mutex::new(Some(work))))),
             }
         }
     }
 
-    /// Books the child that was forked for a request.
-    fn started(&self, request: &Request, pid: u32) -> PyResult<()> {
-        let request = request.take()?;
-        self.with(|server| server.started(request, pid))
+    /// Books the child that was forked for this.
+    fn forked(&self, work: &Work, pid: u32) -> PyResult<()> {
+        let work = work.take()?;
+        self.with(|server| match work {
+            template::Work::Child(request) => server.started(request, pid),
+            template::Work::Spare(seat) => server.seated(seat, pid),
+        })
     }
 
-    /// Tells the requester that `fork` failed.
-    fn failed(&self, request: &Request, errno: i32) -> PyResult<()> {
-        let request = request.take()?;
-        self.with(|server| server.failed(request, errno))
+    /// There was no fork.
+    fn failed(&self, work: &Work, errno: i32) -> PyResult<()> {
+        let work = work.take()?;
+        self.with(|server| match work {
+            template::Work::Child(request) => server.failed(request, errno),
+            template::Work::Spare(_) => server.dismiss_spare(),
+        })
     }
 
-    /// In the child: becomes what its starter is, as after an exec. Returns what is left for Python to
-    /// do: what arrived, the environment if it differs, signals to ignore and to heed.
-    fn become_child(&self, py: Python<'_>, request: &Request) -> PyResult<Becoming> {
-        let request = request.take()?;
+    /// In the child: becomes what its starter is, as after an exec; a spare one waits until there is a
+    /// starter. Returns what is left for Python to do, or None when the template has ended.
+    fn become_child(&self, py: Python<'_>, work: &Work) -> PyResult<Option<Becoming>> {
         let server = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let server = server.ok_or_else(|| PyRuntimeError::new_err("the server has gone"))?;
         // The template's membership is the child's: same session, same mapping, same descriptor.
@@ -260,17 +261,30 @@ impl TemplateServer {
             .and_then(|session| session.descriptor().ok());
         let mut own: Vec<i32> = arena.iter().map(AsRawFd::as_raw_fd).collect();
         own.extend(board::numbers().into_iter().flatten());
-        let mut become_ = request.become_child(server, &own).map_err(raise)?;
+        let done = match work.take()? {
+            template::Work::Child(request) => request.become_child(server, &own).map(Some),
+            template::Work::Spare(seat) => seat.wait(server.into_knowledge(), &own),
+        };
+        let Some(mut become_) = done.map_err(raise)? else {
+            return Ok(None);
+        };
         let (ignore, heed) = (become_.ignore, become_.heed);
         let environment = become_.environment.take();
         let (arrived, signals) = become_.split();
-        Ok(Becoming {
+        Ok(Some(Becoming {
             arrived: Py::new(py, Arrived::take_over(py, arrived)?)?,
             environment,
             ignore: signals_in(ignore),
             heed: signals_in(heed),
             signals,
-        })
+        }))
+    }
+}
+
+impl Work {
+    fn take(&self) -> PyResult<template::Work> {
+        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        work.ok_or_else(|| PyRuntimeError::new_err("this was done already"))
     }
 }
 
@@ -281,13 +295,6 @@ impl TemplateServer {
             .as_mut()
             .map(act)
             .ok_or_else(|| PyRuntimeError::new_err("the server has gone"))
-    }
-}
-
-impl Request {
-    fn take(&self) -> PyResult<template::Request> {
-        let request = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        request.ok_or_else(|| PyRuntimeError::new_err("the request was served already"))
     }
 }
 

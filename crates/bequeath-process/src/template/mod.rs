@@ -4,7 +4,7 @@
 //!   starter                         template                        child
 //!   Template::launch ── exec ─────▶ Server::new, preload
 //!   door ─── HELLO: a socket, my pidfd ─▶ one Requester more
-//!   Template::start ── START ─────▶ Server::next_request → Request
+//!   Template::start ── START ─────▶ Server::next_work → Work
 //!                                   fork ─────────────────────────▶ Request::become_child
 //!            ◀──────── STARTED ─── Server::started                   … runs …
 //!   Child::wait (pidfd) ◀─ ENDED ── reaps                            ends
@@ -20,11 +20,13 @@ mod client;
 mod protocol;
 mod request;
 mod server;
+mod spare;
 
 pub use cleanliness::Cleanliness;
 pub use client::{Answer, Template};
 pub use request::{Become, Request, SignalMask};
-pub use server::Server;
+pub use server::{Server, Work};
+pub use spare::{Knowledge, Seat};
 
 /// A number for what a template must have in common with those who use it (FNV-1a).
 #[must_use]

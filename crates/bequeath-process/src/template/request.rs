@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use bequeath_os::attributes;
 
+use super::protocol::{Carried, Start};
 use super::server::Server;
 use crate::error::Result;
 use crate::launch::Arrived;
@@ -41,6 +42,29 @@ pub struct Become {
 }
 
 impl Request {
+    pub(super) fn new(
+        requester: u64,
+        plan: Plan,
+        start: Start,
+        own_environment: Environment,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Self> {
+        let carried = Carried::sort(&start, fds)?;
+        let payload = match &carried.payload {
+            Some(file) => bequeath_os::handover::content(file.as_fd())?,
+            None => start.payload.unwrap_or_default(),
+        };
+        Ok(Self {
+            requester,
+            plan,
+            environment: start.state.environment,
+            own_environment,
+            directory: carried.directory,
+            streams: carried.streams,
+            arrived: Arrived::from_parts(&start.header, carried.launch, payload)?,
+        })
+    }
+
     /// The child's first steps: the starter's streams, directory, limits and the rest; the template's
     /// descriptors are closed, but for `also_keep`. Ends with signals still blocked as in the template; see
     /// [`SignalMask`].
@@ -50,6 +74,11 @@ impl Request {
     pub fn become_child(self, server: Server, also_keep: &[RawFd]) -> Result<Become> {
         // Everything the template owned is closed below, by range.
         std::mem::forget(server);
+        self.become_starter(also_keep)
+    }
+
+    /// The same in a child that was forked before there was a request.
+    pub(super) fn become_starter(self, also_keep: &[RawFd]) -> Result<Become> {
         let streams = self
             .streams
             .each_ref()

@@ -1,7 +1,7 @@
 //! The template's own side: who is served, what they ask, whose children run and how they ended.
 //!
-//! One thread, one `epoll`. The interpreter forks between [`Server::next_request`] and
-//! [`Server::started`]; everything else happens in here.
+//! One thread, one `epoll`. The interpreter forks between [`Server::next_work`] and
+//! [`Server::started`] or [`Server::seated`]; everything else happens in here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
@@ -12,14 +12,16 @@ use bequeath_os::epoll::{Epoll, Events};
 use bequeath_os::socket::{self, RecvFlags, SendFlags, MAX_DESCRIPTORS};
 use bequeath_os::{Deadline, PidFd};
 
-use super::protocol::{Asked, Carried, Start, Told, PACKET};
+use super::protocol::{Asked, Start, Told, PACKET};
 use super::request::Request;
-use crate::error::{Error, Result};
+use super::spare::{Knowledge, Seat, Spare};
+use crate::error::Result;
 use crate::launch::Arrived;
 use crate::state::State;
 
 const SIGKILL: i32 = 9;
 const DOOR: u64 = 0;
+const SPARE: u64 = 1;
 
 /// A template's books.
 ///
@@ -38,6 +40,7 @@ pub struct Server {
     own: State,
     /// Whether libraries were loaded that read the environment.
     loaded: bool,
+    spare: Keeping,
     ready: VecDeque<(u64, Events)>,
     packet: Vec<u8>,
 }
@@ -60,6 +63,26 @@ struct Served {
     tied: bool,
 }
 
+/// What the interpreter shall fork for.
+#[derive(Debug)]
+pub enum Work {
+    /// A child that somebody waits for.
+    Child(Box<Request>),
+    /// One that waits for the next request, so that the next starter need not wait for the fork.
+    Spare(Seat),
+}
+
+/// Whether a spare child is kept.
+#[derive(Debug)]
+enum Keeping {
+    /// Not before somebody has started a second child.
+    NotYet(u32),
+    Wanted,
+    /// One ended while it waited.
+    NeverAgain,
+    Ready(Spare),
+}
+
 impl Server {
     /// Serves those who come through the door.
     ///
@@ -76,6 +99,7 @@ impl Server {
             next_token: 2,
             own: State::capture()?,
             loaded,
+            spare: Keeping::NotYet(0),
             ready: VecDeque::new(),
             packet: vec![0; PACKET],
         })
@@ -89,21 +113,29 @@ impl Server {
         all
     }
 
-    /// The next request; `None` when nobody is left who could ask.
+    /// What to fork for next; `None` when nobody is left who could ask.
     ///
     /// # Errors
     /// EINTR for a signal.
-    pub fn next_request(&mut self) -> Result<Option<Request>> {
+    pub fn next_work(&mut self) -> Result<Option<Work>> {
         loop {
             while let Some((token, events)) = self.ready.pop_front() {
                 if let Some(request) = self.handle(token, events) {
-                    return Ok(Some(request));
+                    return Ok(Some(Work::Child(Box::new(request))));
                 }
             }
             if self.door.is_none() && self.requesters.is_empty() {
                 return Ok(None);
             }
-            self.ready = self.epoll.wait()?.into();
+            if matches!(self.spare, Keeping::Wanted) {
+                // Only when there is nothing else to do.
+                self.ready = self.epoll.look()?.into();
+                if self.ready.is_empty() {
+                    return Ok(Some(Work::Spare(Seat::new()?)));
+                }
+            } else {
+                self.ready = self.epoll.wait()?.into();
+            }
         }
     }
 
@@ -114,6 +146,11 @@ impl Server {
         }
         if self.children.contains_key(&token) {
             self.reap(token);
+            return None;
+        }
+        if token == SPARE {
+            // It should have waited. Whatever ended it would end the next one.
+            self.dismiss_spare();
             return None;
         }
         let requester = token & !1;
@@ -189,17 +226,7 @@ impl Server {
             return None;
         }
         match Asked::decode(&self.packet[..received.len]) {
-            Ok(Asked::Start(start)) => match self.prepare(token, *start, received.fds) {
-                Ok(request) => Some(request),
-                Err(Error::Refused { reason }) => {
-                    self.tell(token, &Told::Refused(reason), None);
-                    None
-                }
-                Err(error) => {
-                    self.tell(token, &Told::Refused(error.to_string()), None);
-                    None
-                }
-            },
+            Ok(Asked::Start(start)) => self.serve(token, *start, received.len, received.fds),
             Ok(Asked::Goodbye) => {
                 self.say_goodbye(token);
                 None
@@ -211,44 +238,97 @@ impl Server {
         }
     }
 
-    fn prepare(&self, token: u64, start: Start, fds: Vec<OwnedFd>) -> Result<Request> {
-        let plan = self
-            .own
-            .plan(&start.state, self.loaded)
-            .map_err(|what| Error::Refused {
-                reason: format!("{what} differs"),
-            })?;
-        let carried = Carried::sort(&start, fds)?;
-        let payload = match &carried.payload {
-            Some(file) => bequeath_os::handover::content(file.as_fd())?,
-            None => start.payload.unwrap_or_default(),
+    /// Lets the spare child have it, or returns it to be forked for.
+    fn serve(
+        &mut self,
+        token: u64,
+        start: Start,
+        len: usize,
+        fds: Vec<OwnedFd>,
+    ) -> Option<Request> {
+        let plan = match self.own.plan(&start.state, self.loaded) {
+            Ok(plan) => plan,
+            Err(what) => {
+                self.tell(token, &Told::Refused(format!("{what} differs")), None);
+                return None;
+            }
         };
-        let arrived = Arrived::from_parts(&start.header, carried.launch, payload)?;
-        Ok(Request {
-            requester: token,
-            plan,
-            environment: start.state.environment,
-            own_environment: self.own.environment.clone(),
-            directory: carried.directory,
-            streams: carried.streams,
-            arrived,
-        })
+        let (spare, keeping) = match std::mem::replace(&mut self.spare, Keeping::NeverAgain) {
+            Keeping::NotYet(0) => (None, Keeping::NotYet(1)),
+            Keeping::NotYet(_) | Keeping::Wanted => (None, Keeping::Wanted),
+            Keeping::Ready(spare) => (Some(spare), Keeping::Wanted),
+            Keeping::NeverAgain => (None, Keeping::NeverAgain),
+        };
+        self.spare = keeping;
+        if let Some(spare) = spare {
+            let _ = self.epoll.remove(&spare.pidfd);
+            if spare.take(&self.packet[..len], &fds) {
+                let tied = Arrived::tells_tie(&start.header);
+                drop(fds);
+                self.book(spare.pid, spare.pidfd, token, tied);
+                return None;
+            }
+            spare.end();
+        }
+        let request = Request::new(token, plan, start, self.own.environment.clone(), fds);
+        match request {
+            Ok(request) => Some(request),
+            Err(error) => {
+                self.tell(token, &Told::Refused(error.to_string()), None);
+                None
+            }
+        }
+    }
+
+    /// The spare child was forked.
+    pub fn seated(&mut self, seat: Seat, pid: u32) {
+        self.spare = match PidFd::open(pid) {
+            Ok(pidfd) if self.epoll.add(&pidfd, SPARE, Events::IN).is_ok() => {
+                Keeping::Ready(seat.taken_by(pid, pidfd))
+            }
+            _ => Keeping::NeverAgain,
+        };
+    }
+
+    /// No spare child could be forked, or none that stays.
+    pub fn dismiss_spare(&mut self) {
+        if let Keeping::Ready(spare) = std::mem::replace(&mut self.spare, Keeping::NeverAgain) {
+            let _ = self.epoll.remove(&spare.pidfd);
+            spare.end();
+        }
+    }
+
+    /// In the spare child: what this server knows that [`Seat::wait`] needs.
+    #[must_use]
+    pub fn into_knowledge(self) -> Knowledge {
+        let knowledge = Knowledge {
+            own: self.own.clone(),
+            loaded: self.loaded,
+        };
+        // Its descriptors are closed by range.
+        std::mem::forget(self);
+        knowledge
     }
 
     /// Books a child that was forked for this request, and tells its starter.
-    pub fn started(&mut self, request: Request, pid: u32) {
-        let token = self.take_tokens();
-        let tied = request.arrived.is_tied();
-        let requester = request.requester;
+    pub fn started(&mut self, request: Box<Request>, pid: u32) {
+        let (requester, tied) = (request.requester, request.arrived.is_tied());
         // Closes our copies of what the child was handed.
         drop(request);
-        let booked = PidFd::open(pid).and_then(|pidfd| {
-            self.epoll.add(&pidfd, token, Events::IN)?;
-            let copy = pidfd.try_clone()?;
-            Ok((pidfd, copy))
-        });
-        match booked {
-            Ok((pidfd, copy)) => {
+        match PidFd::open(pid) {
+            Ok(pidfd) => self.book(pid, pidfd, requester, tied),
+            Err(error) => self.tell(requester, &Told::Failed(error.raw()), None),
+        }
+    }
+
+    fn book(&mut self, pid: u32, pidfd: PidFd, requester: u64, tied: bool) {
+        let token = self.take_tokens();
+        let copy = self
+            .epoll
+            .add(&pidfd, token, Events::IN)
+            .and_then(|()| pidfd.try_clone());
+        match copy {
+            Ok(copy) => {
                 self.children.insert(
                     token,
                     Served {
@@ -262,17 +342,15 @@ impl Server {
             }
             Err(error) => {
                 // Not watched, so it must not run; its starter is told why.
-                if let Ok(pidfd) = PidFd::open(pid) {
-                    let _ = pidfd.send_signal(SIGKILL);
-                    let _ = pidfd.wait(Deadline::NEVER);
-                }
+                let _ = pidfd.send_signal(SIGKILL);
+                let _ = pidfd.wait(Deadline::NEVER);
                 self.tell(requester, &Told::Failed(error.raw()), None);
             }
         }
     }
 
     /// Tells the starter that `fork` failed.
-    pub fn failed(&mut self, request: Request, errno: i32) {
+    pub fn failed(&mut self, request: Box<Request>, errno: i32) {
         let requester = request.requester;
         drop(request);
         self.tell(requester, &Told::Failed(errno), None);

@@ -1,0 +1,135 @@
+#![allow(unsafe_code)]
+//! A child that was forked ahead of its request, so that no starter waits for a fork.
+//!
+//! It is an ordinary child of the template that waits at a socket. The template forwards the next
+//! request to it as it came, and tells the starter only when the spare has answered: from then on
+//! signals sent to the child are kept for it, and those that came while it was nobody are gone.
+//!
+//! # Safety invariants
+//! A spare uses no descriptor that the template owned: its owners were forgotten before the spare
+//! closed them by range.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use bequeath_os::poll::{self, Events};
+use bequeath_os::socket::{self, RecvFlags, SendFlags, SocketType, MAX_DESCRIPTORS};
+use bequeath_os::{attributes, Deadline, PidFd};
+
+use super::protocol::{Asked, PACKET};
+use super::request::{Become, Request};
+use crate::error::{Error, Result};
+use crate::state::State;
+
+const SIGKILL: i32 = 9;
+/// A spare that takes longer to answer is stopped, or starved: then a fresh fork serves.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The two ends at which a spare will wait, before the fork.
+#[derive(Debug)]
+pub struct Seat {
+    inside: OwnedFd,
+    outside: OwnedFd,
+}
+
+/// A spare child, as its template holds it.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) pid: u32,
+    pub(super) pidfd: PidFd,
+    socket: OwnedFd,
+}
+
+/// What a spare must know of its template.
+#[derive(Debug)]
+pub struct Knowledge {
+    pub(super) own: State,
+    pub(super) loaded: bool,
+}
+
+impl Seat {
+    pub(super) fn new() -> Result<Self> {
+        let (inside, outside) = socket::pair(SocketType::SeqPacket)?;
+        Ok(Self { inside, outside })
+    }
+
+    pub(super) fn taken_by(self, pid: u32, pidfd: PidFd) -> Spare {
+        Spare {
+            pid,
+            pidfd,
+            socket: self.outside,
+        }
+    }
+
+    /// In the spare child: waits for a request and becomes what it asks for; `None` when the template
+    /// has ended.
+    ///
+    /// # Errors
+    /// What the kernel refused against expectation.
+    pub fn wait(self, knowledge: Knowledge, also_keep: &[RawFd]) -> Result<Option<Become>> {
+        let Self { inside, outside } = self;
+        std::mem::forget(outside);
+        let mut keep = also_keep.to_vec();
+        keep.push(inside.as_raw_fd());
+        keep.sort_unstable();
+        // SAFETY: the server was turned into `knowledge`, which forgot its descriptors, and the
+        // outer end was forgotten above.
+        unsafe { attributes::close_all_but(&keep) }?;
+        let mut packet = vec![0; PACKET];
+        let received = loop {
+            match socket::recv(&inside, &mut packet, MAX_DESCRIPTORS, RecvFlags::empty()) {
+                Err(error) if error.is_interrupted() => {}
+                other => break other,
+            }
+        };
+        let Some(received) = received.ok().filter(|received| received.len > 0) else {
+            return Ok(None);
+        };
+        attributes::forget_pending_signals();
+        let answer = [IoSlice::new(b"!")];
+        if socket::send(&inside, &answer, &[], SendFlags::DONTWAIT).is_err() {
+            return Ok(None);
+        }
+        drop(inside);
+        let Asked::Start(start) = Asked::decode(&packet[..received.len])? else {
+            return Err(Error::Malformed { what: "request" });
+        };
+        let plan = knowledge
+            .own
+            .plan(&start.state, knowledge.loaded)
+            .map_err(|what| Error::Refused {
+                reason: what.into(),
+            })?;
+        let request = Request::new(0, plan, *start, knowledge.own.environment, received.fds)?;
+        request.become_starter(also_keep).map(Some)
+    }
+}
+
+impl Spare {
+    /// Forwards a request; false when the spare does not take it.
+    pub(super) fn take(&self, packet: &[u8], fds: &[OwnedFd]) -> bool {
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(OwnedFd::as_fd).collect();
+        let packet = [IoSlice::new(packet)];
+        if socket::send(&self.socket, &packet, &fds, SendFlags::DONTWAIT).is_err() {
+            return false;
+        }
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            match poll::wait_one(self.socket.as_fd(), Events::IN, deadline) {
+                Err(error) if error.is_interrupted() => {}
+                Ok(events) if !events.is_empty() => break,
+                _ => return false,
+            }
+        }
+        let mut answer = [0; 1];
+        socket::recv(&self.socket, &mut answer, 0, RecvFlags::DONTWAIT)
+            .is_ok_and(|received| received.len == 1)
+    }
+
+    /// Ends it; nobody has been told of it.
+    pub(super) fn end(self) {
+        let _ = self.pidfd.send_signal(SIGKILL);
+        let _ = self.pidfd.wait(Deadline::NEVER);
+    }
+}
