@@ -42,7 +42,7 @@ def _empty_modules(known: frozenset[str]) -> None:
     for name in ("_target", "_args", "_kwargs"):
         own.__dict__.pop(name, None)
     spawn.old_main_modules.clear()
-    names = [name for name in sys.modules if name not in known or name in _MAINS]
+    names = [name for name in sys.modules if name not in known or name in MAINS]
     modules: list[weakref.ref[ModuleType]] = []
     for name in names:
         try:
@@ -59,7 +59,7 @@ def _empty_modules(known: frozenset[str]) -> None:
     gc.collect()
 
 
-_MAINS = ("__main__", "__mp_main__")
+MAINS = ("__main__", "__mp_main__")
 
 
 def _empty(namespace: dict[str, Any]) -> None:

@@ -11,11 +11,12 @@ import gc
 import importlib
 import io
 import os
+import pickle
 import signal
 import sys
 import time
 
-from . import _ending, _engine, _randomness, forkserver, popen_fork, process, spawn
+from . import _ending, _engine, _logging, _randomness, forkserver, popen_fork, process, spawn, util
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
@@ -86,11 +87,44 @@ def _serve(server: _engine.TemplateServer) -> _engine.Becoming:
             server.failed(work, error.errno or 0)
             continue
         if pid == 0:
+            if work.is_ahead:
+                _rehearse()
             becoming = server.become_child(work)
             if becoming is None:
                 os._exit(0)
             return becoming
         server.forked(work, pid)
+
+
+def _rehearse() -> None:
+    """In a child that was forked ahead: walk the way it will go, without effect; nobody waits.
+
+    The memory on the way, shared with the template until then, becomes its own.
+    """
+    _stream(1, "<stdout>", sys.stdout)
+    pickle.loads(pickle.dumps(_Rehearsal(target=_nothing, name="rehearsal"))).run()
+    spawn.prepare({"sys_path": sys.path, "sys_argv": sys.argv, "dir": os.getcwd()})
+    mains = {name: sys.modules[name] for name in _ending.MAINS if name in sys.modules}
+    spawn._become_main(lambda namespace: exec(_REHEARSAL, namespace))
+    sys.modules.update(mains)
+    spawn.old_main_modules.clear()
+    _logging.name_records()
+    util._flush_std_streams()
+    gc.collect()
+
+
+class _Rehearsal(process.BaseProcess):
+    """A process that is not going to be one."""
+
+    def __init__(self, target: Any, name: str) -> None:
+        self._target, self._args, self._kwargs, self._name = target, (), {}, name
+
+
+def _nothing() -> None:
+    pass
+
+
+_REHEARSAL = compile("import sys, os\ndef function(): pass\nclass Type: pass\n", "-", "exec")
 
 
 # --- loading ------------------------------------------------------------------------------------

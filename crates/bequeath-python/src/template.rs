@@ -281,6 +281,16 @@ impl TemplateServer {
     }
 }
 
+#[pymethods]
+impl Work {
+    /// Whether nobody waits for this child yet.
+    #[getter]
+    fn is_ahead(&self) -> bool {
+        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*work, Some(template::Work::Spare(_)))
+    }
+}
+
 impl Work {
     fn take(&self) -> PyResult<template::Work> {
         let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
