@@ -98,6 +98,8 @@ def processes() -> dict[int, str]:
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
             comm = Path(f"/proc/{pid}/comm").read_text().strip()
+            if comm == "bequeath-spare":
+                continue  # forked ahead by a template, and as long-lived
             kind = "zombie" if status.split()[0] == "Z" else "process"
             shown = line.replace(b"\0", b" ").decode(errors="replace").strip()
             found[pid] = f"{kind} {pid} {comm}: {shown[:160]}"

@@ -45,6 +45,7 @@ def main(number: int) -> NoReturn:
     arrived = _engine.Arrived.from_file(number)
     (door,) = arrived.given
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)
+    _engine.set_process_name("bequeath")
     # A member of the session before anything is loaded: what modules make shall be the tree's.
     setup = _engine.unpack(arrived.head, arrived.head_descriptors)
     _load_own()
@@ -88,6 +89,7 @@ def _serve(server: _engine.TemplateServer) -> _engine.Becoming:
             continue
         if pid == 0:
             if work.is_ahead:
+                _engine.set_process_name("bequeath-spare")
                 _rehearse()
             becoming = server.become_child(work)
             if becoming is None:
