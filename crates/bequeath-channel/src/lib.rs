@@ -3,6 +3,10 @@
 #![doc = include_str!("../README.md")]
 
 pub mod board;
+#[cfg(feature = "broken-variants")]
+pub mod broken;
+#[cfg(not(feature = "broken-variants"))]
+mod broken;
 mod companions;
 mod error;
 pub mod message;

@@ -6,6 +6,7 @@ use bequeath_os::Deadline;
 use bequeath_shm::{Block, BlockName, Envelope, Incoming, IncomingEnvelope, Reference, Session};
 use bequeath_sync::Interrupt;
 
+use crate::broken::{self, Mistake};
 use crate::error::{Error, Result};
 use crate::message::{Message, Payload};
 use crate::queue::{Body, Queue};
@@ -128,13 +129,16 @@ impl Queue {
             if lowers {
                 state.flags &= !RAISED;
             }
+            if header.descriptors > 0 && broken::is(Mistake::DiscardBeforeCommit) {
+                parcel::discard(self);
+            }
             guard.stage(state.encode());
             if lowers || header.descriptors > 0 {
                 guard.commit_and_hold();
                 if lowers {
                     self.companions.lower(self);
                 }
-                if header.descriptors > 0 {
+                if header.descriptors > 0 && !broken::is(Mistake::DiscardBeforeCommit) {
                     parcel::discard(self);
                 }
             }

@@ -7,6 +7,7 @@ use bequeath_os::Deadline;
 use bequeath_shm::{Block, Envelope, Outgoing as Moving, Room};
 use bequeath_sync::Interrupt;
 
+use crate::broken::{self, Mistake};
 use crate::error::{Error, Result};
 use crate::message::Outgoing;
 use crate::queue::Queue;
@@ -182,14 +183,14 @@ impl Queue {
             if !prepared.descriptors.is_empty() {
                 // The number is committed before the parcel is sent: should we die in between, nobody sends another under the same number.
                 state.parcel += 1;
-                guard.stage(
-                    State {
+                if !broken::is(Mistake::NumberNotConsumed) {
+                    let consumed = State {
                         parcel: state.parcel,
                         ..before
-                    }
-                    .encode(),
-                );
-                guard.commit_and_hold();
+                    };
+                    guard.stage(consumed.encode());
+                    guard.commit_and_hold();
+                }
                 if !self.send_parcel(before.count, prepared)? {
                     wait::sleep(guard, &body.not_full, deadline, interrupt, Error::Full)?;
                     continue;
@@ -197,10 +198,19 @@ impl Queue {
             }
             if state.has(WATCHED) && !state.has(RAISED) {
                 // Raised before the commit that says so: "not empty" implies "readable" at every instruction.
-                self.companions.raise(self)?;
+                if !broken::is(Mistake::RaiseAfterCommit) {
+                    self.companions.raise(self)?;
+                }
                 state.flags |= RAISED;
             }
+            if broken::is(Mistake::SettleBeforeCommit) {
+                prepared.arrived();
+            }
             guard.stage(state.encode());
+            if broken::is(Mistake::CommitBeforeBytes) || broken::is(Mistake::RaiseAfterCommit) {
+                guard.commit_and_hold();
+                self.repent(&state, prepared)?;
+            }
             guard.commit_and_wake(&body.not_empty, 1);
             if let Some(moving) = moving {
                 moving.settle_kept();
@@ -208,6 +218,16 @@ impl Queue {
             prepared.arrived();
             return Ok(());
         }
+    }
+
+    /// Does late what a deliberate mistake left undone.
+    #[cold]
+    fn repent(&self, state: &State, prepared: &Prepared<'_>) -> Result<()> {
+        if broken::is(Mistake::RaiseAfterCommit) {
+            return self.companions.raise(self);
+        }
+        let segment = Segment::at(self.session(), name(state.tail_segment)?)?;
+        prepared.write(segment, state.tail - prepared.header.size())
     }
 
     /// Sends the message's descriptors ahead; false when the kernel has no room for them.
@@ -259,7 +279,9 @@ impl Queue {
             self.link(state, word, segment)?;
             segment
         };
-        prepared.write(segment, state.tail)?;
+        if !broken::is(Mistake::CommitBeforeBytes) {
+            prepared.write(segment, state.tail)?;
+        }
         state.tail += size;
         Ok(Appended::Done(moving))
     }

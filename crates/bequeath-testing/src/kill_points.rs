@@ -84,11 +84,11 @@ impl KillPoints {
         }
     }
 
-    /// Each instruction when `BEQUEATH_FAULTS=full` (`make faults`), else a sample of about a hundred points.
+    /// Each instruction when `BEQUEATH_FAULTS=long` (`make faults`), else a sample of about a hundred points.
     #[must_use]
     pub fn from_environment() -> Self {
-        let full =
-            std::env::var("BEQUEATH_FAULTS").is_ok_and(|value| value == "full" || value == "long");
+        let full = std::env::var("BEQUEATH_FAULTS")
+            .is_ok_and(|value| matches!(value.as_str(), "full" | "long"));
         if full {
             Self::every(1)
         } else {
