@@ -97,22 +97,32 @@ impl Space {
                 }
             }
         }
+        // Elsewhere only where a search promises success soon; rather grow than search for long.
         let current = u64::from(hints.current.load(Relaxed));
+        let worthwhile = (shape_of(pool).count / 16).max(1) as i32;
         if let Some(place) = self.take_in_extent(current, pool, word, 1)? {
             return Ok(place);
         }
-        // Elsewhere only where a search promises success soon; rather a new extent than a long search.
-        let worthwhile = (shape_of(pool).count / 16).max(1) as i32;
         if let Some(place) = self.take_in_any(pool, word, worthwhile)? {
             return Ok(place);
+        }
+        if let Some(place) = self.take_at_watermark(current, pool, word)? {
+            return Ok(place);
+        }
+        for index in self.used_extents() {
+            if let Some(place) = self.take_at_watermark(index, pool, word)? {
+                hints.current.store(index as u32, Relaxed);
+                return Ok(place);
+            }
         }
         match self.claim_extent(pool) {
             Ok(extent) => {
                 hints.current.store(extent as u32, Relaxed);
-                if let Some(place) = self.take_in_extent(extent, pool, word, 1)? {
-                    return Ok(place);
+                match self.take_at_watermark(extent, pool, word)? {
+                    Some(place) => Ok(place),
+                    // Others were faster.
+                    None => self.take_slot(pool, word),
                 }
-                self.take_slot(pool, word)
             }
             Err(full) => self.take_in_any(pool, word, i32::MIN)?.ok_or(full),
         }
@@ -149,7 +159,16 @@ impl Space {
         total.fetch_add(bytes, Relaxed);
     }
 
-    /// Looks through one extent, if it is this pool's: first below the watermark, then by raising it.
+    fn extent_of(&self, index: u64, pool: usize) -> Result<Option<&Extent>> {
+        if index < self.geometry.first || index >= self.geometry.extents {
+            return Ok(None);
+        }
+        let extent = self.extent(index)?;
+        let is_its = Use::from_word(extent.shape.load(Acquire)) == Use::Slots(pool);
+        Ok(is_its.then_some(extent))
+    }
+
+    /// Looks through the usable slots of one extent, if it is this pool's and at least so many are free.
     fn take_in_extent(
         &self,
         index: u64,
@@ -157,32 +176,40 @@ impl Space {
         word: u64,
         at_least: i32,
     ) -> Result<Option<Place<'_>>> {
-        if index < self.geometry.first || index >= self.geometry.extents {
+        let Some(extent) = self.extent_of(index, pool)? else {
+            return Ok(None);
+        };
+        if extent.free.load(Relaxed) < at_least {
             return Ok(None);
         }
-        let extent = self.extent(index)?;
-        if Use::from_word(extent.shape.load(Acquire)) != Use::Slots(pool) {
-            return Ok(None);
+        let watermark = extent.watermark.load(Acquire).min(shape_of(pool).count);
+        let start = extent.cursor.load(Relaxed) % watermark.max(1);
+        for number in (start..watermark).chain(0..start) {
+            let place = self.slot_place(index, pool, number)?;
+            let is_free = matches!(place.slot.owner.load(Relaxed), FREE_COLD | FREE_WARM);
+            if is_free && self.try_take(&place, word) {
+                extent.cursor.store(number + 1, Relaxed);
+                return Ok(Some(place));
+            }
         }
+        extent.free.store(0, Relaxed);
+        Ok(None)
+    }
+
+    /// Makes more slots of an extent usable and takes one.
+    fn take_at_watermark(&self, index: u64, pool: usize, word: u64) -> Result<Option<Place<'_>>> {
+        let Some(extent) = self.extent_of(index, pool)? else {
+            return Ok(None);
+        };
         loop {
             let watermark = extent.watermark.load(Acquire).min(shape_of(pool).count);
-            if extent.free.load(Relaxed) >= at_least {
-                let start = extent.cursor.load(Relaxed) % watermark.max(1);
-                for number in (start..watermark).chain(0..start) {
-                    let place = self.slot_place(index, pool, number)?;
-                    if matches!(place.slot.owner.load(Relaxed), FREE_COLD | FREE_WARM)
-                        && self.try_take(&place, word)
-                    {
-                        extent.cursor.store(number + 1, Relaxed);
-                        return Ok(Some(place));
-                    }
-                }
-                extent.free.store(0, Relaxed);
-            }
             if watermark == shape_of(pool).count {
                 return Ok(None);
             }
             self.raise_watermark(index, extent, pool, watermark)?;
+            if let Some(place) = self.take_in_extent(index, pool, word, 1)? {
+                return Ok(Some(place));
+            }
         }
     }
 
@@ -221,7 +248,7 @@ impl Space {
             if Use::from_word(extent.shape.load(Relaxed)) == Use::Slots(pool)
                 && extent.free.load(Relaxed) >= at_least
             {
-                if let Some(place) = self.take_in_extent(index, pool, word, at_least.min(1))? {
+                if let Some(place) = self.take_in_extent(index, pool, word, at_least)? {
                     self.header().pools[pool]
                         .current
                         .store(index as u32, Relaxed);

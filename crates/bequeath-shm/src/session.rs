@@ -338,7 +338,10 @@ fn check_header(space: &Space, size: u64) -> Result<()> {
     if header.version.load(Relaxed) != VERSION {
         return Err(Error::NotASession("another layout version"));
     }
-    if header.size.load(Relaxed) != size || header.fresh.load(Relaxed) < space.geometry.first {
+    let fresh = header.fresh.load(Relaxed);
+    if header.size.load(Relaxed) != size
+        || !(space.geometry.first..=space.geometry.extents).contains(&fresh)
+    {
         return Err(Error::Corrupted("sizes in the header contradict the file"));
     }
     let same = |field: &AtomicU64, here: u64| field.load(Relaxed) == here;
