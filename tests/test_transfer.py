@@ -141,10 +141,10 @@ def test_through_a_pipe_whose_sender_has_exited(ours: Implementation, name: str)
     sender = ours.Process(target=send_and_leave, args=(name, ours, sending))
     sender.start()
     join(sender)
-    thing = receiving.recv()["deep"][0]
+    message = receiving.recv()
+    (thing,) = message["deep"]
     CASES[name].use(thing)
-    CASES[name].discard(thing) if hasattr(thing, "join_thread") else None
-    close(receiving, sending)
+    close(receiving, sending, *filter(None, [message["kept"]]))
 
 
 def wait_for_sentinel(mp: Implementation, sentinel: Any, answers: Any) -> None:

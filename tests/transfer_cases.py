@@ -270,5 +270,6 @@ def send_and_leave(name: str, mp: Implementation, carrier: Any) -> None:
     """Makes the thing here, sends it, and ends: nothing of this process is left to ask."""
     thing = CASES[name].make(mp)
     send = carrier.put if hasattr(carrier, "put") else carrier.send
-    send({"deep": [part_that_crosses(thing)]})
+    # The end that is kept goes along: it would be closed with this process.
+    send({"deep": [part_that_crosses(thing)], "kept": getattr(thing, "kept", None)})
     CASES[name].discard(thing)
