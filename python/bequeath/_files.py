@@ -44,6 +44,9 @@ def _settle(file: Any) -> None:
 
 
 def _reduce_text(file: io.TextIOWrapper) -> Any:
+    for name in ("stdin", "stdout", "stderr"):
+        if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
+            return _standard_stream, (name,)  # the receiver has its own
     file.flush()
     if file.readable() and file.seekable():
         try:
@@ -55,6 +58,10 @@ def _reduce_text(file: io.TextIOWrapper) -> Any:
             file.seek(here)
     settings = (file.encoding, file.errors, file.line_buffering, file.write_through)
     return _text, (file.buffer, getattr(file, "mode", None), *settings)
+
+
+def _standard_stream(name: str) -> Any:
+    return getattr(sys, name)
 
 
 def _text(
