@@ -88,7 +88,6 @@ class ForkServer:
         self._inherited: list[_engine.Template] = []
         self._failures = 0
         self._lock = threading.Lock()
-        self._leaving: util.Finalize | None = None
 
     def set_forkserver_preload(self, modules_names: list[str]) -> None:
         """Modules that children of the forkserver find imported, as far as that is safe."""
@@ -133,7 +132,6 @@ class ForkServer:
                 return None
             if template is not None:
                 self._templates[key] = template
-                self._leave_at_exit()
             return template
 
     def _through_door(self, key: int) -> _engine.Template | None:
@@ -185,13 +183,11 @@ class ForkServer:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _leave_at_exit(self) -> None:
-        if self._leaving is None or not self._leaving.still_active():
-            # After children were joined, and after everything that others do at exit.
-            self._leaving = util.Finalize(None, self._stop, exitpriority=-1000)
-
     def _stop(self) -> None:
-        """Let go of all templates; those that nobody else uses end, and are reaped."""
+        """Let go of all templates; those that nobody else uses end, and are reaped.
+
+        `util` calls it at exit, after everything that others do there.
+        """
         with self._lock:
             templates, self._templates = self._templates, {}
         for template in templates.values():
@@ -202,7 +198,6 @@ class ForkServer:
         self._inherited = [*self._templates.values(), *self._inherited]
         self._templates = {}
         self._lock = threading.Lock()
-        self._leaving = None
 
 
 def _main_of(preparation: dict[str, Any]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from . import _engine, _settings, forkserver, popen_fork, process, spawn
 from .context import set_spawning_popen
 
@@ -40,6 +42,7 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
         preparation = spawn.get_preparation_data(process_obj._name)
+        preparation.update(_tracker())
         set_spawning_popen(self)
         try:
             head = _engine.pack(preparation)
@@ -57,6 +60,16 @@ class Popen(popen_fork.Popen):
 
     def _start(self, launch: _engine.Launch, preparation: dict[str, Any]) -> _engine.Child:
         return forkserver.start(self.method, launch, preparation)
+
+
+def _tracker() -> dict[str, Any]:
+    """The running tracker's descriptor: what a child registers lives as long as the program."""
+    resource_tracker = sys.modules.get(f"{__package__}.resource_tracker")
+    if resource_tracker is None or resource_tracker._resource_tracker._fd is None:
+        return {}
+    from .resource_sharer import DupFd
+
+    return {"tracker": DupFd(resource_tracker._resource_tracker._fd)}
 
 
 def _pack(process_obj: process.BaseProcess, method: str) -> _engine.Packed:

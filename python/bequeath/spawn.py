@@ -250,6 +250,10 @@ def prepare(data: dict[str, Any]) -> None:
         _default_context.set_start_method(data["start_method"], force=True)
     if "bequeath" in data:
         _settings.apply(data["bequeath"])
+    if "tracker" in data:
+        from . import resource_tracker
+
+        resource_tracker._resource_tracker._fd = data["tracker"].detach()
     if "init_main_from_name" in data:
         _fixup_main_from_name(data["init_main_from_name"])
     elif "init_main_from_path" in data:

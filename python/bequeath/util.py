@@ -324,6 +324,9 @@ def _exit_function(
         _end_children(process, info)
     debug('running the remaining "atexit" finalizers')
     _run_finalizers()
+    forkserver = sys.modules.get(f"{__package__}.forkserver")
+    if forkserver is not None:
+        forkserver._forkserver._stop()  # templates leave last: a finalizer may have started one
 
 
 def _end_children(process: Any, info: Callable[..., None]) -> None:
