@@ -1,6 +1,6 @@
 //! SIGKILL at every instruction of each operation; then nothing may be lost, torn, doubled, leaked or stuck.
 //!
-//! `BEQUEATH_FAULTS=long` kills at each instruction; else at about a hundred, spread over the operation.
+//! `BEQUEATH_FAULTS=long` kills at each instruction; else at about sixty, spread over the operation.
 
 mod world;
 

@@ -84,7 +84,7 @@ impl KillPoints {
         }
     }
 
-    /// Each instruction when `BEQUEATH_FAULTS=long` (`make faults`), else a sample of about a hundred points.
+    /// Each instruction when `BEQUEATH_FAULTS=long` (`make faults`), else a sample of about sixty points.
     #[must_use]
     pub fn from_environment() -> Self {
         let full = std::env::var("BEQUEATH_FAULTS")
@@ -143,7 +143,7 @@ impl KillPoints {
     fn kill_along(&self, scenario: &mut impl Scenario, trace: &Trace) -> Report {
         let chosen = trace.kill_points();
         let every = if self.every == 0 {
-            (chosen.len() / 110).max(1)
+            (chosen.len() / 60).max(1)
         } else {
             self.every
         };
