@@ -16,6 +16,9 @@ pub(crate) const RAISED: u64 = 2;
 pub(crate) const CLOSED: u64 = 4;
 const FLAGS: u64 = 0xff;
 
+/// More messages than any arena holds, and than anyone lives to report as done.
+const MOST_MESSAGES: u64 = 1 << 60;
+
 /// What is true about a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
@@ -59,7 +62,8 @@ impl State {
         let consistent = place(words[0], head)
             && place(words[1], tail)
             && (words[0] == 0) == (words[1] == 0)
-            && (words[4] == 0 || words[0] != 0);
+            && (words[4] == 0 || words[0] != 0)
+            && words[4].max(words[5]) < MOST_MESSAGES;
         if !consistent {
             return Err(Error::Corrupted("its positions are impossible"));
         }

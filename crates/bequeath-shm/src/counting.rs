@@ -193,8 +193,13 @@ impl Space {
             slot.state.store(sequence << 2 | NONE, Release);
             return Err(Error::Stale(reference));
         }
+        let Some(count) = standing.count.checked_add(1) else {
+            drop(guard);
+            slot.state.store(sequence << 2 | NONE, Release);
+            return Err(Error::Corrupted("an impossible count of references"));
+        };
         self.note_last(standing.last);
-        standing.count += 1;
+        standing.count = count;
         standing.last = change(index, sequence, false);
         guard.stage(standing.words());
         guard.commit();

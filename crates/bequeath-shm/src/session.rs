@@ -211,7 +211,8 @@ impl Session {
     pub fn usage(&self) -> Result<Usage> {
         let space = self.space();
         let header = space.header();
-        let warm = header.warm_slots.load(Relaxed).max(0) + header.warm_runs.load(Relaxed).max(0);
+        let warm =
+            [&header.warm_slots, &header.warm_runs].map(|bytes| bytes.load(Relaxed).max(0) as u64);
         let counted = |index: &u32| {
             space
                 .reference_slot(*index)
@@ -225,7 +226,7 @@ impl Session {
             used: space.used()?,
             limit: self.limit(),
             size: space.geometry.size,
-            warm: warm as u64,
+            warm: warm[0].saturating_add(warm[1]),
             members: space
                 .members()
                 .filter(|seen| seen.standing == Standing::Live)

@@ -162,7 +162,7 @@ impl Barrier {
                     if let Some(place) = self.arrived.get(index as usize) {
                         place.store(ProcessId::current().to_bits(), Ordering::Relaxed);
                     }
-                    state.arrived += 1;
+                    state.arrived = state.arrived.saturating_add(1);
                     let is_last = state.arrived >= state.parties;
                     state.phase = if is_last { ACTING } else { FILLING };
                     if is_last {

@@ -290,7 +290,7 @@ impl Semaphore {
             if at == index && entry.process.load(Ordering::Relaxed) == process {
                 net = holds;
             } else {
-                others += holds;
+                others = u64::saturating_add(others, holds);
             }
         }
         if net == 0 {

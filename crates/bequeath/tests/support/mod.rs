@@ -37,7 +37,9 @@ fn make_what_a_process_keeps() {
 }
 
 fn guarded(test: fn()) -> Result<(), Failed> {
-    let watchdog = Watchdog::new(Duration::from_secs(50));
+    let asked = std::env::var("BEQUEATH_TEST_SECONDS").ok();
+    let seconds = asked.and_then(|text| text.parse().ok()).unwrap_or(50);
+    let watchdog = Watchdog::new(Duration::from_secs(seconds));
     let before = Leftovers::snapshot();
     test();
     before.check();
