@@ -27,6 +27,7 @@ tests!(
     a_result_nobody_asks_for_is_given_back,
     a_command_line_that_names_no_line_is_refused,
     many_workers_at_once,
+    without_descriptors_a_start_is_refused_and_leaves_nothing,
 );
 
 fn add((a, b): (u64, u64)) -> u64 {
@@ -338,4 +339,31 @@ fn many_workers_at_once() {
     for (n, child) in children.into_iter().enumerate() {
         assert_eq!(child.result().unwrap(), n as u64 + 1);
     }
+}
+
+fn without_descriptors_a_start_is_refused_and_leaves_nothing() {
+    let session = Session::new().unwrap();
+    let inner = session.event().unwrap();
+    let before = session.usage().unwrap().references;
+    let mut refused = 0;
+    for free in (0..12).rev() {
+        let started = bequeath_testing::with_descriptors_left(free, || {
+            session
+                .worker()
+                .daemon(true)
+                .spawn(|event: Event| event.set(), inner.clone())
+        });
+        match started {
+            Ok(child) => child.result().unwrap(),
+            Err(error) => {
+                refused += 1;
+                let said = error.to_string();
+                let reasons = ["Too many open files", "no room for them"];
+                assert!(reasons.iter().any(|reason| said.contains(reason)), "{said}");
+            }
+        }
+    }
+    assert!(refused > 3, "{refused}");
+    session.scavenge();
+    assert_eq!(session.usage().unwrap().references, before);
 }
