@@ -31,8 +31,19 @@ _MOST = 4
 _PATIENCE = 2.0
 
 
-def start(method: str, launch: _engine.Launch, preparation: dict[str, Any]) -> _engine.Child:
-    """A child of this method, from a template if one may and can serve, else by exec."""
+#: How long `start()` listens for a template's child that cannot load what it was given. Longer
+#: than that happens once: a program whose modules take so long starts its children side by side.
+_LISTENING = 0.5
+_slow: set[str] = set()
+
+
+def start(
+    method: str, launch: _engine.Launch, preparation: dict[str, Any]
+) -> tuple[_engine.Child, float]:
+    """A child of this method, from a template if one may and can serve, else by exec.
+
+    With it, how long to listen for its own error: an exec'ed one has no time to tell.
+    """
     if _may_serve():
         for _attempt in range(2):
             template = _forkserver._obtain(method, preparation)
@@ -44,10 +55,15 @@ def start(method: str, launch: _engine.Launch, preparation: dict[str, Any]) -> _
                 _forkserver._discard(template)
                 continue
             if isinstance(answer, _engine.Child):
-                return answer
+                return answer, 0.0 if method in _slow else _LISTENING
             util.debug("exec, because the template cannot serve: %s", answer)
             break
-    return execute(launch)
+    return execute(launch), 0.0
+
+
+def note_slow_load(method: str) -> None:
+    """A child took longer to load than `start()` listens."""
+    _slow.add(method)
 
 
 def execute(launch: _engine.Launch) -> _engine.Child:

@@ -49,16 +49,31 @@ class Popen(popen_fork.Popen):
             body = _pack(process_obj, self.method)
         finally:
             set_spawning_popen(None)
+        report = _engine.Report()
         launch = _engine.Launch(
             process_obj._name,
             head,
             body,
-            self._fds,
+            [*self._fds, report.fileno()],
             popen_fork.on_parent_death(process_obj),
         )
-        self._adopt(self._start(launch, preparation))
+        child, patience = self._start(launch, preparation)
+        report.handed_over()
+        del launch  # its copies of the descriptors are the child's now
+        word = report.hear(patience)
+        if word is None and patience > 0:
+            forkserver.note_slow_load(self.method)
+        elif word:
+            try:
+                spawn.raise_failure(word, process_obj._name)
+            except BaseException:
+                child.wait(None)
+                raise
+        self._adopt(child)
 
-    def _start(self, launch: _engine.Launch, preparation: dict[str, Any]) -> _engine.Child:
+    def _start(
+        self, launch: _engine.Launch, preparation: dict[str, Any]
+    ) -> tuple[_engine.Child, float]:
         return forkserver.start(self.method, launch, preparation)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import pickle
 import stat
 import sys
 import types
@@ -153,15 +154,60 @@ def _main(fd: int, parent_sentinel: int | None = None) -> int:
 
 def run(arrived: _engine.Arrived) -> int:
     """Become the process that has arrived, run it, and return its exit code."""
-    _given[:] = arrived.given
+    *_given[:], report = arrived.given
     inheriting: Any = process.current_process()
     inheriting._inheriting = True
     try:
         prepare(_engine.unpack(arrived.head, arrived.head_descriptors))
         itself = _engine.unpack(arrived.body, arrived.body_descriptors)
+    except Exception as error:
+        if _engine.tell_starter(report, _failure(error)):
+            return 1  # `start()` raises it
+        raise
     finally:
         del inheriting._inheriting
+    _engine.tell_starter(report, _LOADED)
     return itself._bootstrap(arrived.parent)
+
+
+_LOADED = b"loaded"
+_FAILED = b"failed"
+
+
+def _failure(error: Exception) -> bytes:
+    """The child's own error, for its starter: the exception if it can be pickled, and its text."""
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-16_000:]
+    for told in (error, None):
+        try:
+            word = _FAILED + pickle.dumps((told, text))
+            pickle.loads(word[len(_FAILED) :])
+        except Exception:
+            continue
+        if len(word) <= 48_000:
+            return word
+    return _FAILED + pickle.dumps((None, text))
+
+
+class RemoteTraceback(Exception):
+    """Where an error arose in another process; the cause of the one that is raised here."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text}"
+
+
+def raise_failure(word: bytes, name: str) -> None:
+    """In the parent: raise the error of a child that could not load what it was started with."""
+    if not word.startswith(_FAILED):
+        return
+    error, text = pickle.loads(word[len(_FAILED) :])
+    if error is None:
+        error = RuntimeError(f"process {name!r} could not load what it was started with")
+    raise error from RemoteTraceback(text)
 
 
 # --- preparation data -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ pub mod error;
 pub mod exit;
 pub mod launch;
 pub mod name;
+pub mod report;
 pub mod state;
 pub mod template;
 pub mod tie;

@@ -35,8 +35,8 @@ mod _engine {
     use crate::packed::{pack, unpack, Packed};
     #[pymodule_export]
     use crate::process::{
-        exit_process, open_this_process, process_after_fork_in_child, set_process_name, Arrived,
-        Child, Launch, Tie,
+        exit_process, open_this_process, process_after_fork_in_child, set_process_name,
+        tell_starter, Arrived, Child, Launch, Report, Tie,
     };
     #[pymodule_export]
     use crate::queue_ends::{QueueReader, QueueWriter};

@@ -8,12 +8,12 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bequeath_os::{Deadline, PidFd};
 use bequeath_process as engine;
-use bequeath_process::{Command, OnParentDeath};
+use bequeath_process::{report, Command, OnParentDeath};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -368,6 +368,56 @@ impl Tie {
     fn close(&mut self) {
         self.tie = None;
     }
+}
+
+/// The starter's end of a child's word on whether it could load what it was started with.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Report(Mutex<Option<report::Report>>);
+
+#[pymethods]
+impl Report {
+    #[new]
+    fn new() -> PyResult<Self> {
+        Ok(Self(Mutex::new(Some(
+            report::Report::new().map_err(raise)?,
+        ))))
+    }
+
+    /// The child's end, to be handed to it; closed with `handed_over`.
+    fn fileno(&self) -> PyResult<i32> {
+        let report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = report.as_ref().and_then(report::Report::child_end);
+        end.map(|fd| fd.as_raw_fd())
+            .ok_or_else(|| PyValueError::new_err("handed over already"))
+    }
+
+    /// The child has its end.
+    fn handed_over(&self) {
+        if let Some(report) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            report.handed_over();
+        }
+    }
+
+    /// The child's word; empty when it ended without one, None when it did not come in time. Once.
+    fn hear<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let report = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(report) = report else {
+            return Ok(None);
+        };
+        let deadline = deadline(Some(timeout))?;
+        let heard = uninterrupted(py, || py.detach(|| report.hear(deadline)))?;
+        Ok(match heard {
+            report::Heard::Packet(packet) => Some(PyBytes::new(py, &packet)),
+            report::Heard::Nothing => Some(PyBytes::new(py, b"")),
+            report::Heard::TooLate => None,
+        })
+    }
+}
+
+/// In the child: its word. False when nobody listens. Takes the descriptor over.
+#[pyfunction]
+pub fn tell_starter(child_end: i32, word: &[u8]) -> PyResult<bool> {
+    Ok(report::tell(take(child_end)?.as_fd(), word))
 }
 
 /// What `ps` calls this process.
