@@ -224,7 +224,7 @@ impl Space {
         let shape = shape_of(pool);
         let next = (watermark + shape.step).min(shape.count);
         let start = index << EXTENT_SHIFT;
-        let table = u64::from(watermark) * SLOT & !(PAGE - 1);
+        let table = (u64::from(watermark) * SLOT) & !(PAGE - 1);
         self.back(start + table, pages(u64::from(next) * SLOT - table) * PAGE)?;
         if shape.size < PAGE {
             let from = (shape.first + u64::from(watermark) * shape.size) & !(PAGE - 1);
@@ -378,7 +378,7 @@ impl Space {
         done
     }
 
-    /// Every slot and run that was ever used.
+    /// Every slot and run that is in use or warm.
     pub(crate) fn for_each_place(&self, mut visit: impl FnMut(Place<'_>)) {
         for index in self.used_extents() {
             let Ok(extent) = self.extent(index) else {
@@ -386,10 +386,25 @@ impl Space {
             };
             match Use::from_word(extent.shape.load(Acquire)) {
                 Use::Slots(pool) => {
-                    let watermark = extent.watermark.load(Acquire).min(shape_of(pool).count);
-                    for number in 0..watermark {
-                        if let Ok(place) = self.slot_place(index, pool, number) {
-                            visit(place);
+                    let shape = shape_of(pool);
+                    let watermark = extent.watermark.load(Acquire).min(shape.count);
+                    let first = (index << EXTENT_SHIFT) + shape.first;
+                    let Ok(slots) =
+                        self.shared_row::<Slot>(index << EXTENT_SHIFT, watermark.into())
+                    else {
+                        continue;
+                    };
+                    for (number, slot) in slots.iter().enumerate() {
+                        // Cold places are nobody's and hold nothing.
+                        if slot.owner.load(Relaxed) != FREE_COLD {
+                            let offset = first + number as u64 * shape.size;
+                            let (size, pool) = (shape.size, Some(pool));
+                            visit(Place {
+                                offset,
+                                size,
+                                pool,
+                                slot,
+                            });
                         }
                     }
                 }

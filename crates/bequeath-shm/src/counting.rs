@@ -82,6 +82,24 @@ impl Space {
             .min(self.geometry.references) as u32
     }
 
+    /// Every slot that somebody owns.
+    pub(crate) fn for_each_reference(&self, mut visit: impl FnMut(u32, &ReferenceSlot)) {
+        let count = u64::from(self.reference_slots());
+        let mut index = 0;
+        while index < count {
+            let offset = self.geometry.references_at + index * REFERENCE_SLOT;
+            let Ok(row) = self.shared_row::<ReferenceSlot>(offset, count - index) else {
+                return;
+            };
+            for (number, slot) in row.iter().enumerate() {
+                if slot.owner.load(Relaxed) != 0 {
+                    visit((index as usize + number) as u32, slot);
+                }
+            }
+            index += row.len() as u64;
+        }
+    }
+
     /// A free slot, now owned by `word`.
     pub(crate) fn take_reference_slot(&self, word: u64) -> Result<u32> {
         let hints = &self.header().free_references;

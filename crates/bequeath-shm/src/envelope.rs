@@ -60,10 +60,10 @@ impl<'a> Lists<'a> {
     /// # Safety
     /// They are mapped and backed as long as `'a` lasts.
     unsafe fn at(address: *mut u8, bytes: usize) -> Self {
+        let first = address.cast::<AtomicU64>();
         // SAFETY: mapped by the caller's word, aligned to at least 256, and atomics may be shared.
-        Self {
-            words: unsafe { std::slice::from_raw_parts(address.cast::<AtomicU64>(), bytes / 8) },
-        }
+        let words = unsafe { std::slice::from_raw_parts(first, bytes / 8) };
+        Self { words }
     }
 
     fn get(self, index: usize) -> u64 {

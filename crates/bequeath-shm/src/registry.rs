@@ -34,6 +34,9 @@ use crate::{Error, Result};
 /// Extra bytes live behind the body up to this size of the whole, else in a block of their own.
 const INLINE: u64 = 2048;
 
+/// First byte and length.
+type Bytes = (NonNull<u8>, usize);
+
 /// What an object says about a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
@@ -277,7 +280,7 @@ impl Session {
         place: &Place<'_>,
         me: Reference,
         body: NonNull<u8>,
-    ) -> Result<((NonNull<u8>, usize), Option<u64>)> {
+    ) -> Result<(Bytes, Option<u64>)> {
         const WRONG: Error = Error::Corrupted("an object's extra bytes lie outside");
         let header = self.space().object_header(place.offset)?;
         let (length, body_length) = (

@@ -242,17 +242,14 @@ impl Session {
     }
 
     fn settle_references(&self, verdicts: &mut Verdicts<'_>) {
-        for index in 0..self.space().reference_slots() {
-            let Ok(slot) = self.space().reference_slot(index) else {
-                return;
-            };
+        self.space().for_each_reference(|index, slot| {
             let word = slot.owner.load(Acquire);
             if let Owner::Owned(name) = words::parse(word) {
                 if verdicts.is_gone(name) {
                     self.release_slot(index, word);
                 }
             }
-        }
+        });
     }
 }
 

@@ -213,11 +213,8 @@ impl Session {
         let header = space.header();
         let warm =
             [&header.warm_slots, &header.warm_runs].map(|bytes| bytes.load(Relaxed).max(0) as u64);
-        let counted = |index: &u32| {
-            space
-                .reference_slot(*index)
-                .is_ok_and(|slot| slot.owner.load(Relaxed) != 0)
-        };
+        let mut references = 0;
+        space.for_each_reference(|_, _| references += 1);
         let mut places = 0;
         space.for_each_place(|place| {
             places += u64::from(place.slot.owner.load(Relaxed) > words::FREE_WARM);
@@ -235,7 +232,7 @@ impl Session {
                 .members()
                 .filter(|seen| seen.standing == Standing::Pending)
                 .count() as u64,
-            references: (0..space.reference_slots()).filter(counted).count() as u64,
+            references,
             places,
         })
     }

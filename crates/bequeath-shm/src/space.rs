@@ -106,6 +106,16 @@ impl Space {
         Ok(unsafe { address.as_ref() })
     }
 
+    /// As many of the `count` structures from `offset` on as lie in one extent.
+    pub(crate) fn shared_row<T: Plain>(&self, offset: u64, count: u64) -> Result<&[T]> {
+        let size = size_of::<T>() as u64;
+        let first: &T = self.shared(offset)?;
+        let fit = (EXTENT - (offset & (EXTENT - 1))) / size;
+        // SAFETY: `first` is mapped with its whole extent (invariant 2), which has room for `fit` of them;
+        // they are Plain: any bytes are a value, and others may change them meanwhile.
+        Ok(unsafe { std::slice::from_raw_parts(first, fit.min(count) as usize) })
+    }
+
     /// The header; mapped since the space was made.
     pub(crate) fn header(&self) -> &Header {
         self.shared(0)

@@ -1,5 +1,7 @@
 //! Adopted blocks: one's own after a fork, without having been copied.
 
+#![allow(clippy::unwrap_used)]
+
 use bequeath_shm::{Adopted, Memory, Options, Session};
 use bequeath_testing::{wait_until, Peer};
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -9,7 +11,11 @@ fn word(adopted: &Adopted, at: usize) -> u64 {
     // SAFETY: inside the adopted bytes, aligned.
     #[allow(unsafe_code)]
     unsafe {
-        adopted.as_ptr().add(at).cast::<u64>().read_volatile()
+        adopted
+            .as_ptr()
+            .wrapping_add(at)
+            .cast::<u64>()
+            .read_volatile()
     }
 }
 
@@ -18,7 +24,11 @@ fn set(adopted: &Adopted, at: usize, value: u64) {
     // SAFETY: inside the adopted bytes, aligned.
     #[allow(unsafe_code)]
     unsafe {
-        adopted.as_ptr().add(at).cast::<u64>().write_volatile(value);
+        adopted
+            .as_ptr()
+            .wrapping_add(at)
+            .cast::<u64>()
+            .write_volatile(value);
     }
 }
 

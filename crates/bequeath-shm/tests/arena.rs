@@ -1,5 +1,7 @@
 //! The arena: limits of the process, lost descriptors, growth from many processes at once.
 
+#![allow(clippy::unwrap_used)]
+
 use std::os::fd::AsRawFd;
 
 use bequeath_shm::{parse_limit, Block, Error, Memory, Options, Session};

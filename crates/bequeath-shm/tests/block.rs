@@ -1,5 +1,7 @@
 //! Blocks: reuse, growth and return of memory.
 
+#![allow(clippy::unwrap_used)]
+
 use bequeath_shm::{Error, Options, Session};
 
 fn session() -> Session {

@@ -1,5 +1,7 @@
 //! Joining: what is refused, and that it is refused with an error.
 
+#![allow(clippy::unwrap_used)]
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use bequeath_os::{memfd, Mapping};
@@ -19,7 +21,11 @@ fn spoil(fd: &OwnedFd, word: usize, value: u64) {
     // SAFETY: within the mapped page; atomics are not needed, nobody else runs.
     #[allow(unsafe_code)]
     unsafe {
-        mapping.as_ptr().cast::<u64>().add(word).write(value);
+        mapping
+            .as_ptr()
+            .cast::<u64>()
+            .wrapping_add(word)
+            .write(value);
     }
 }
 
@@ -96,7 +102,11 @@ fn any_garbage_behind_the_header_is_survived() {
             // SAFETY: within the mapped page; nobody else runs.
             #[allow(unsafe_code)]
             unsafe {
-                mapping.as_ptr().cast::<u64>().add(word).write(value);
+                mapping
+                    .as_ptr()
+                    .cast::<u64>()
+                    .wrapping_add(word)
+                    .write(value);
             }
             let _ = session
                 .allocate(5000)

@@ -3,6 +3,8 @@
 //!
 //! `BEQUEATH_FAULTS=full` kills at each instruction; else at about a hundred, spread over the operation.
 
+#![allow(clippy::unwrap_used)]
+
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Mutex, MutexGuard, PoisonError};

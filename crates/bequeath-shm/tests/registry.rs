@@ -1,5 +1,7 @@
 //! Objects: counts over real forks and kills.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use bequeath_shm::{Envelope, Error, Memory, Object, Options, Reference, Room, Session};
@@ -159,7 +161,7 @@ fn a_childs_references_are_counted_before_the_fork() {
     };
     session.after_fork_parent(ticket.take().unwrap(), Some(peer.pid()));
     // The child alone holds it now.
-    let address = &raw const **&number;
+    let address: *const Number = &*number;
     drop(number);
     go.0.store(1, Release);
     let number = session.open::<Number>(reference).unwrap();
