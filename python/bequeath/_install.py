@@ -88,11 +88,16 @@ def _swap() -> None:
     _replaced = {name: module for name, module in sys.modules.items() if _is_their_name(name)}
     for name in _replaced:
         del sys.modules[name]
+    _give_their_names()
+    sys.modules["_multiprocessing"] = importlib.import_module(_OURS + "._multiprocessing")
+    sys.meta_path.insert(0, _Finder)
+
+
+def _give_their_names() -> None:
+    """Every module of ours that is loaded, under its name in multiprocessing, too."""
     for name, module in list(sys.modules.items()):
         if name == _OURS or (name.startswith(_OURS + ".") and _is_public(name)):
             sys.modules[_THEIRS + name[len(_OURS) :]] = module
-    sys.modules["_multiprocessing"] = importlib.import_module(_OURS + "._multiprocessing")
-    sys.meta_path.insert(0, _Finder)
 
 
 def _finder_out() -> None:
@@ -142,6 +147,7 @@ class _Loader:
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._spec
+        _give_their_names()  # it may have loaded others
 
 
 def _refuse_in_child_or_beside_children(what: str) -> None:

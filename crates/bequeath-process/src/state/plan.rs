@@ -6,8 +6,9 @@ use super::{Fixed, Settable, State};
 const CAP_SYS_NICE: u64 = 1 << 23;
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
 
-/// SIGPIPE and SIGXFSZ: an interpreter that starts ignores them whatever it inherited.
-const INTERPRETERS_OWN: u64 = (1 << (13 - 1)) | (1 << (25 - 1));
+/// Signals that nobody chooses. SIGPIPE and SIGXFSZ: an interpreter that starts ignores them whatever it inherited. 32 and 33: the C
+/// library keeps them for its threads and refuses to change them; a program that `posix_spawn` started finds them ignored.
+const NOBODYS: u64 = (1 << (13 - 1)) | (1 << (25 - 1)) | (1 << (32 - 1)) | (1 << (33 - 1));
 
 const SCHED_OTHER: i32 = 0;
 const SCHED_BATCH: i32 = 3;
@@ -91,8 +92,8 @@ impl Settable {
             timer_slack: changed(&self.timer_slack, &wanted.timer_slack),
             group: changed(&self.group, &wanted.group),
             blocked: changed(&self.blocked, &wanted.blocked),
-            ignore: wanted.ignored & !self.ignored & !INTERPRETERS_OWN,
-            heed: self.ignored & !wanted.ignored & !INTERPRETERS_OWN,
+            ignore: wanted.ignored & !self.ignored & !NOBODYS,
+            heed: self.ignored & !wanted.ignored & !NOBODYS,
             ..Plan::default()
         };
         for (resource, (own, wanted)) in self.limits.iter().zip(&wanted.limits).enumerate() {
