@@ -15,7 +15,9 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::fs::File;
 use std::io::Read;
 
-use bequeath_os::{pidfd, Errno, Mapping, PidFd};
+use bequeath_os::Mapping;
+#[cfg(not(loom))]
+use bequeath_os::{pidfd, Errno, PidFd};
 
 /// Where the pid stands in the bits, as in a cell's word: 2^22 is the largest that Linux gives.
 pub(crate) const PID_MASK: u64 = 0x7fff_ff00;
@@ -35,6 +37,7 @@ impl ProcessId {
     /// This process.
     #[must_use]
     #[inline]
+    #[cfg(not(loom))]
     pub fn current() -> Self {
         let page = PAGE.load(Ordering::Acquire);
         if !page.is_null() {
@@ -93,6 +96,7 @@ impl ProcessId {
 
     /// Whether every thread of it is gone, reaped or not. Costs several system calls.
     #[must_use]
+    #[cfg(not(loom))]
     pub fn is_dead(self) -> bool {
         if self == Self::current() {
             return false;
@@ -109,10 +113,52 @@ impl ProcessId {
         gone || self.was_replaced()
     }
 
+    #[cfg(not(loom))]
     /// Whether its number now belongs to a process with another start time.
     fn was_replaced(self) -> bool {
         self.start_ticks() != 0
             && start_ticks(self.pid()).is_some_and(|ticks| ticks != self.start_ticks())
+    }
+}
+
+/// In a model each thread is a process, and dies when the model says so.
+#[cfg(loom)]
+pub mod model {
+    use core::cell::Cell;
+
+    use super::ProcessId;
+    use crate::atomic::{AtomicU64, Ordering};
+
+    loom::lazy_static! {
+        static ref DEAD: AtomicU64 = AtomicU64::new(0);
+    }
+    loom::thread_local! {
+        static ME: Cell<u32> = Cell::new(1);
+    }
+
+    /// From here on this thread is process `pid` (2 to 63).
+    pub fn act_as(pid: u32) {
+        ME.with(|me| me.set(pid));
+    }
+
+    /// This thread's process is dead; the thread must do nothing more.
+    pub fn die() {
+        DEAD.fetch_or(1 << ProcessId::current().pid(), Ordering::SeqCst);
+        crate::park::somebody_died();
+    }
+
+    impl ProcessId {
+        /// The process that this thread plays.
+        #[must_use]
+        pub fn current() -> Self {
+            ME.with(|me| Self(u64::from(me.get()) << super::PID_SHIFT | 7 << 32))
+        }
+
+        /// Whether the model declared it dead.
+        #[must_use]
+        pub fn is_dead(self) -> bool {
+            DEAD.load(Ordering::SeqCst) & 1 << self.pid() != 0
+        }
     }
 }
 
@@ -122,6 +168,7 @@ static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 
 #[cold]
+#[cfg_attr(loom, allow(dead_code))]
 fn current_slow() -> ProcessId {
     let pid = std::process::id();
     let cached = ProcessId(CHECKED.load(Ordering::Relaxed));

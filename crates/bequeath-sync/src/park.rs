@@ -137,3 +137,127 @@ mod kernel {
         futex::wake_op_set(event, count, futex::low_half(word), value)
     }
 }
+
+/// The futex as loom sees it: exactly as many woken as asked for, nobody woken without a reason, and
+/// no time. A wait for a dead owner "times out" at once; any other wait without a waker is a
+/// deadlock, which loom reports.
+#[cfg(loom)]
+mod model {
+    use loom::sync::{Condvar, Mutex};
+
+    use bequeath_os::futex::Wait;
+    use bequeath_os::{Deadline, Result};
+
+    use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+    use crate::owner::ProcessId;
+
+    loom::lazy_static! {
+        static ref BEDS: Mutex<Beds> = Mutex::new(Beds::default());
+        static ref WAKING: Condvar = Condvar::new();
+    }
+
+    #[derive(Default)]
+    struct Beds {
+        asleep: Vec<(usize, u64)>,
+        next: u64,
+    }
+
+    impl Beds {
+        fn wake(&mut self, address: usize, count: u32) -> usize {
+            let mut woken = 0;
+            self.asleep.retain(|(at, _)| {
+                let wakes = *at == address && woken < count as usize;
+                woken += usize::from(wakes);
+                !wakes
+            });
+            WAKING.notify_all();
+            woken
+        }
+    }
+
+    fn address<T>(word: &T) -> usize {
+        core::ptr::from_ref(word) as usize
+    }
+
+    fn sleep(
+        address: usize,
+        is_changed: impl Fn() -> bool,
+        is_hopeless: impl Fn() -> bool,
+    ) -> Wait {
+        let mut beds = BEDS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if is_changed() {
+            return Wait::Changed;
+        }
+        let number = beds.next;
+        beds.next += 1;
+        beds.asleep.push((address, number));
+        loop {
+            if !beds.asleep.iter().any(|(_, other)| *other == number) {
+                return Wait::Woken;
+            }
+            if is_hopeless() {
+                beds.asleep.retain(|(_, other)| *other != number);
+                return Wait::TimedOut;
+            }
+            beds = WAKING
+                .wait(beds)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, _deadline: Deadline) -> Wait {
+        sleep(
+            address(word),
+            || word.load(Ordering::SeqCst) != expected,
+            || false,
+        )
+    }
+
+    pub(crate) fn wait_low(word: &AtomicU64, expected: u32, _deadline: Deadline) -> Wait {
+        let is_hopeless =
+            || ProcessId::from_word(word.load(Ordering::SeqCst)).is_some_and(ProcessId::is_dead);
+        sleep(
+            address(word),
+            || word.load(Ordering::SeqCst) as u32 != expected,
+            is_hopeless,
+        )
+    }
+
+    pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
+        BEDS.lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .wake(address(word), count)
+    }
+
+    pub(crate) fn wake_low(word: &AtomicU64, count: u32) -> usize {
+        BEDS.lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .wake(address(word), count)
+    }
+
+    pub(crate) fn wake_op(
+        event: &AtomicU32,
+        count: u32,
+        word: &AtomicU64,
+        value: u16,
+    ) -> Result<usize> {
+        let mut beds = BEDS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let set = |old: u64| Some(old & !0xffff_ffff | u64::from(value));
+        let old = word
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, set)
+            .unwrap_or(0);
+        let mut woken = beds.wake(address(event), count);
+        if (old as u32 as i32) < 0 {
+            woken += beds.wake(address(word), 1);
+        }
+        Ok(woken)
+    }
+
+    /// Lets those who wait for a dead owner find out.
+    pub(crate) fn somebody_died() {
+        let _beds = BEDS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        WAKING.notify_all();
+    }
+}
+#[cfg(loom)]
+pub(crate) use model::somebody_died;
