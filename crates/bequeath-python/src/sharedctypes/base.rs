@@ -8,8 +8,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::guard::Guard;
 use super::simple::Simple;
-use crate::synchronize::RLock;
 use crate::transfer;
 
 /// A ctypes object in shared memory together with the lock that guards it.
@@ -18,9 +18,7 @@ pub struct SynchronizedBase(OnceLock<Parts>);
 
 pub(super) struct Parts {
     pub(super) object: Py<PyAny>,
-    lock: Py<PyAny>,
-    /// The same lock, if it is exactly ours: taken and released without a Python call.
-    native: Option<Py<RLock>>,
+    guard: Guard,
     pub(super) simple: Option<Simple>,
 }
 
@@ -42,15 +40,7 @@ impl SynchronizedBase {
         act: impl FnOnce(&Parts) -> PyResult<T>,
     ) -> PyResult<T> {
         let parts = self.parts()?;
-        match &parts.native {
-            Some(lock) => lock.get().held(py, || act(parts)),
-            None => {
-                parts.lock.call_method0(py, intern!(py, "acquire"))?;
-                let result = act(parts);
-                parts.lock.call_method0(py, intern!(py, "release"))?;
-                result
-            }
-        }
+        parts.guard.held(py, || act(parts))
     }
 }
 
@@ -74,15 +64,10 @@ impl SynchronizedBase {
             Some(lock) if lock.is_truthy()? => lock,
             _ => default_lock(py, ctx)?,
         };
-        let native = lock
-            .cast_exact::<RLock>()
-            .ok()
-            .map(|lock| lock.clone().unbind());
         let simple = Simple::of(&obj)?;
         let parts = Parts {
             object: obj.unbind(),
-            lock: lock.unbind(),
-            native,
+            guard: Guard::new(&lock),
             simple,
         };
         let _ = slf.get().0.set(parts);
@@ -92,8 +77,7 @@ impl SynchronizedBase {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(parts) = self.0.get() {
             visit.call(&parts.object)?;
-            visit.call(&parts.lock)?;
-            visit.call(&parts.native)?;
+            visit.call(parts.guard.object())?;
         }
         Ok(())
     }
@@ -105,7 +89,7 @@ impl SynchronizedBase {
 
     #[getter]
     fn _lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(self.parts()?.lock.clone_ref(py))
+        Ok(self.parts()?.guard.object().clone_ref(py))
     }
 
     /// The ctypes object without the lock.
@@ -127,26 +111,34 @@ impl SynchronizedBase {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         self.parts()?
-            .lock
+            .guard
+            .object()
             .call_method(py, intern!(py, "acquire"), args, kwargs)
     }
 
     /// The lock's `release`.
     fn release(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.parts()?.lock.call_method0(py, intern!(py, "release"))
+        self.parts()?
+            .guard
+            .object()
+            .call_method0(py, intern!(py, "release"))
     }
 
-    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.parts()?
-            .lock
-            .call_method0(py, intern!(py, "__enter__"))
+    fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.parts()?.guard.enter(py)
     }
 
-    #[pyo3(signature = (*args))]
-    fn __exit__(&self, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (exc_type=None, exc_value=None, traceback=None, /))]
+    fn __exit__<'py>(
+        &self,
+        py: Python<'py>,
+        exc_type: Option<&Bound<'py, PyAny>>,
+        exc_value: Option<&Bound<'py, PyAny>>,
+        traceback: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.parts()?
-            .lock
-            .call_method1(py, intern!(py, "__exit__"), args.clone())
+            .guard
+            .exit(py, [exc_type, exc_value, traceback])
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -162,7 +154,7 @@ impl SynchronizedBase {
         let rebuild = py
             .import(intern!(py, "bequeath.sharedctypes"))?
             .getattr(intern!(py, "synchronized"))?;
-        (rebuild, (&parts.object, &parts.lock)).into_pyobject(py)
+        (rebuild, (&parts.object, parts.guard.object())).into_pyobject(py)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod base;
 mod classes;
+mod guard;
 mod simple;
 
 pub use base::SynchronizedBase;

@@ -18,6 +18,20 @@ pub struct Lock {
     pub(super) shared: Shared<bequeath_sync::Lock>,
 }
 
+impl Lock {
+    /// `acquire()` for those who guard an access of their own.
+    #[inline]
+    pub(crate) fn take(&self, py: Python<'_>) -> PyResult<bool> {
+        holdable::enter(py, &**self.shared.get()?)
+    }
+
+    /// `release()` after [`take`](Self::take).
+    #[inline]
+    pub(crate) fn give(&self) -> PyResult<()> {
+        holdable::release(&**self.shared.get()?)
+    }
+}
+
 #[pymethods]
 impl Lock {
     #[new]

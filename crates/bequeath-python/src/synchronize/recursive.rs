@@ -28,18 +28,22 @@ impl RLock {
         Ok(lock)
     }
 
-    /// Runs `act` with the lock held. Held by this thread already, it stays as it is: counting up and
-    /// down again would change nothing that anybody can see.
+    /// `acquire()` for those who guard an access of their own.
     #[inline]
-    pub(crate) fn held<T>(&self, py: Python<'_>, act: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-        let lock = self.shared.get()?;
-        if lock.is_mine() {
-            return act();
-        }
-        holdable::enter(py, &**lock)?;
-        let result = act();
-        holdable::release(&**lock)?;
-        result
+    pub(crate) fn take(&self, py: Python<'_>) -> PyResult<bool> {
+        holdable::enter(py, &**self.shared.get()?)
+    }
+
+    /// `release()` after [`take`](Self::take).
+    #[inline]
+    pub(crate) fn give(&self) -> PyResult<()> {
+        holdable::release(&**self.shared.get()?)
+    }
+
+    /// Whether this thread holds it.
+    #[inline]
+    pub(crate) fn is_mine(&self) -> PyResult<bool> {
+        Ok(self.shared.get()?.is_mine())
     }
 }
 
