@@ -124,6 +124,16 @@ impl PidFd {
         Ok(status.as_ref().map(exit_status))
     }
 
+    /// How a child of this process ended, leaving it to be waited for; `None` while it runs.
+    ///
+    /// # Errors
+    /// ECHILD when it is no child of this process or was reaped already.
+    pub fn peek(&self) -> Result<Option<ExitStatus>> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = process::waitid(WaitId::PidFd(self.0.as_fd()), options).named("waitid")?;
+        Ok(status.as_ref().map(exit_status))
+    }
+
     /// How the process ended, asked by any holder of a descriptor, also after somebody else reaped
     /// it; `None` while it is not known (alive, not reaped yet, or the kernel is older than 6.15).
     #[must_use]

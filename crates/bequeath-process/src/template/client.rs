@@ -270,6 +270,8 @@ impl Reaper for Line {
         let mut notes = self.notes();
         loop {
             if let Some(status) = notes.ended.remove(&pid) {
+                // Whether or not the template hears it: when this process ends, it knows anyway.
+                let _ = send(self.socket.as_fd(), &protocol::collected(pid), &[]);
                 return Ok(Some(status));
             }
             match self.receive(&mut notes, deadline) {
@@ -278,10 +280,8 @@ impl Reaper for Line {
                     notes.abandoned = notes.abandoned.saturating_sub(1);
                     end_unwanted(&told, pidfd);
                 }
-                Ok(None) => return Ok(notes.ended.remove(&pid)),
-                Err(Error::TemplateGone) => {
-                    return Ok(Some(notes.ended.remove(&pid).unwrap_or(ExitStatus::Lost)));
-                }
+                Ok(None) => return Ok(None),
+                Err(Error::TemplateGone) => return Ok(Some(ExitStatus::Lost)),
                 Err(error) => return Err(error),
             }
         }

@@ -24,6 +24,7 @@ const REFUSED: u32 = 5;
 const FAILED: u32 = 6;
 const ENDED: u32 = 7;
 const STAYING: u32 = 8;
+const COLLECTED: u32 = 9;
 
 /// From a starter.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) enum Asked {
     /// With the working directory, the standard streams that are open, the payload if it is large,
     /// and the descriptors of the launch.
     Start(Box<Start>),
+    /// The starter knows how this child ended: its number may be given to another.
+    Collected(u32),
     /// The starter is about to end in order.
     Goodbye,
 }
@@ -53,6 +56,12 @@ pub(crate) fn hello() -> Vec<u8> {
 
 pub(crate) fn goodbye() -> Vec<u8> {
     head(GOODBYE).into_bytes()
+}
+
+pub(crate) fn collected(pid: u32) -> Vec<u8> {
+    let mut writer = head(COLLECTED);
+    writer.u32(pid);
+    writer.into_bytes()
 }
 
 pub(crate) fn start(
@@ -78,6 +87,7 @@ impl Asked {
         match kind(&mut reader)? {
             HELLO => Ok(Self::Hello),
             GOODBYE => Ok(Self::Goodbye),
+            COLLECTED => Ok(Self::Collected(reader.u32("pid")?)),
             START => {
                 let state = State::decode(&mut reader)?;
                 let mut streams = [false; 3];

@@ -61,6 +61,9 @@ struct Served {
     pidfd: PidFd,
     requester: u64,
     tied: bool,
+    /// It waits, as a child of its starter would, until the starter has asked after it: until then
+    /// nobody else gets its number.
+    ended: bool,
 }
 
 /// What the interpreter shall fork for.
@@ -227,6 +230,10 @@ impl Server {
         }
         match Asked::decode(&self.packet[..received.len]) {
             Ok(Asked::Start(start)) => self.serve(token, *start, received.len, received.fds),
+            Ok(Asked::Collected(pid)) => {
+                self.collected(token, pid);
+                None
+            }
             Ok(Asked::Goodbye) => {
                 self.say_goodbye(token);
                 None
@@ -336,6 +343,7 @@ impl Server {
                         pidfd,
                         requester,
                         tied,
+                        ended: false,
                     },
                 );
                 self.tell(requester, &Told::Started(pid), Some(copy));
@@ -357,16 +365,38 @@ impl Server {
     }
 
     fn reap(&mut self, token: u64) {
-        let Some(child) = self.children.get(&token) else {
+        let Some(child) = self.children.get_mut(&token) else {
             return;
         };
-        let Ok(Some(status)) = child.pidfd.wait(Deadline::PAST) else {
+        let Ok(Some(status)) = child.pidfd.peek() else {
             return;
         };
         let _ = self.epoll.remove(&child.pidfd);
+        child.ended = true;
         let (requester, pid) = (child.requester, child.pid);
-        self.children.remove(&token);
-        self.tell(requester, &Told::Ended(pid, status.into_raw()), None);
+        if self.requesters.contains_key(&requester) {
+            self.tell(requester, &Told::Ended(pid, status.into_raw()), None);
+        } else {
+            self.bury(token);
+        }
+    }
+
+    /// Nobody asks after this child any more.
+    fn bury(&mut self, token: u64) {
+        if let Some(child) = self.children.remove(&token) {
+            let _ = child.pidfd.wait(Deadline::PAST);
+        }
+    }
+
+    fn collected(&mut self, requester: u64, pid: u32) {
+        let theirs = |child: &Served| child.requester == requester && child.pid == pid;
+        let found = self
+            .children
+            .iter()
+            .find(|(_, child)| theirs(child) && child.ended);
+        if let Some(token) = found.map(|(token, _)| *token) {
+            self.bury(token);
+        }
     }
 
     /// The requester is gone: its children that are tied to it end. (Their own ties do the same; this is
@@ -377,9 +407,19 @@ impl Server {
         };
         let _ = self.epoll.remove(&requester.pidfd);
         let _ = self.epoll.remove(&requester.socket);
-        for child in self.children.values() {
-            if child.requester == token && child.tied {
-                let _ = child.pidfd.send_signal(SIGKILL);
+        let theirs: Vec<u64> = self
+            .children
+            .iter()
+            .filter(|(_, child)| child.requester == token)
+            .map(|(token, _)| *token)
+            .collect();
+        for token in theirs {
+            match self.children.get(&token) {
+                Some(child) if child.ended => self.bury(token),
+                Some(child) if child.tied => {
+                    let _ = child.pidfd.send_signal(SIGKILL);
+                }
+                _ => {}
             }
         }
     }
@@ -392,7 +432,7 @@ impl Server {
         if self.door.is_some() || self.requesters.len() > 1 {
             self.tell(token, &Told::Staying, None);
         } else {
-            self.requesters.remove(&token);
+            self.forget(token);
         }
     }
 
