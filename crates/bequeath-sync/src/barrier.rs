@@ -261,7 +261,9 @@ impl Barrier {
             ProcessId::from_bits(place.load(Ordering::Relaxed))
                 .is_some_and(|party| party != me && party.is_dead())
         };
-        let acting_died = state.phase == ACTING && dead(&self.acting);
+        // (A name that is no process's was written by nobody honest: nobody acts.)
+        let nobody = ProcessId::from_bits(self.acting.load(Ordering::Relaxed)).is_none();
+        let acting_died = state.phase == ACTING && (nobody || dead(&self.acting));
         if acting_died || watched.into_iter().any(dead) {
             // Only this generation: if it is over, the names above were those of the next.
             self.abort_generation(state.generation);
