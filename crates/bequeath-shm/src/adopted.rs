@@ -13,7 +13,9 @@
 //! - Before the range goes back into the pool the shared mapping is restored (slots) or the mapping
 //!   is dropped altogether (runs), since the next user of the place must see the file.
 
+use std::alloc::Layout;
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -48,7 +50,8 @@ unsafe impl Object for Keeper {
     }
 }
 
-/// A block that became this process's private memory.
+/// A block that became this process's private memory. A large one in place, without a copy; one below
+/// [`IN_PLACE`] is copied out, which costs less than the mappings that a fork would split for it.
 ///
 /// # After fork
 /// Parent and child keep the content; later writes of either are its own.
@@ -56,7 +59,15 @@ unsafe impl Object for Keeper {
 /// # If a peer dies
 /// Nothing changes here; what a dead process had adopted is freed.
 #[derive(Clone)]
-pub struct Adopted(Arc<AdoptedBlock>);
+pub struct Adopted(Arc<Memory>);
+
+/// Blocks of so many bytes and more are adopted in place.
+pub const IN_PLACE: usize = 64 << 10;
+
+enum Memory {
+    InPlace(Arc<AdoptedBlock>),
+    Copied(Private),
+}
 
 pub(crate) struct AdoptedBlock {
     block: ManuallyDrop<Block>,
@@ -66,6 +77,9 @@ pub(crate) struct AdoptedBlock {
 
 impl Adopted {
     pub(crate) fn new(block: Block) -> Self {
+        if block.len() < IN_PLACE || !block.adopts_in_place() {
+            return Self(Arc::new(Memory::Copied(Private::copy_of(&block))));
+        }
         let (session, offset) = (block.session().clone(), block.name().offset);
         let shared = Arc::new(AdoptedBlock {
             block: ManuallyDrop::new(block),
@@ -75,25 +89,68 @@ impl Adopted {
             .local()
             .adopted
             .insert(offset, Arc::downgrade(&shared));
-        Self(shared)
+        Self(Arc::new(Memory::InPlace(shared)))
     }
 
-    /// First byte; stays where it is for the value's life.
+    /// First byte, 64-byte aligned; stays where it is for the value's life.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
-        self.0.block.as_ptr()
+        match &*self.0 {
+            Memory::InPlace(adopted) => adopted.block.as_ptr(),
+            Memory::Copied(private) => private.first.as_ptr(),
+        }
     }
 
     /// Bytes in use.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.block.len()
+        match &*self.0 {
+            Memory::InPlace(adopted) => adopted.block.len(),
+            Memory::Copied(private) => private.len,
+        }
     }
 
     /// Whether it has none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Memory of this process alone.
+struct Private {
+    first: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: owned memory, like a vector's; only the raw address comes out of it.
+unsafe impl Send for Private {}
+// SAFETY: as above.
+unsafe impl Sync for Private {}
+
+impl Private {
+    fn layout(len: usize) -> Layout {
+        Layout::from_size_align(len.max(1), 64).expect("the length of a block that exists")
+    }
+
+    fn copy_of(block: &Block) -> Self {
+        let len = block.len();
+        let layout = Self::layout(len);
+        // SAFETY: the layout is not empty.
+        let first = NonNull::new(unsafe { std::alloc::alloc(layout) });
+        let Some(first) = first else {
+            std::alloc::handle_alloc_error(layout)
+        };
+        // SAFETY: `len` bytes of the block are mapped and ours, and so are those just allocated.
+        unsafe { block.as_ptr().copy_to_nonoverlapping(first.as_ptr(), len) };
+        Self { first, len }
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `copy_of` with this layout, and freed once.
+        unsafe { std::alloc::dealloc(self.first.as_ptr(), Self::layout(self.len)) };
     }
 }
 
@@ -122,14 +179,14 @@ impl AdoptedBlock {
         Ok(())
     }
 
-    /// Whole pages only: a block below a page shares its page with others and is never adopted in place.
+    /// Whole pages: smaller blocks are not adopted in place.
     fn relay(&self, shared: bool) -> Result<()> {
         let block = &self.block;
         let len = block
             .len()
             .next_multiple_of(PAGE as usize)
             .min(block.capacity());
-        let Some(address) = std::ptr::NonNull::new(block.as_ptr()) else {
+        let Some(address) = NonNull::new(block.as_ptr()) else {
             return Ok(());
         };
         // SAFETY: mapped there for the block's life, page-aligned (`Block::adopts_in_place`), and the

@@ -25,7 +25,7 @@ pub mod session;
 mod space;
 mod words;
 
-pub use adopted::Adopted;
+pub use adopted::{Adopted, IN_PLACE};
 pub use block::{Block, Incoming, Outgoing};
 pub use budget::{parse_limit, LIMIT_VARIABLE};
 pub use envelope::{Envelope, IncomingEnvelope, Room};

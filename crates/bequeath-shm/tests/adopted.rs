@@ -97,6 +97,13 @@ fn parts_after_a_fork(len: usize) {
 
 #[test]
 fn pages_of_a_slot_part_at_the_first_write_after_a_fork() {
+    parts_after_a_fork(200_000);
+    parts_after_a_fork(64 << 10);
+}
+
+#[test]
+fn a_small_block_is_copied_out_and_parts_too() {
+    parts_after_a_fork(100);
     parts_after_a_fork(20_000);
 }
 
@@ -108,7 +115,7 @@ fn a_run_parts_at_the_first_write_after_a_fork() {
 #[test]
 fn the_place_of_an_adopted_block_serves_others_afterwards() {
     let session = Session::create(&Options::default()).unwrap();
-    for len in [20_000, 5 << 20] {
+    for len in [200_000, 5 << 20] {
         let adopted = filled(&session, len);
         let first = adopted.as_ptr();
         let ticket = session.before_fork().unwrap();

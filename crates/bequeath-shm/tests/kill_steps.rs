@@ -589,7 +589,7 @@ fn preparing_a_fork_that_does_not_happen() {
         hands
             .any
             .push(hands.session().open_any(world.memory.reference()).unwrap());
-        let block = hands.session().allocate(8192).unwrap();
+        let block = hands.session().allocate(bequeath_shm::IN_PLACE).unwrap();
         hands.adopted.push(block.adopt());
     };
     let act = |hands: &mut Hands, _: &World| {
