@@ -114,6 +114,8 @@ pub struct Envelope {
     block: Block,
     /// What hangs on a received envelope, mapped until it is taken.
     mapped: Vec<MappedPart>,
+    /// Bytes of objects that it refers to, mapped until the references are taken.
+    objects: Vec<MappedPart>,
 }
 
 impl Envelope {
@@ -132,6 +134,7 @@ impl Envelope {
         let this = Self {
             block,
             mapped: Vec::new(),
+            objects: Vec::new(),
         };
         let head = this.lists();
         head.set(TAG, 0);
@@ -251,6 +254,7 @@ impl Envelope {
         Self {
             block: outgoing.take_back(),
             mapped: Vec::new(),
+            objects: Vec::new(),
         }
     }
 
@@ -277,7 +281,26 @@ impl Envelope {
                 is_run: place.pool.is_none(),
             });
         }
-        Ok(IncomingEnvelope { incoming, mapped })
+        // The objects likewise: those with many bytes behind them need address space, too. (One that is
+        // no object any more is told of when it is taken: it must not keep the rest of the queue back.)
+        let mut objects = Vec::new();
+        for index in lists.references() {
+            match session.map_referenced(index) {
+                Ok(None) => {}
+                Ok(Some(offset)) => objects.push(MappedPart {
+                    session: session.clone(),
+                    offset,
+                    is_run: true,
+                }),
+                Err(error @ (Error::Os(_) | Error::OutOfMemory { .. })) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(IncomingEnvelope {
+            incoming,
+            mapped,
+            objects,
+        })
     }
 
     /// Puts it in the hands of the kernel: the descriptor must travel with the name. When the last
@@ -331,6 +354,7 @@ impl Envelope {
         Ok(Self {
             block,
             mapped: Vec::new(),
+            objects: Vec::new(),
         })
     }
 
@@ -369,6 +393,7 @@ impl Envelope {
             }
             handles.push(session.handle_for(index)?);
         }
+        self.objects.clear();
         Ok(handles)
     }
 }
@@ -390,6 +415,7 @@ impl Drop for MappedPart {
 pub struct IncomingEnvelope {
     incoming: Incoming,
     mapped: Vec<MappedPart>,
+    objects: Vec<MappedPart>,
 }
 
 impl IncomingEnvelope {
@@ -399,6 +425,7 @@ impl IncomingEnvelope {
         Envelope {
             block: self.incoming.accept(),
             mapped: self.mapped,
+            objects: self.objects,
         }
     }
 }

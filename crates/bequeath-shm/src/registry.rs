@@ -274,6 +274,17 @@ impl Session {
         })
     }
 
+    /// Maps whatever a handle to the object in this reference slot will need; returns the run that is
+    /// now counted as in use, if one is.
+    pub(crate) fn map_referenced(&self, index: u32) -> Result<Option<u64>> {
+        let bits = self.space().reference_slot(index)?.object.load(Relaxed);
+        let reference = Reference::from_bits(bits)
+            .ok_or(Error::Corrupted("a reference slot without object"))?;
+        let place = self.space().place(reference.offset)?;
+        let body = self.body_of(&place)?;
+        self.extra_of(&place, reference, body).map(|(_, run)| run)
+    }
+
     /// Where the extra bytes of a counted object are.
     fn extra_of(
         &self,

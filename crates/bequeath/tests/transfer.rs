@@ -28,6 +28,7 @@ tests!(
     a_panic_inside_serialize_leaves_no_context_behind,
     what_was_transferred_is_given_back,
     a_long_chain_of_queues_inside_queues_is_given_back,
+    a_message_that_cannot_be_mapped_is_not_lost,
 );
 
 #[derive(Serialize, Deserialize)]
@@ -441,4 +442,39 @@ fn a_long_chain_of_queues_inside_queues_is_given_back() {
         (after.references, after.places),
         (before.references, before.places)
     );
+}
+
+/// Large enough for a run of its own in the arena.
+type Large = [u8; 1_000_000];
+
+const ADDRESS_SPACE: usize = 9; // RLIMIT_AS
+
+fn receive_with_little_address_space(queue: Queue<Lock<Large>>) -> (bool, u8) {
+    // The first one leaves mapped what both need, except the bytes of the second.
+    let _first = queue.recv().unwrap();
+    let used = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = used.split(' ').next().unwrap().parse().unwrap();
+    let (_, most) = bequeath_os::attributes::limits()[ADDRESS_SPACE];
+    let set = |bytes| bequeath_os::attributes::set_limit(ADDRESS_SPACE, (bytes, most)).unwrap();
+    set(pages * 4096 + (1 << 20));
+    let refused = queue.recv().is_err();
+    set(most);
+    let lock = queue
+        .recv_timeout(std::time::Duration::from_secs(5))
+        .unwrap();
+    let first = lock.lock().unwrap()[0];
+    (refused, first)
+}
+
+fn a_message_that_cannot_be_mapped_is_not_lost() {
+    let session = Session::new().unwrap();
+    let queue = session.queue(None).unwrap();
+    for number in [8, 9] {
+        let lock = session.lock([number; 1_000_000]).unwrap();
+        queue.send(&lock).unwrap();
+    }
+    let child = session
+        .spawn(receive_with_little_address_space, queue)
+        .unwrap();
+    assert_eq!(child.result().unwrap(), (true, 9));
 }
