@@ -27,6 +27,7 @@ impl SynchronizedBase {
         Self(OnceLock::new())
     }
 
+    #[inline]
     pub(super) fn parts(&self) -> PyResult<&Parts> {
         self.0
             .get()
@@ -34,6 +35,7 @@ impl SynchronizedBase {
     }
 
     /// Runs `act` with the lock held, as `with self:` does.
+    #[inline(always)]
     pub(super) fn locked<T>(
         &self,
         py: Python<'_>,

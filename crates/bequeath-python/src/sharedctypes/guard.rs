@@ -33,7 +33,7 @@ impl Guard {
     }
 
     /// Runs `act` between the lock's `acquire` and `release`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn held<T>(&self, py: Python<'_>, act: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
         match self {
             Self::Recursive(lock) => {

@@ -78,6 +78,7 @@ impl Simple {
         }))
     }
 
+    #[inline]
     fn load(&self) -> u64 {
         let address = self.address;
         match self.size {
@@ -92,6 +93,7 @@ impl Simple {
         }
     }
 
+    #[inline]
     fn store(&self, bits: u64) {
         let address = self.address;
         match self.size {
@@ -106,6 +108,7 @@ impl Simple {
         }
     }
 
+    #[inline]
     pub(super) fn get<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let bits = self.load();
         let spare = 64 - 8 * u32::from(self.size);
@@ -121,6 +124,7 @@ impl Simple {
     }
 
     /// False when only ctypes knows what to make of `value`.
+    #[inline]
     pub(super) fn set(&self, value: &Bound<'_, PyAny>) -> bool {
         let bits = match self.kind {
             Kind::Bool => value
