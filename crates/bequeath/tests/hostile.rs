@@ -117,7 +117,10 @@ fn one_round(seed: u64) {
         let _ = queue.try_recv();
         let _ = bounded.try_recv();
     }
-    drop(lock.lock_timeout(short).map(|mut guard| guard[3] += 1));
+    drop(
+        lock.lock_timeout(short)
+            .map(|mut guard| guard[3] = guard[3].wrapping_add(1)),
+    );
     if let Err(bequeath::LockError::Abandoned(abandoned)) = lock.lock_timeout(short) {
         drop(abandoned.recover());
     }
