@@ -260,7 +260,26 @@ impl<T> Queue<T> {
     /// # Ok::<(), bequeath::Error>(())
     /// ```
     pub fn recv_message(&self) -> Result<Message> {
-        let arrived = self.recv_parts(RAW, Deadline::NEVER)?;
+        self.recv_message_until(Deadline::NEVER)
+    }
+
+    /// As [`recv_message`](Queue::recv_message), but [`Error::Empty`] when there is none now.
+    ///
+    /// # Errors
+    /// As [`recv_message`](Queue::recv_message).
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let queue = session.queue::<()>(None)?;
+    /// assert!(matches!(queue.try_recv_message(), Err(bequeath::Error::Empty)));
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    pub fn try_recv_message(&self) -> Result<Message> {
+        self.recv_message_until(Deadline::PAST)
+    }
+
+    fn recv_message_until(&self, deadline: Deadline) -> Result<Message> {
+        let arrived = self.recv_parts(RAW, deadline)?;
         Ok(Message {
             bytes: arrived.bytes,
             blocks: arrived.blocks,
