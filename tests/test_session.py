@@ -1,0 +1,244 @@
+"""The session from Python: who shares it, what it gives back, what a fork makes of it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from implementation import Implementation
+
+
+def printed(program: str) -> str:
+    """What a program of its own prints: for forks that no test framework should be in."""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
+def figures() -> tuple[int, int, int]:
+    """Members, references and places in use, once the dead are cleaned up after."""
+    from bequeath import _engine
+
+    gc.collect()
+    _engine.session_scavenge()
+    info = _engine.session_info()
+    return info["members"], info["references"], info["places"]
+
+
+def used() -> int:
+    from bequeath import _engine
+
+    return int(_engine.session_info()["used"])
+
+
+def hold(things: Any, ready: Any) -> None:
+    kept = [things[0].Value("i") for _ in range(10)], things[1]
+    ready.set()
+    signal.pause()
+    del kept
+
+
+@pytest.mark.short
+def test_what_a_killed_child_held_is_given_back(ours: Implementation) -> None:
+    ready, queue = ours.Event(), ours.Queue()
+    before = figures()
+    process = ours.Process(target=hold, args=((ours, queue), ready))
+    process.start()
+    ready.wait()
+    process.kill()
+    process.join()
+    ready = None
+    after = figures()
+    assert after[0] == before[0]
+    assert after[1] <= before[1] and after[2] <= before[2]
+
+
+def make(results: Any, ours: Implementation) -> None:
+    results.put(ours.Queue())
+
+
+def test_an_object_outlives_its_maker_in_a_message_nobody_read(ours: Implementation) -> None:
+    results = ours.Queue()
+    results.put("a queue keeps its last segment")
+    results.get()
+    before = figures()
+    process = ours.Process(target=make, args=(results, ours))
+    process.start()
+    process.join()
+    assert figures()[1] > before[1]
+    inner = results.get()
+    inner.put("alive")
+    assert inner.get() == "alive"
+    del inner
+    assert figures() == before
+
+
+def test_a_drained_queue_gives_memory_back(ours: Implementation) -> None:
+    queue = ours.Queue()
+    queue.put(b"")
+    queue.get()
+    low = used()
+    message = os.urandom(100_000)
+    for _ in range(2000):
+        queue.put(message)
+    high = used()
+    assert high - low > 190_000_000
+    for _ in range(2000):
+        assert queue.get() == message
+    assert used() - low < 80_000_000
+    for number in range(300_000):
+        queue.put((number, "small"))
+    full = used()
+    for number in range(300_000):
+        assert queue.get() == (number, "small")
+    assert used() < full or full - low < 80_000_000
+    assert used() - low < 80_000_000
+
+
+PLAIN_FORK = """
+import os, sys
+import bequeath as mp
+from bequeath import _engine
+
+value = mp.Value("i", 0)
+queue = mp.Queue()
+reader, writer = os.pipe()
+if os.fork() == 0:
+    inner = mp.Value("i", 41)
+    queue.put(inner)
+    with value:
+        value.value += 1
+    os.write(writer, b"x")
+    os._exit(0)
+os.read(reader, 1)
+os.wait()
+inner = queue.get()
+print(value.value, inner.value, _engine.session_scavenge(), _engine.session_info()["members"])
+"""
+
+
+def test_the_child_of_a_plain_fork_is_a_member() -> None:
+    assert printed(PLAIN_FORK) == "1 41 1 1\n"
+
+
+SIBLINGS = """
+import os, sys
+import bequeath as mp
+from bequeath import _engine
+
+ids = []
+for _ in range(2):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        mp.Value("i")
+        os.write(writer, _engine.session_info()["id"].encode())
+        os._exit(0)
+    ids.append(os.read(reader, 100))
+    os.wait()
+print(ids[0] == ids[1] == _engine.session_info()["id"].encode())
+"""
+
+
+def test_siblings_forked_before_the_first_object_share_a_session() -> None:
+    assert printed(SIBLINGS) == "True\n"
+
+
+ADOPTED = """
+import os, sys
+import numpy
+import bequeath as mp
+
+queue = mp.Queue()
+for size in (1_000, 100_000, 5_000_000):
+    queue.put(numpy.arange(size))
+    array = queue.get()
+    assert array.flags.writeable and array.sum() == size * (size - 1) // 2
+    array[0] = 5
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        assert array[0] == 5 and array[-1] == size - 1
+        array[-1] = 77
+        os.write(writer, b"ok" if array[-1] == 77 else b"no")
+        os._exit(0)
+    answer = os.read(reader, 2)
+    os.wait()
+    array[1] = 9
+    print(answer, int(array[-1]) == size - 1, int(array[0]))
+    view = array[2:4]
+    del array
+    others = [numpy.zeros(size) for _ in range(3)]
+    for other in others:
+        queue.put(other)
+    print(list(map(int, view)), [queue.get().any() for _ in others] == [False] * 3)
+"""
+
+
+def test_received_arrays_are_ones_own_also_after_a_fork() -> None:
+    pytest.importorskip("numpy")
+    once = "b'ok' True 5\n[2, 3] True\n"
+    assert printed(ADOPTED) == once * 3
+
+
+STRANGER = """
+import os, subprocess, sys
+import bequeath as mp
+from bequeath import _engine
+
+value = mp.Value("i", 3)
+descriptor = os.dup(_engine.session_descriptor())
+os.set_inheritable(descriptor, True)
+child = (
+    "import sys; from bequeath import _engine;"
+    "_engine.session_attach(int(sys.argv[1]));"
+    "print(_engine.session_info()['id'], _engine.session_info()['members'])"
+)
+command = [sys.executable, "-c", child, str(descriptor)]
+done = subprocess.run(command, pass_fds=[descriptor], capture_output=True, text=True, check=True)
+print(done.stdout == _engine.session_info()["id"] + " 2\\n")
+"""
+
+
+def test_another_program_joins_by_descriptor() -> None:
+    assert printed(STRANGER) == "True\n"
+
+
+LIMIT = """
+import os
+os.environ["BEQUEATH_MEMORY_LIMIT"] = "16M"
+import bequeath as mp
+from bequeath import _engine
+
+queue = mp.Queue()
+number = 0
+try:
+    while True:
+        queue.put(os.urandom(100_000))
+        number += 1
+except MemoryError as error:
+    print(100 < number < 168, "16777216" in str(error))
+try:
+    mp.RawArray("B", 32 << 20)
+except MemoryError as error:
+    print("16777216" in str(error))
+for _ in range(number):
+    queue.get()
+queue.put(b"room again")
+print(queue.get(), _engine.session_info()["limit"])
+"""
+
+
+def test_the_budget_of_the_environment_is_kept() -> None:
+    expected = "True True\nTrue\nb'room again' 16777216\n"
+    assert printed(LIMIT) == expected
+
+
+def test_nothing_is_made_at_import() -> None:
+    program = "import bequeath; from bequeath import _engine; print(_engine.session_info())"
+    assert printed(program) == "None\n"
