@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import importlib
 import os
 import shutil
 import signal
@@ -55,6 +56,7 @@ def warm_up(start_methods: Sequence[str]) -> None:
             # A package that cannot even do this is for the tests to report.
             with contextlib.suppress(Exception):
                 warm_up_start_method(package.get_context(method))
+        importlib.import_module(f"{name}.util").get_temp_dir()
     if "multiprocessing" in _warm and "resource sharer" not in _warm:
         _warm.add("resource sharer")
         from multiprocessing.resource_sharer import DupFd

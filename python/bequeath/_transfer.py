@@ -46,6 +46,21 @@ def explain(obj: object, error: BaseException, root: str = "") -> BaseException:
     return _explain.explain(obj, error, root)
 
 
+def cannot_carry(error: BaseException) -> BaseException:
+    """What to raise for `no_destination` on a connection that carries bytes only."""
+    from .exceptions import BequeathRuntimeError
+
+    if not isinstance(error, BequeathRuntimeError):
+        return error
+    remedy = "Send it through a connection of Pipe(), or a queue"
+    better = BequeathRuntimeError(
+        f"{error.reason}: this connection is a pipe, leads over a network or to another program, "
+        f"and carries bytes only. {remedy}; see docs/why.md#refused"
+    )
+    better.culprit, better.reason, better.remedy = error.culprit, error.reason, remedy
+    return better
+
+
 def no_destination(obj: object) -> BaseException:
     """What to raise when a shared object is pickled into plain bytes."""
     text = (

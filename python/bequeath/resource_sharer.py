@@ -11,7 +11,7 @@ import os
 import socket
 from typing import Any
 
-from bequeath import _engine
+from bequeath import _engine, _transfer
 
 __all__ = ["DupFd", "DupSocket", "stop"]
 
@@ -32,6 +32,8 @@ class DupFd:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._fd is None:
             raise ValueError("the descriptor was already detached")
+        if not _engine.transfer_active():
+            raise _transfer.no_destination(self)
         return _rebuild, (_engine.export_descriptor(self._fd),)
 
     def __del__(self) -> None:

@@ -7,14 +7,18 @@ import contextlib
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from implementation import Implementation
+from program import run
 
 VALUES: list[Any] = [
     None,
@@ -420,6 +424,28 @@ def test_the_other_implementation_understands_us(mp: Implementation) -> None:
                 thread.join()
 
 
+ECHO = """
+import sys
+from multiprocessing.connection import Connection
+with Connection(int(sys.argv[1])) as connection:
+    for _ in range(int(sys.argv[2])):
+        connection.send(connection.recv())
+"""
+
+
+def test_an_end_given_to_another_program(ends: tuple[Any, Any]) -> None:
+    ours, theirs = ends
+    values = [value for value in VALUES if value != "\ud800"]
+    arguments = [sys.executable, "-c", ECHO, str(theirs.fileno()), str(len(values))]
+    with subprocess.Popen(arguments, pass_fds=[theirs.fileno()]) as program:
+        theirs.close()
+        for value in values:
+            sender = in_thread(ours.send, value)
+            assert ours.recv() == value
+            sender.join()
+    assert program.returncode == 0
+
+
 def test_connections_on_real_pipes(mp: Implementation) -> None:
     Connection = mp.module("connection").Connection
     read, write = os.pipe()
@@ -580,3 +606,33 @@ def test_a_missing_handle_is_an_error(mp: Implementation, ends: tuple[Any, Any])
     os.write(first.fileno(), b"\0")
     with pytest.raises(RuntimeError, match="received 0 items of ancdata"):
         mp.module("reduction").recv_handle(second)
+
+
+# --- the end of the interpreter ------------------------------------------------------------------
+
+
+def test_daemon_threads_that_wait_do_not_disturb_the_end(
+    mp: Implementation, tmp_path: Path
+) -> None:
+    done = run(
+        mp,
+        tmp_path,
+        """
+        class Late:
+            def __init__(self, send):
+                self.send, self.sleep = send, time.sleep
+
+            def __del__(self):
+                self.send("while the interpreter ends")
+                self.sleep(0.1)
+        """,
+        """
+        wait = __import__(mp.__name__ + ".connection").connection.wait
+        first, second = context.Pipe()
+        for waits in (first.recv, lambda: first.poll(None), lambda: wait([first])):
+            threading.Thread(target=waits, daemon=True).start()
+        late = Late(second.send)
+        print("end")
+        """,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")

@@ -45,13 +45,10 @@ impl BytesView {
         usize::try_from(self.0.len).unwrap_or(0)
     }
 
-    /// The bytes.
-    ///
-    /// # Safety
-    /// The slice must not outlive the view, nor be kept where its content has to stay the same:
-    /// another thread of the program may write there, which changes what a system call copies out.
+    /// The bytes. Only for copying out: another thread of the program may write to the buffer
+    /// meanwhile, and then changes what arrives, as with `os.write`.
     #[must_use]
-    pub unsafe fn as_slice<'a>(&self) -> &'a [u8] {
+    pub fn bytes(&self) -> &[u8] {
         if self.0.buf.is_null() {
             return &[];
         }

@@ -11,8 +11,9 @@
 //!   error. It is closed by whoever swaps the number out of `handle`, so once.
 //! * Buffers are used through views that keep their memory exported and in place.
 
-use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::Arc;
 
 use bequeath_channel::stream::{Error, Incoming, Stream};
 use bequeath_channel::{Message, Payload};
@@ -27,7 +28,8 @@ use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use crate::blocking;
 use crate::bytes_view::BytesView;
 use crate::error::EngineError;
-use crate::transfer::{self, kind, Purpose};
+use crate::sending::{Receiver, Sending};
+use crate::transfer::{self, kind};
 use crate::wire;
 
 const CLOSED: RawFd = -1;
@@ -41,17 +43,22 @@ pub struct Connection {
     handle: AtomicI32,
     readable: AtomicBool,
     writable: AtomicBool,
+    /// Whether the other end was made together with this one.
     member: AtomicBool,
+    /// Whether the program asked for the number of either end's descriptor: it may have given it to
+    /// another program, so that frames must be such as any multiprocessing understands.
+    exposed: Arc<AtomicBool>,
     stream: Stream,
 }
 
 impl Connection {
-    fn new(handle: RawFd, readable: bool, writable: bool, member: bool) -> Self {
+    fn new(handle: RawFd, readable: bool, writable: bool, pair: Option<&Arc<AtomicBool>>) -> Self {
         Self {
             handle: AtomicI32::new(handle),
             readable: AtomicBool::new(readable),
             writable: AtomicBool::new(writable),
-            member: AtomicBool::new(member),
+            member: AtomicBool::new(pair.is_some()),
+            exposed: pair.map_or_else(Arc::default, Arc::clone),
             stream: Stream::new(),
         }
     }
@@ -68,20 +75,24 @@ impl Connection {
         Ok(fd)
     }
 
+    fn sending<'a>(&'a self, fd: BorrowedFd<'a>) -> Sending<'a> {
+        let known = self.member.load(Ordering::Relaxed);
+        let exposed = self.exposed.load(Ordering::Relaxed);
+        Sending {
+            stream: &self.stream,
+            fd,
+            receiver: match (known, exposed) {
+                (true, false) => Receiver::Member,
+                (true, true) => Receiver::Exposed,
+                (false, _) => Receiver::Stranger,
+            },
+        }
+    }
+
     fn to_write(&self) -> PyResult<BorrowedFd<'static>> {
         let fd = self.descriptor()?;
         self._check_writable()?;
         Ok(fd)
-    }
-
-    fn is_member(&self, fd: BorrowedFd<'_>) -> bool {
-        self.member.load(Ordering::Relaxed) && self.stream.is_local(fd).unwrap_or(false)
-    }
-
-    /// Whether a payload goes in a plain frame, without the session.
-    fn fits(&self, fd: BorrowedFd<'_>, payload: &[u8]) -> PyResult<bool> {
-        let fits = self.stream.fits_frame(fd, payload.len());
-        fits.map_err(|error| EngineError::from(error).into())
     }
 
     fn receive(&self, py: Python<'_>, limit: Option<u64>) -> PyResult<Message> {
@@ -109,32 +120,6 @@ impl Connection {
     fn receive_bytes(&self, py: Python<'_>, limit: Option<u64>) -> PyResult<Py<PyBytes>> {
         let message = self.receive(py, limit)?;
         wire::to_bytes(py, message)
-    }
-
-    fn send_plain(&self, py: Python<'_>, fd: BorrowedFd<'_>, body: &[u8]) -> PyResult<()> {
-        Ok(blocking::wait(py, "receiver", |interrupt| {
-            self.stream.send_plain(fd, body, interrupt)
-        })?)
-    }
-
-    fn send_view(&self, py: Python<'_>, fd: BorrowedFd<'_>, body: &[u8]) -> PyResult<()> {
-        if !self.is_member(fd) || self.fits(fd, body)? {
-            return self.send_plain(py, fd, body);
-        }
-        let message = bequeath_channel::Outgoing::bytes(kind::PICKLE, body);
-        self.send_message(py, fd, message)
-    }
-
-    fn send_message(
-        &self,
-        py: Python<'_>,
-        fd: BorrowedFd<'_>,
-        message: bequeath_channel::Outgoing<'_>,
-    ) -> PyResult<()> {
-        let session = transfer::current_session(py)?;
-        Ok(blocking::wait(py, "receiver", |interrupt| {
-            self.stream.send_message(fd, &session, message, interrupt)
-        })?)
     }
 }
 
@@ -164,7 +149,7 @@ impl Connection {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn __new__(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self::new(CLOSED, true, true, false)
+        Self::new(CLOSED, true, true, None)
     }
 
     #[pyo3(signature = (handle, readable = None, writable = None))]
@@ -196,22 +181,8 @@ impl Connection {
 
     /// Send a (picklable) object.
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (py, fd) = (obj.py(), self.to_write()?);
-        if let Some(pickle) = wire::small_pickle(obj) {
-            return self.send_view(py, fd, &pickle);
-        }
-        if !self.is_member(fd) {
-            let pickle = transfer::dumps_portable(obj)?;
-            let view = BytesView::of(&pickle, false)?;
-            // SAFETY: `view` outlives the call and keeps the memory in place.
-            return self.send_plain(py, fd, unsafe { view.as_slice() });
-        }
-        let mut pickled = transfer::dumps(obj, Purpose::Message)?;
-        let message = pickled.outgoing(py);
-        if message.is_bare() && self.fits(fd, message.payload)? {
-            return self.send_plain(py, fd, message.payload);
-        }
-        self.send_message(py, fd, message)
+        let fd = self.to_write()?;
+        self.sending(fd).object(obj)
     }
 
     /// Send the bytes of a bytes-like object.
@@ -225,9 +196,7 @@ impl Connection {
         let fd = self.to_write()?;
         let view = BytesView::of(buf, false)?;
         let range = wire::range(view.len(), offset, size)?;
-        // SAFETY: `view` outlives the call and keeps the memory in place.
-        let bytes = unsafe { view.as_slice() };
-        self.send_view(buf.py(), fd, &bytes[range])
+        self.sending(fd).bytes(buf.py(), &view.bytes()[range])
     }
 
     /// Receive a (picklable) object.
@@ -276,6 +245,7 @@ impl Connection {
     /// File descriptor or handle of the connection.
     fn fileno(&self) -> PyResult<RawFd> {
         self._check_closed()?;
+        self.exposed.store(true, Ordering::Relaxed);
         Ok(self.handle.load(Ordering::Relaxed))
     }
 
@@ -314,6 +284,7 @@ impl Connection {
 
     #[getter(_handle)]
     fn handle(&self) -> Option<RawFd> {
+        self.exposed.store(true, Ordering::Relaxed);
         Some(self.handle.load(Ordering::Relaxed)).filter(|fd| *fd >= 0)
     }
 
@@ -362,22 +333,18 @@ impl Connection {
         slf: &Bound<'py, Self>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let (py, this) = (slf.py(), slf.get());
-        let fd = this.fileno()?;
+        let fd = this.descriptor()?.as_raw_fd();
         if !transfer::transfer_active() {
             return Err(transfer::refusal(slf.as_any()));
         }
         let token = transfer::export_descriptor(fd)?;
         let member = this.member.load(Ordering::Relaxed);
+        let exposed = this.exposed.load(Ordering::Relaxed);
         let rebuild = py
             .import(intern!(py, "bequeath._engine"))?
             .getattr(intern!(py, "_rebuild_connection"))?;
-        let state = (
-            slf.get_type(),
-            token,
-            this.readable(),
-            this.writable(),
-            member,
-        );
+        let ways = (this.readable(), this.writable());
+        let state = (slf.get_type(), token, ways, (member, exposed));
         Ok((rebuild, state.into_pyobject(py)?))
     }
 }
@@ -395,16 +362,16 @@ impl Drop for Connection {
 pub fn rebuild_connection<'py>(
     class: &Bound<'py, PyType>,
     token: usize,
-    readable: bool,
-    writable: bool,
-    member: bool,
+    ways: (bool, bool),
+    receiver: (bool, bool),
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = class.py();
     let made = class.call_method1(intern!(py, "__new__"), (class,))?;
     let connection = made.cast::<Connection>()?.get();
-    connection.readable.store(readable, Ordering::Relaxed);
-    connection.writable.store(writable, Ordering::Relaxed);
-    connection.member.store(member, Ordering::Relaxed);
+    connection.readable.store(ways.0, Ordering::Relaxed);
+    connection.writable.store(ways.1, Ordering::Relaxed);
+    connection.member.store(receiver.0, Ordering::Relaxed);
+    connection.exposed.store(receiver.1, Ordering::Relaxed);
     let fd = transfer::import_descriptor(token)?;
     connection.handle.store(fd, Ordering::Relaxed);
     Ok(made)
@@ -419,8 +386,9 @@ pub fn pipe(duplex: Option<&Bound<'_, PyAny>>) -> PyResult<(Connection, Connecti
     if !duplex {
         socket::shutdown(&first, Shutdown::Write).map_err(EngineError::from)?;
     }
-    let end = |fd: std::os::fd::OwnedFd, readable, writable| {
-        Connection::new(fd.into_raw_fd(), readable, writable, true)
+    let exposed = Arc::<AtomicBool>::default();
+    let end = |fd: OwnedFd, readable, writable| {
+        Connection::new(fd.into_raw_fd(), readable, writable, Some(&exposed))
     };
     Ok((end(first, true, duplex), end(second, duplex, true)))
 }

@@ -15,6 +15,7 @@ mod reduction;
 mod semlock;
 mod session;
 mod shared_memory;
+mod sending;
 mod shared_queue;
 mod sharedctypes;
 mod synchronize;

@@ -53,7 +53,16 @@ impl Session {
         self.settle(&dead)
     }
 
-    /// The same for one process that the caller knows to be dead (it was reaped).
+    /// Whether the process with this number is a member and alive.
+    #[must_use]
+    pub fn has_member(&self, pid: u32) -> bool {
+        let is_it = |seen: &Seen| seen.identity.is_some_and(|identity| identity.pid() == pid);
+        let live = |seen: &Seen| seen.standing == Standing::Live && is_it(seen);
+        let found = self.space().members().find(live);
+        found.is_some_and(|seen| !is_dead(seen))
+    }
+
+    /// As [`scavenge`](Self::scavenge), for one process that the caller knows to be dead (it was reaped).
     pub fn reap(&self, process: ProcessId) -> usize {
         self.settle_some(|identity| identity == process)
     }
