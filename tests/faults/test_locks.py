@@ -77,6 +77,21 @@ def test_an_abandoned_lock_is_freed_by_anyones_release(ours: Implementation, kin
     assert lock.acquire(False)
 
 
+@pytest.mark.parametrize("kind", LOCKS)
+def test_a_lock_may_be_made_to_recover_by_itself(ours: Implementation, kind: str) -> None:
+    lock = getattr(ours.module("synchronize"), kind)(on_abandoned="recover")
+    for block in (True, False):
+        abandoned_by_a_killed_process(ours, lock)
+        with pytest.warns(RuntimeWarning, match="was killed"):
+            assert lock.acquire(block) is True
+        assert lock.abandoned
+        lock.release()
+        with lock:
+            assert not lock.abandoned
+    with pytest.raises(ValueError):
+        getattr(ours.module("synchronize"), kind)(on_abandoned="ignore")
+
+
 def test_waiters_in_other_processes_are_told(ours: Implementation) -> None:
     lock, held, told = ours.Lock(), ours.Event(), ours.Semaphore(0)
     holder = started(ours, hold_for_ever, lock, held)

@@ -3,7 +3,7 @@
 
 use bequeath_os::Deadline;
 
-use crate::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Holder, Result};
 use crate::owner::{thread_number, ProcessId};
 use crate::park::Interrupt;
@@ -25,6 +25,8 @@ pub struct Lock {
     word: OwnerWord,
     /// Which thread of the owner; zero for a moment after it was taken. Only for telling.
     thread: AtomicU64,
+    recovering: AtomicU32,
+    reserved: [AtomicU32; 3],
 }
 
 impl Lock {
@@ -34,6 +36,8 @@ impl Lock {
         Self {
             word: OwnerWord::new(),
             thread: AtomicU64::new(0),
+            recovering: AtomicU32::new(0),
+            reserved: core::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
@@ -104,6 +108,25 @@ impl Lock {
     #[must_use]
     pub fn owner(&self) -> Option<ProcessId> {
         self.word.owner()
+    }
+
+    /// Whether what it protects may be half written: its holder was killed, or took it from one that
+    /// was. Over when it is released.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.word.is_doubtful()
+    }
+
+    /// Makes the bindings recover an abandoned lock in `acquire` instead of reporting it. The choice is
+    /// part of the shared lock; this crate only remembers it.
+    pub fn set_recovering(&self, recovering: bool) {
+        self.recovering.store(recovering.into(), Ordering::Relaxed);
+    }
+
+    /// What [`set_recovering`](Self::set_recovering) chose.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Relaxed) != 0
     }
 
     /// Who was killed while holding it, if somebody found out.

@@ -24,7 +24,7 @@ pub struct RecursiveLock {
     /// What a killed thread left here is nobody's name, so it may stay until the next owner signs.
     thread: AtomicU64,
     depth: AtomicU32,
-    reserved: AtomicU32,
+    recovering: AtomicU32,
 }
 
 impl RecursiveLock {
@@ -35,7 +35,7 @@ impl RecursiveLock {
             word: OwnerWord::new(),
             thread: AtomicU64::new(0),
             depth: AtomicU32::new(0),
-            reserved: AtomicU32::new(0),
+            recovering: AtomicU32::new(0),
         }
     }
 
@@ -173,6 +173,25 @@ impl RecursiveLock {
     #[must_use]
     pub fn owner(&self) -> Option<ProcessId> {
         self.word.owner()
+    }
+
+    /// Whether what it protects may be half written: its holder was killed, or took it from one that
+    /// was. Over when it is released.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.word.is_doubtful()
+    }
+
+    /// Makes the bindings recover an abandoned lock in `acquire` instead of reporting it. The choice is
+    /// part of the shared lock; this crate only remembers it.
+    pub fn set_recovering(&self, recovering: bool) {
+        self.recovering.store(recovering.into(), Ordering::Relaxed);
+    }
+
+    /// What [`set_recovering`](Self::set_recovering) chose.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Relaxed) != 0
     }
 
     /// Who was killed while holding it, if somebody found out.

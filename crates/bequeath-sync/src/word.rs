@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bit 1        abandoned: the owner named here was killed, and a waiter proved it
+//! bit 2        recovered: the owner named here took it from one that was killed
 //! bits 8..30   owner's pid; the whole word is 0 while free
 //! bit 31       somebody sleeps on the lock
 //! bits 32..63  owner's start time
@@ -21,6 +22,7 @@ use crate::owner::{exited_in_order, ProcessId};
 use crate::park::{self, Interrupt, Slices, LONG_WAIT};
 
 const ABANDONED: u64 = 1 << 1;
+const RECOVERED: u64 = 1 << 2;
 const LONGEST_SLICE: core::time::Duration = core::time::Duration::from_millis(100);
 
 /// What is known about an owner that somebody waits for.
@@ -48,6 +50,11 @@ impl OwnerWord {
 
     pub(crate) fn abandoned_by(&self) -> Option<Holder> {
         abandoned_by(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether what it protects may be half written: its holder was killed, or was recovered from such.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (ABANDONED | RECOVERED) != 0
     }
 
     /// The uncontended path: one compare-and-swap.
@@ -204,7 +211,7 @@ impl OwnerWord {
         if word & ABANDONED == 0 {
             return Err(Error::NotAbandoned);
         }
-        let mine = ProcessId::current().to_bits() | SLEEPERS;
+        let mine = ProcessId::current().to_bits() | SLEEPERS | RECOVERED;
         let taken = self
             .0
             .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed);

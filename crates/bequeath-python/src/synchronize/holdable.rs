@@ -1,7 +1,8 @@
 //! Acquiring and releasing, the same for both kinds of lock.
 
 use bequeath_os::Deadline;
-use bequeath_sync::{Error, Interrupt, Lock, RecursiveLock};
+use bequeath_sync::{Error, Holder, Interrupt, Lock, RecursiveLock};
+use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 
 use crate::blocking;
@@ -14,6 +15,9 @@ pub(super) trait Holdable: Sync {
     fn try_acquire(&self) -> Result<bool, Error>;
     fn acquire(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<(), Error>;
     fn release(&self) -> Result<(), Error>;
+    fn recover(&self) -> Result<(), Error>;
+    fn is_recovering(&self) -> bool;
+    fn set_recovering(&self, recovering: bool);
 }
 
 macro_rules! holdable {
@@ -36,6 +40,18 @@ macro_rules! holdable {
                 interrupt: &mut dyn Interrupt,
             ) -> Result<(), Error> {
                 <$kind>::acquire(self, deadline, interrupt)
+            }
+
+            fn recover(&self) -> Result<(), Error> {
+                <$kind>::recover(self)
+            }
+
+            fn is_recovering(&self) -> bool {
+                <$kind>::is_recovering(self)
+            }
+
+            fn set_recovering(&self, recovering: bool) {
+                <$kind>::set_recovering(self, recovering);
             }
 
             #[inline]
@@ -75,7 +91,40 @@ pub(super) fn acquire(
     }
     match lock.try_acquire() {
         Err(Error::Abandoned(_)) if super::shared::is_strict(py)? => Ok(false),
+        Err(Error::Abandoned(dead)) if lock.is_recovering() => recover(py, lock, dead),
         taken => Ok(taken.map_err(EngineError::from)?),
+    }
+}
+
+/// Takes an abandoned lock over, as the program chose for it, and says so once. False when another
+/// was faster.
+fn recover(py: Python<'_>, lock: &impl Holdable, dead: Holder) -> PyResult<bool> {
+    if lock.recover().is_err() {
+        return Ok(false);
+    }
+    let text = format!(
+        "taking over a {} whose holder, process {}, was killed; what it protects may be half written",
+        name_of(lock),
+        dead.process.pid()
+    );
+    let text = std::ffi::CString::new(text)?;
+    // Where a filter makes an exception of the warning the caller does not get the lock.
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
+        .inspect_err(|_| drop(lock.release()))?;
+    Ok(true)
+}
+
+/// What `on_abandoned` means.
+pub(super) fn set_on_abandoned(lock: &impl Holdable, choice: &str) -> PyResult<()> {
+    match choice {
+        "raise" => Ok(()),
+        "recover" => {
+            lock.set_recovering(true);
+            Ok(())
+        }
+        _ => Err(PyValueError::new_err(
+            "on_abandoned must be \"raise\" or \"recover\"",
+        )),
     }
 }
 
@@ -87,14 +136,23 @@ pub(super) fn is_blocking(block: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
 #[cold]
 fn wait(py: Python<'_>, lock: &impl Holdable, deadline: Deadline) -> PyResult<bool> {
     let strict = super::shared::is_strict(py)?;
-    let result = blocking::wait(py, name_of(lock), |interrupt| loop {
-        match lock.acquire(deadline, interrupt) {
-            // The standard library waits for the dead.
-            Err(Error::Abandoned(_)) if strict => wait_for_nothing(deadline, interrupt)?,
-            result => break result,
+    loop {
+        let result = blocking::wait(py, name_of(lock), |interrupt| loop {
+            match lock.acquire(deadline, interrupt) {
+                // The standard library waits for the dead.
+                Err(Error::Abandoned(_)) if strict => wait_for_nothing(deadline, interrupt)?,
+                result => break result,
+            }
+        });
+        match result {
+            Err(EngineError::Sync(Error::Abandoned(dead))) if lock.is_recovering() => {
+                if recover(py, lock, dead)? {
+                    return Ok(true);
+                }
+            }
+            result => return acquired(result),
         }
-    });
-    acquired(result)
+    }
 }
 
 fn name_of<L: Holdable>(_lock: &L) -> &'static str {

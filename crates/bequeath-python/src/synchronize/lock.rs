@@ -12,7 +12,8 @@ use crate::error::EngineError;
 /// A lock that any process and thread may release.
 ///
 /// After its holder was killed, `acquire` raises `AbandonedLock` without taking it, until `recover()`
-/// takes it or `release()` frees it.
+/// takes it or `release()` frees it. With `on_abandoned="recover"` `acquire` takes it over, with one
+/// RuntimeWarning, and `abandoned` is true until it is released.
 #[pyclass(frozen, subclass, dict, weakref, module = "bequeath.synchronize")]
 pub struct Lock {
     pub(super) shared: Shared<bequeath_sync::Lock>,
@@ -35,17 +36,23 @@ impl Lock {
 #[pymethods]
 impl Lock {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*, ctx=None)")]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*, ctx=None, on_abandoned='raise')")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             shared: Shared::empty(),
         }
     }
 
-    #[pyo3(signature = (*, ctx=None))]
-    fn __init__(&self, py: Python<'_>, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    #[pyo3(signature = (*, ctx=None, on_abandoned="raise"))]
+    fn __init__(
+        &self,
+        py: Python<'_>,
+        ctx: Option<&Bound<'_, PyAny>>,
+        on_abandoned: &str,
+    ) -> PyResult<()> {
         let _ = ctx;
-        self.shared.create(py, |_| ())
+        self.shared.create(py, |_| ())?;
+        holdable::set_on_abandoned(&**self.shared.get()?, on_abandoned)
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
@@ -87,6 +94,12 @@ impl Lock {
     /// Take a lock whose holder was killed; what it protects may be half written.
     fn recover(&self) -> PyResult<()> {
         Ok(self.shared.get()?.recover().map_err(EngineError::from)?)
+    }
+
+    /// Whether what it protects may be half written: its holder was killed, or took it from one that was.
+    #[getter]
+    fn abandoned(&self) -> PyResult<bool> {
+        Ok(self.shared.get()?.is_doubtful())
     }
 
     #[getter]

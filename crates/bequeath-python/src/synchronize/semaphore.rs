@@ -49,9 +49,15 @@ impl Semaphore {
         self.counted(acquired(result)?)
     }
 
+    /// Two plain steps: it is only told, and a locked one would cost as much as the semaphore itself.
+    fn count_up(&self, change: i64) {
+        let count = self.count.load(Ordering::Relaxed);
+        self.count.store(count + change, Ordering::Relaxed);
+    }
+
     fn counted(&self, taken: bool) -> PyResult<bool> {
         if taken {
-            self.count.fetch_add(1, Ordering::Relaxed);
+            self.count_up(1);
         }
         Ok(taken)
     }
@@ -126,7 +132,7 @@ impl Semaphore {
     /// Give a unit.
     pub(super) fn release(&self) -> PyResult<()> {
         self.shared.get()?.release(1).map_err(EngineError::from)?;
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.count_up(-1);
         Ok(())
     }
 
