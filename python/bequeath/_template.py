@@ -316,5 +316,5 @@ def _stream(fd: int, name: str, former: Any) -> Any:
         line_buffering=fd == 2 or unbuffered or raw.isatty(),
         write_through=unbuffered,
     )
-    stream.mode = "w"
+    stream.mode = "w"  # type: ignore[misc]
     return stream

@@ -30,7 +30,7 @@ class TransferPickler(_pickle.Pickler):
         super().__init__(sink, PROTOCOL, buffer_callback=buffer_callback)
 
     # A function of the engine does not turn into a method: it is called with the object alone.
-    reducer_override = _engine.reduce_for_transfer
+    reducer_override = _engine.reduce_for_transfer  # type: ignore[assignment]
 
 
 def explain(obj: object, error: BaseException, root: str = "") -> BaseException:

@@ -64,7 +64,7 @@ class BaseContext:
         """A started manager: a process that holds objects for others."""
         from .managers import SyncManager
 
-        manager = SyncManager(ctx=self.get_context())
+        manager: managers.SyncManager = SyncManager(ctx=self.get_context())
         manager.start()
         return manager
 
@@ -265,7 +265,7 @@ class Process(process.BaseProcess):
     _start_method = None
 
     @staticmethod
-    def _Popen(process_obj: process.BaseProcess) -> Any:
+    def _Popen(process_obj: process.BaseProcess) -> Any:  # type: ignore[override]
         return _default_context.get_context().Process._Popen(process_obj)
 
     @staticmethod
@@ -322,7 +322,7 @@ class ForkProcess(process.BaseProcess):
     _start_method = "fork"
 
     @staticmethod
-    def _Popen(process_obj: process.BaseProcess) -> Any:
+    def _Popen(process_obj: process.BaseProcess) -> Any:  # type: ignore[override]
         from .popen_fork import Popen
 
         return Popen(process_obj)
@@ -334,7 +334,7 @@ class SpawnProcess(process.BaseProcess):
     _start_method = "spawn"
 
     @staticmethod
-    def _Popen(process_obj: process.BaseProcess) -> Any:
+    def _Popen(process_obj: process.BaseProcess) -> Any:  # type: ignore[override]
         from .popen_spawn_posix import Popen
 
         return Popen(process_obj)
@@ -350,7 +350,7 @@ class ForkServerProcess(process.BaseProcess):
     _start_method = "forkserver"
 
     @staticmethod
-    def _Popen(process_obj: process.BaseProcess) -> Any:
+    def _Popen(process_obj: process.BaseProcess) -> Any:  # type: ignore[override]
         from .popen_forkserver import Popen
 
         return Popen(process_obj)

@@ -51,7 +51,8 @@ class BufferWrapper:
 
     def create_memoryview(self) -> memoryview[int]:
         """A writable view; it keeps the memory."""
-        return memoryview(self._block)[: self._size]
+        block: Any = self._block  # buffers have no type before 3.12
+        return memoryview(block)[: self._size]
 
     def __getstate__(self) -> tuple[int, _engine.SharedBytes]:
         return self._size, self._block

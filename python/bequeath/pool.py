@@ -113,7 +113,7 @@ class ApplyResult:
         self._value: Any = None
         pool._results[self._job] = self
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def ready(self) -> bool:
         """Whether the task has ended."""

@@ -101,7 +101,7 @@ class Popen:
         self._adopt(_engine.Child.forked(pid))
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """End a forked child: exit functions, then nothing of what it inherited from its parent."""
     try:
         atexit._run_exitfuncs()

@@ -58,6 +58,9 @@ class BaseProcess:
 
     _start_method: ClassVar[str | None] = None
 
+    _identity: tuple[int, ...]
+    _config: dict[str, Any]
+
     _popen: Any
     _parent_pid: int | None
     _on_parent_death: str | None = None

@@ -22,7 +22,7 @@ __all__ = ["ensure_running", "register", "unregister"]
 
 def _unlink_shared_memory(name: str) -> None:
     try:
-        import _posixshmem
+        import _posixshmem  # type: ignore[import-not-found]
     except ImportError:
         return
     _posixshmem.shm_unlink(name)

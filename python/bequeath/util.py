@@ -447,7 +447,7 @@ def _args_from_interpreter_flags() -> list[str]:
 
 def _cleanup_tests() -> None:
     """What CPython's own test modules call when they are done."""
-    from test import support
+    from test import support  # type: ignore[import-not-found]
 
     from . import forkserver, process, resource_tracker
 

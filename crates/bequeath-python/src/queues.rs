@@ -176,7 +176,7 @@ impl Queue {
 #[pymethods]
 impl Queue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize=0, *, ctx=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::default()
     }
@@ -199,7 +199,7 @@ impl Queue {
     }
 
     /// Put an object into the queue. If it is full, wait for room (at most `timeout` seconds), or raise `queue.Full`.
-    #[pyo3(signature = (obj, block = None, timeout = None))]
+    #[pyo3(signature = (obj, block = None, timeout = None), text_signature = "($self, obj, block=True, timeout=None)")]
     fn put(
         slf: &Bound<'_, Self>,
         obj: &Bound<'_, PyAny>,
@@ -217,7 +217,7 @@ impl Queue {
     }
 
     /// Remove and return the oldest object. If there is none, wait for one (at most `timeout` seconds), or raise `queue.Empty`.
-    #[pyo3(signature = (block = None, timeout = None))]
+    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn get(
         slf: &Bound<'_, Self>,
         block: Option<&Bound<'_, PyAny>>,
@@ -419,7 +419,7 @@ pub struct JoinableQueue;
 #[pymethods]
 impl JoinableQueue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(maxsize=0, *, ctx=None)")]
     fn new(
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
@@ -464,7 +464,7 @@ impl SimpleQueue {
 #[pymethods]
 impl SimpleQueue {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*, ctx=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::default()
     }
