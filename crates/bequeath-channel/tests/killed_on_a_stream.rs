@@ -2,6 +2,9 @@
 //! its frame wholly or not at all, a receiver takes its message wholly or leaves it, and what the
 //! others send afterwards arrives either way. Nothing is left in the arena.
 
+// Tests may need a newer compiler than the library.
+#![allow(clippy::incompatible_msrv)]
+
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;

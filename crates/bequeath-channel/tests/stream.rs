@@ -1,5 +1,8 @@
 //! Frames on sockets and pipes: what arrives is what was sent, whole, whoever else is there.
 
+// Tests may need a newer compiler than the library.
+#![allow(clippy::incompatible_msrv)]
+
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,9 @@
 //! Frames between members of a session: blocks, handles and descriptors ride along, none is lost when
 //! a table is full, and what nobody reads is given back.
 
+// Tests may need a newer compiler than the library.
+#![allow(clippy::incompatible_msrv)]
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;

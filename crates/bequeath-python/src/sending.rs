@@ -61,9 +61,8 @@ impl Sending<'_> {
                 let view = BytesView::of(&pickle, false)?;
                 self.plain(py, view.bytes())
             }
-            Err(error) if self.may_carry() => self.to_member(object).map_err(|second| {
+            Err(error) if self.may_carry() => self.to_member(object).inspect_err(|second| {
                 second.set_cause(py, Some(error));
-                second
             }),
             Err(error) => Err(cannot_carry(py, error)),
         }
