@@ -56,6 +56,7 @@ def warm_up(start_methods: Sequence[str]) -> None:
             # A package that cannot even do this is for the tests to report.
             with contextlib.suppress(Exception):
                 warm_up_start_method(package.get_context(method))
+        # Kept until the program ends.
         importlib.import_module(f"{name}.util").get_temp_dir()
     if "multiprocessing" in _warm and "resource sharer" not in _warm:
         _warm.add("resource sharer")
