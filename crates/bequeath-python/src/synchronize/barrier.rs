@@ -16,8 +16,13 @@ use crate::error::EngineError;
 #[pyclass(frozen, subclass, dict, weakref, module = "bequeath.synchronize")]
 pub struct Barrier {
     pub(super) shared: Shared<bequeath_sync::Barrier>,
-    /// The action and the default timeout.
-    terms: OnceLock<(Option<Py<PyAny>>, Option<Py<PyAny>>)>,
+    terms: OnceLock<Terms>,
+}
+
+/// What `__init__` was given besides the number of parties.
+struct Terms {
+    action: Option<Py<PyAny>>,
+    timeout: Option<Py<PyAny>>,
 }
 
 impl Barrier {
@@ -31,15 +36,18 @@ impl Barrier {
             term.filter(|term| !term.is_none())
                 .map(|term| term.clone().unbind())
         };
-        let _ = self.terms.set((given(action), given(timeout)));
+        let _ = self.terms.set(Terms {
+            action: given(action),
+            timeout: given(timeout),
+        });
     }
 
     fn action(&self) -> Option<&Py<PyAny>> {
-        self.terms.get().and_then(|(action, _)| action.as_ref())
+        self.terms.get().and_then(|terms| terms.action.as_ref())
     }
 
     fn timeout(&self) -> Option<&Py<PyAny>> {
-        self.terms.get().and_then(|(_, timeout)| timeout.as_ref())
+        self.terms.get().and_then(|terms| terms.timeout.as_ref())
     }
 
     /// Runs the action and lets all go; an action that raises breaks the barrier.

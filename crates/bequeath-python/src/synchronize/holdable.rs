@@ -99,19 +99,15 @@ pub(super) fn acquire(
 /// Takes an abandoned lock over, as the program chose for it, and says so once. False when another
 /// was faster.
 fn recover(py: Python<'_>, lock: &impl Holdable, dead: Holder) -> PyResult<bool> {
-    if lock.recover().is_err() {
-        return Ok(false);
-    }
     let text = format!(
         "taking over a {} whose holder, process {}, was killed; what it protects may be half written",
         name_of(lock),
         dead.process.pid()
     );
     let text = std::ffi::CString::new(text)?;
-    // Where a filter makes an exception of the warning the caller does not get the lock.
-    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
-        .inspect_err(|_| drop(lock.release()))?;
-    Ok(true)
+    // Before it is taken: where a filter makes an exception of the warning it stays abandoned.
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)?;
+    Ok(lock.recover().is_ok())
 }
 
 /// What `on_abandoned` means.

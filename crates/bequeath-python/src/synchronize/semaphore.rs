@@ -180,8 +180,11 @@ pub struct BoundedSemaphore;
 impl BoundedSemaphore {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs), text_signature = "(value=1, *, ctx=None)")]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> (Self, Semaphore) {
-        (Self, Semaphore::empty())
+    fn new(
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Semaphore::empty()).add_subclass(Self)
     }
 
     #[pyo3(signature = (value=1, *, ctx=None))]
