@@ -49,7 +49,7 @@ fn main() -> Result<(), Error> {
     struct Foo {
         number: u32,
     }
-    let child = session.spawn(|foo: Foo| foo.number + 1, Foo { number: 6 })?;
+    let child = session.spawn(|object: Foo| object.number + 1, Foo { number: 6 })?;
     println!("   the worker made {} of it", child.result()?);
     Ok(())
 }
