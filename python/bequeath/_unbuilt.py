@@ -7,7 +7,9 @@ standard library's own is never handed out in its place: its objects would not k
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+_T = TypeVar("_T")
 
 
 def refusal(name: str) -> NotImplementedError:
@@ -38,6 +40,19 @@ def unbuilt(module: str, name: str) -> Callable[..., NoReturn]:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = "Not built yet; raises NotImplementedError."
     return function
+
+
+def members(*names: str) -> Callable[[type[_T]], type[_T]]:
+    """Gives a class methods not built yet: a subclass may override or look them up."""
+
+    def add(cls: type[_T]) -> type[_T]:
+        for name in names:
+            function = unbuilt(cls.__module__, f"{cls.__qualname__}.{name}")
+            function.__name__ = name
+            setattr(cls, name, function)
+        return cls
+
+    return add
 
 
 def _public(module: str, name: str) -> str:

@@ -240,11 +240,29 @@ def _command_line(number: int) -> list[Any]:
     return _launch_command.interpreter_command(code, "--multiprocessing-fork")
 
 
-def main(number: int) -> None:
-    """The main program of a template."""
+def main(listener_fd: int, *_arguments: Any, **_keywords: Any) -> None:
+    """The main program of a template; the rest comes with the launch behind the descriptor."""
     from . import _template
 
-    _template.main(number)
+    _template.main(listener_fd)
+
+
+def read_signed(fd: int) -> int:
+    """A number as multiprocessing's servers write it: 64 bits, signed, in native order."""
+    data = b""
+    while len(data) < 8:
+        part = os.read(fd, 8 - len(data))
+        if not part:
+            raise EOFError("unexpected EOF")
+        data += part
+    return int.from_bytes(data, sys.byteorder, signed=True)
+
+
+def write_signed(fd: int, n: int) -> None:
+    """Write a number for `read_signed`."""
+    data = n.to_bytes(8, sys.byteorder, signed=True)
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 _forkserver = ForkServer()

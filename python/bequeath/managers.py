@@ -6,10 +6,11 @@ that raises.
 
 from __future__ import annotations
 
+import array
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-from ._unbuilt import Unbuilt, unbuilt
+from ._unbuilt import Unbuilt, members, unbuilt
 from .exceptions import ProcessError
 
 __all__ = ["BaseManager", "SyncManager", "BaseProxy", "Token", "SharedMemoryManager"]
@@ -34,6 +35,8 @@ class Token(NamedTuple):
 class State:
     """The state of a manager."""
 
+    __slots__ = ("value",)
+
     INITIAL = 0
     STARTED = 1
     SHUTDOWN = 2
@@ -52,6 +55,44 @@ class Namespace:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+class Value:
+    """One value to share."""
+
+    def __init__(self, typecode: Any, value: Any, lock: bool = True) -> None:
+        self._typecode = typecode
+        self._value = value
+
+    def get(self) -> Any:
+        """The value."""
+        return self._value
+
+    def set(self, value: Any) -> None:
+        """Another value."""
+        self._value = value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._typecode!r}, {self._value!r})"
+
+    value = property(get, set)
+
+
+def Array(  # noqa: N802 - multiprocessing's name
+    typecode: str, sequence: Any, lock: bool = True
+) -> array.array[Any]:
+    """An array to share."""
+    return array.array(typecode, sequence)
+
+
+def reduce_array(a: array.array[Any]) -> tuple[Any, ...]:
+    """An array as its type and its bytes."""
+    return array.array, (a.typecode, a.tobytes())
+
+
+def rebuild_as_list(obj: Any) -> tuple[Any, ...]:
+    """Anything iterable, such as a dictionary's views, as a list."""
+    return list, (list(obj),)
+
+
 class ProcessLocalSet(set[Any]):
     """A set that is empty in a forked child and pickles as an empty one."""
 
@@ -65,6 +106,7 @@ class ProcessLocalSet(set[Any]):
         return type(self), ()
 
 
+@members("address", "connect", "get_server", "join", "start")
 class BaseManager(Unbuilt):
     """Starts a server and makes proxies."""
 
@@ -88,20 +130,71 @@ class BaseManager(Unbuilt):
             setattr(cls, typeid, unbuilt(__name__, f"{cls.__qualname__}.{typeid}"))
 
 
+@members(
+    "Array",
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Namespace",
+    "Pool",
+    "Queue",
+    "RLock",
+    "Semaphore",
+    "Value",
+    "dict",
+    "list",
+    "set",
+)
 class SyncManager(BaseManager):
     """The manager behind `Manager()`."""
 
 
+@members("ShareableList", "SharedMemory")
 class SharedMemoryManager(BaseManager):
     """A manager of shared memory."""
 
 
-class SharedMemoryServer(Unbuilt):
-    """The server of `SharedMemoryManager`."""
-
-
+@members(
+    "accept_connection",
+    "accepter",
+    "create",
+    "debug_info",
+    "decref",
+    "dummy",
+    "fallback_getvalue",
+    "fallback_repr",
+    "fallback_str",
+    "get_methods",
+    "handle_request",
+    "incref",
+    "number_of_objects",
+    "serve_client",
+    "serve_forever",
+    "shutdown",
+)
 class Server(Unbuilt):
     """The server of a manager."""
+
+    fallback_mapping: ClassVar[dict[str, Any]] = {}
+    public: ClassVar[list[str]] = [
+        "shutdown",
+        "create",
+        "accept_connection",
+        "get_methods",
+        "debug_info",
+        "number_of_objects",
+        "dummy",
+        "incref",
+        "decref",
+    ]
+
+
+@members("list_segments", "release_segment", "track_segment")
+class SharedMemoryServer(Server):
+    """The server of `SharedMemoryManager`."""
 
 
 class BaseProxy(Unbuilt):
@@ -112,26 +205,32 @@ class NamespaceProxy(BaseProxy):
     """A proxy of a `Namespace`."""
 
 
+@members("get", "set", "value")
 class ValueProxy(BaseProxy):
     """A proxy of a value."""
 
 
+@members("close", "send", "throw")
 class IteratorProxy(BaseProxy):
     """A proxy of an iterator."""
 
 
+@members("acquire", "release", "locked")
 class AcquirerProxy(BaseProxy):
     """A proxy of a lock."""
 
 
+@members("wait", "wait_for", "notify", "notify_all")
 class ConditionProxy(AcquirerProxy):
     """A proxy of a condition."""
 
 
+@members("is_set", "set", "clear", "wait")
 class EventProxy(BaseProxy):
     """A proxy of an event."""
 
 
+@members("wait", "abort", "reset", "parties", "n_waiting", "broken")
 class BarrierProxy(BaseProxy):
     """A proxy of a barrier."""
 
@@ -140,15 +239,85 @@ class ArrayProxy(BaseProxy):
     """A proxy of an array."""
 
 
+@members(
+    "clear",
+    "copy",
+    "fromkeys",
+    "get",
+    "items",
+    "keys",
+    "pop",
+    "popitem",
+    "setdefault",
+    "update",
+    "values",
+)
 class DictProxy(BaseProxy):
     """A proxy of a dictionary."""
 
 
-class ListProxy(BaseProxy):
+@members(
+    "append",
+    "clear",
+    "copy",
+    "count",
+    "extend",
+    "index",
+    "insert",
+    "pop",
+    "remove",
+    "reverse",
+    "sort",
+)
+class BaseListProxy(BaseProxy):
+    """A proxy of a list, without assignment in place."""
+
+
+class ListProxy(BaseListProxy):
     """A proxy of a list."""
 
 
-class PoolProxy(BaseProxy):
+@members(
+    "add",
+    "clear",
+    "copy",
+    "difference",
+    "difference_update",
+    "discard",
+    "intersection",
+    "intersection_update",
+    "isdisjoint",
+    "issubset",
+    "issuperset",
+    "pop",
+    "remove",
+    "symmetric_difference",
+    "symmetric_difference_update",
+    "union",
+    "update",
+)
+class SetProxy(BaseProxy):
+    """A proxy of a set; managers have it since 3.14."""
+
+
+@members(
+    "apply",
+    "apply_async",
+    "close",
+    "imap",
+    "imap_unordered",
+    "join",
+    "map",
+    "map_async",
+    "starmap",
+    "starmap_async",
+    "terminate",
+)
+class BasePoolProxy(BaseProxy):
+    """A proxy of a pool, outside of a `with`."""
+
+
+class PoolProxy(BasePoolProxy):
     """A proxy of a pool."""
 
 

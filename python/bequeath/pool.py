@@ -275,6 +275,11 @@ class Pool:
     ) -> None:
         raise refusal("pool.Pool")
 
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - multiprocessing's name
+        """What a worker is."""
+        return ctx.Process(*args, **kwds)
+
     def _begin(
         self,
         processes: int | None,
@@ -304,7 +309,10 @@ class Pool:
     # --- asking for work ---
 
     def apply(
-        self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: dict[str, Any] = {},  # noqa: B006
     ) -> Any:
         """Call the function in a worker; its result."""
         return self.apply_async(func, args, kwds).get()
@@ -328,14 +336,14 @@ class Pool:
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: dict[str, Any] | None = None,
+        kwds: dict[str, Any] = {},  # noqa: B006
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
         """`apply` without waiting."""
         self._check_running()
         result = ApplyResult(self, callback, error_callback)
-        self._tasks.put((result._job, 0, func, tuple(args), kwds or {}))
+        self._tasks.put((result._job, 0, func, tuple(args), dict(kwds)))
         return result
 
     def map_async(

@@ -9,10 +9,14 @@ if not reduction.HAVE_SEND_HANDLE:
 
 __all__ = ["Popen"]
 
-_DupFd = popen_spawn_posix._DupFd
+
+class _DupFd(popen_spawn_posix._DupFd):
+    def __init__(self, ind: int) -> None:
+        super().__init__(ind)
 
 
 class Popen(popen_spawn_posix.Popen):
     """A child forked from the program's own template."""
 
     method = "forkserver"
+    DupFd = _DupFd

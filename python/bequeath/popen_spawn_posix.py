@@ -17,12 +17,12 @@ __all__ = ["Popen"]
 class _DupFd:
     """A descriptor in the pickle of what a child is started with: its place among those sent."""
 
-    def __init__(self, ind: int) -> None:
-        self.ind = ind
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def detach(self) -> int:
         """In the child: the descriptor, which is the caller's from now on."""
-        return spawn.given_descriptor(self.ind)
+        return spawn.given_descriptor(self.fd)
 
 
 class Popen(popen_fork.Popen):

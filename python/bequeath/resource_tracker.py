@@ -44,6 +44,10 @@ _CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {
 _LINE_LIMIT = 512  # a write of at most PIPE_BUF bytes is never torn
 
 
+class ReentrantCallError(RuntimeError):
+    """The tracker's lock was asked for from within; ours may be."""
+
+
 class ResourceTracker:
     """This process's end of the tracker."""
 

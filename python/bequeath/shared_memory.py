@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._unbuilt import Unbuilt
+from ._unbuilt import Unbuilt, members
 
 __all__ = ["SharedMemory", "ShareableList"]
 
@@ -20,9 +20,11 @@ def _make_filename() -> str:
     return _SHM_NAME_PREFIX + secrets.token_hex(nbytes)
 
 
+@members("buf", "close", "name", "size", "unlink")
 class SharedMemory(Unbuilt):
     """A block of named shared memory."""
 
 
+@members("count", "format", "index")
 class ShareableList(Unbuilt):
     """A list in named shared memory."""
