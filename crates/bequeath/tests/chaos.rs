@@ -2,6 +2,7 @@
 //! owners, and in the end everything is given back.
 //!
 //! `BEQUEATH_CHAOS_KILLS` sets how many are killed; many also need a larger `BEQUEATH_TEST_SECONDS`.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What the survivors see when a worker is killed.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The library is for programs without Python: nothing of it may come along.
+#![allow(clippy::unwrap_used)]
 
 use std::process::Command;
 

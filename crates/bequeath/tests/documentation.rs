@@ -1,5 +1,6 @@
 //! Every public item of this crate says how it is used, and every shared type what a fork and a
 //! death do to it.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;

@@ -5,6 +5,7 @@
 //! file overwritten, then every operation. Errors are fine; a signal, a panic or a hang is not.
 //! `BEQUEATH_HOSTILE_ROUNDS` sets how many rounds (and, after a colon, the first seed); more than a
 //! hundred also need a larger `BEQUEATH_TEST_SECONDS`.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

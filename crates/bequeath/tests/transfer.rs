@@ -1,4 +1,5 @@
 //! The rule of transfer: handles and descriptors anywhere inside serde types, at any moment.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

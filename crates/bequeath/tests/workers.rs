@@ -1,4 +1,5 @@
 //! Workers: copies of this program that run one function.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
