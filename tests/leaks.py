@@ -68,7 +68,8 @@ def warm_up(start_methods: Sequence[str]) -> None:
 
 def warm_up_start_method(context: Any) -> None:
     queue = context.SimpleQueue()
-    process = context.Process(target=queue.put, args=(None,))
+    # Daemonic: what ties such children to this process is made once, too.
+    process = context.Process(target=queue.put, args=(None,), daemon=True)
     process.start()
     queue.get()
     process.join()
