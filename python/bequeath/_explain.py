@@ -188,11 +188,9 @@ def _parts_of_instance(obj: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _has_own_state(kind: type) -> bool:
-    plain = getattr(object, "__getstate__", None)
-    return (
-        getattr(kind, "__getstate__", None) is not plain
-        or kind.__reduce__ is not object.__reduce__
-        or kind.__reduce_ex__ is not object.__reduce_ex__
+    return any(
+        getattr(kind, name, None) is not getattr(object, name, None)
+        for name in ("__getstate__", "__reduce__", "__reduce_ex__")
     )
 
 

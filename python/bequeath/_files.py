@@ -24,7 +24,7 @@ def _raw(descriptor: Any, mode: str, name: object) -> io.FileIO:
     # Exclusive creation has happened.
     file = io.FileIO(descriptor.detach(), mode.replace("x", "w"))
     if not isinstance(name, int):
-        file.name = name  # type: ignore[misc,assignment]
+        file.name = name
     return file
 
 

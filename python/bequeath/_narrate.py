@@ -33,7 +33,7 @@ def pack(process: Any, method: str) -> Any:
     try:
         packed = _engine.pack(process)
     finally:
-        _transfer.TransferPickler.reducer_override = listening  # type: ignore[method-assign]
+        _transfer.TransferPickler.reducer_override = listening
         _local.heard = _local.process = None
     parts = [f"{way}: {', '.join(names)}" for way, names in heard.items() if names]
     _tell(process, method, "; ".join(parts) or "by value: plain data only")

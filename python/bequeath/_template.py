@@ -152,7 +152,7 @@ def _preload(setup: dict[str, Any]) -> str | None:
         for name in setup["preload"]:
             _load(name, setup["main"])
             if before.since() is not None:
-                return name
+                return name  # type: ignore[no-any-return]
     return None
 
 
@@ -305,7 +305,7 @@ def _stream(fd: int, name: str, former: Any) -> Any:
         raw = io.FileIO(fd, "w", closefd=False)
     except OSError:
         return None
-    raw.name = name  # type: ignore[misc]
+    raw.name = name
     unbuffered = former.write_through
     buffer: Any = raw if unbuffered else io.BufferedWriter(raw)
     stream = io.TextIOWrapper(

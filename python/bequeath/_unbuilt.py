@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=Any)
 
 
 def refusal(name: str) -> NotImplementedError:
@@ -42,10 +42,10 @@ def unbuilt(module: str, name: str) -> Callable[..., NoReturn]:
     return function
 
 
-def members(*names: str) -> Callable[[type[_T]], type[_T]]:
+def members(*names: str) -> Callable[[_T], _T]:
     """Gives a class methods not built yet: a subclass may override or look them up."""
 
-    def add(cls: type[_T]) -> type[_T]:
+    def add(cls: _T) -> _T:
         for name in names:
             function = unbuilt(cls.__module__, f"{cls.__qualname__}.{name}")
             function.__name__ = name

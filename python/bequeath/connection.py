@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bequeath._engine import Connection, Pipe, wait
+from bequeath._engine import Connection as Connection
+from bequeath._engine import Pipe, wait
 
 from . import util
 from .exceptions import AuthenticationError

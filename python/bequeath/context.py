@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from . import process, reduction
-from .exceptions import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+from .exceptions import AuthenticationError as AuthenticationError
+from .exceptions import BufferTooShort as BufferTooShort
+from .exceptions import ProcessError as ProcessError
+from .exceptions import TimeoutError as TimeoutError
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:

@@ -19,4 +19,4 @@ class Popen(popen_spawn_posix.Popen):
     """A child forked from the program's own template."""
 
     method = "forkserver"
-    DupFd = _DupFd
+    DupFd = _DupFd  # type: ignore[assignment]

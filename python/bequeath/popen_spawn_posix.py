@@ -92,4 +92,4 @@ def _pack(process_obj: process.BaseProcess, method: str) -> _engine.Packed:
         return _engine.pack(process_obj)
     from . import _narrate
 
-    return _narrate.pack(process_obj, method)
+    return _narrate.pack(process_obj, method)  # type: ignore[no-any-return]

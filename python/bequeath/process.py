@@ -194,7 +194,7 @@ class BaseProcess:
     @property
     def daemon(self) -> bool:
         """Whether the child ends with its parent."""
-        return self._config.get("daemon", False)
+        return self._config.get("daemon", False)  # type: ignore[no-any-return]
 
     @daemon.setter
     def daemon(self, daemonic: bool) -> None:
@@ -204,7 +204,7 @@ class BaseProcess:
     @property
     def authkey(self) -> AuthenticationString:
         """The key by which connections of this process tree prove themselves."""
-        return self._config["authkey"]
+        return self._config["authkey"]  # type: ignore[no-any-return]
 
     @authkey.setter
     def authkey(self, authkey: bytes) -> None:
@@ -216,7 +216,7 @@ class BaseProcess:
         self._check_closed()
         if self._popen is None:
             return None
-        return self._popen.poll()
+        return self._popen.poll()  # type: ignore[no-any-return]
 
     @property
     def ident(self) -> int | None:
@@ -224,7 +224,7 @@ class BaseProcess:
         self._check_closed()
         if self is _current_process:
             return os.getpid()
-        return self._popen and self._popen.pid
+        return self._popen and self._popen.pid  # type: ignore[no-any-return]
 
     pid = ident
 
@@ -233,7 +233,7 @@ class BaseProcess:
         """A descriptor that becomes readable when the process has ended."""
         self._check_closed()
         try:
-            return self._sentinel
+            return self._sentinel  # type: ignore[no-any-return]
         except AttributeError:
             raise ValueError("process not started") from None
 
@@ -358,7 +358,7 @@ class _ParentProcess(BaseProcess):
         self._parent_pid = None
         self._popen = None
         self._closed = False
-        self._sentinel = sentinel  # type: ignore[assignment]
+        self._sentinel = sentinel
         self._config = {}
 
     def is_alive(self) -> bool:

@@ -36,7 +36,9 @@ typecode_to_type: dict[str, type[Any]] = {
 }
 
 prop_cache: dict[str, property] = {}
-class_cache: weakref.WeakKeyDictionary[type, type[SynchronizedBase]] = weakref.WeakKeyDictionary()
+class_cache: weakref.WeakKeyDictionary[type, type[SynchronizedBase[Any]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _new_value(type_: Any) -> Any:
@@ -103,7 +105,7 @@ def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     return _synchronized_class(type(obj))(obj, lock, ctx)
 
 
-def _synchronized_class(cls: Any) -> type[SynchronizedBase]:
+def _synchronized_class(cls: Any) -> type[SynchronizedBase[Any]]:
     made = class_cache.get(cls)
     if made is None:
         properties = {field[0]: make_property(field[0]) for field in cls._fields_}
@@ -136,11 +138,11 @@ def make_property(name: str) -> property:
     if made is not None:
         return made
 
-    def read(self: SynchronizedBase) -> Any:
+    def read(self: SynchronizedBase[Any]) -> Any:
         with self:
             return getattr(self._obj, name)
 
-    def write(self: SynchronizedBase, value: Any) -> None:
+    def write(self: SynchronizedBase[Any], value: Any) -> None:
         with self:
             setattr(self._obj, name, value)
 

@@ -167,7 +167,7 @@ def run(arrived: _engine.Arrived) -> int:
     finally:
         del inheriting._inheriting
     _engine.tell_starter(report, _LOADED)
-    return itself._bootstrap(arrived.parent)
+    return itself._bootstrap(arrived.parent)  # type: ignore[no-any-return]
 
 
 _LOADED = b"loaded"

@@ -149,7 +149,7 @@ def get_temp_dir() -> str:
         # After everything else: sockets in it are closed by finalizers of higher priority.
         Finalize(None, _remove_temp_dir, args=(shutil.rmtree, tempdir), exitpriority=-100)
         process._config["tempdir"] = tempdir
-    return tempdir
+    return tempdir  # type: ignore[no-any-return]
 
 
 def _current_process() -> Any:
