@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import sys
 import threading
 import weakref
@@ -31,10 +32,21 @@ def end_like_an_interpreter(code: int, known: frozenset[str]) -> NoReturn:
     try:
         atexit._run_exitfuncs()
         util._flush_std_streams()
+        _write_files()
         _empty_modules(known)
         util._flush_std_streams()
     finally:
         _engine.exit_process(code & 0xFF)
+
+
+def _write_files() -> None:
+    """What the program forgot to close: the collector may close a file's lower layer first."""
+    for thing in gc.get_objects():  # only what this process made: the template's is frozen
+        if issubclass(type(thing), (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
+            try:
+                thing.flush()
+            except Exception:
+                pass
 
 
 def _empty_modules(known: frozenset[str]) -> None:
