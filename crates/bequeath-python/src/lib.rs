@@ -11,6 +11,7 @@ mod packed;
 mod process;
 mod queue_ends;
 mod queues;
+mod quick;
 mod reduction;
 mod semlock;
 mod sending;
@@ -76,6 +77,7 @@ mod _engine {
 
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        crate::quick::quicken(module.py())?;
         crate::after_fork::register(module)
     }
 }

@@ -53,14 +53,7 @@ impl SharedBytes {
         // SAFETY: `view` is the interpreter's to fill in; the bytes stay as long as `slf`, of which the
         // view takes a reference; writable.
         let filled = unsafe {
-            ffi::PyBuffer_FillInfo(
-                view,
-                slf.as_ptr(),
-                first.cast(),
-                len.cast_signed(),
-                0,
-                flags,
-            )
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), first.cast(), len as isize, 0, flags)
         };
         if filled != 0 {
             return Err(PyErr::fetch(slf.py()));

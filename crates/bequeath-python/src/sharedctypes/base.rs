@@ -34,6 +34,11 @@ impl SynchronizedBase {
             .ok_or_else(|| PyRuntimeError::new_err("__init__() of the base class was not called"))
     }
 
+    #[inline]
+    pub(crate) fn lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.parts()?.guard.object().clone_ref(py))
+    }
+
     /// Runs `act` with the lock held, as `with self:` does.
     #[inline(always)]
     pub(super) fn locked<T>(
@@ -91,7 +96,7 @@ impl SynchronizedBase {
 
     #[getter]
     fn _lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(self.parts()?.guard.object().clone_ref(py))
+        self.lock(py)
     }
 
     /// The ctypes object without the lock.
@@ -101,7 +106,7 @@ impl SynchronizedBase {
 
     /// The lock that guards the object.
     fn get_lock(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self._lock(py)
+        self.lock(py)
     }
 
     /// The lock's `acquire`.

@@ -24,7 +24,7 @@ impl Synchronized {
 
     /// The value, read and written under the lock.
     #[getter]
-    fn value<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn value<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         slf.as_super()
             .get()
@@ -35,7 +35,7 @@ impl Synchronized {
     }
 
     #[setter]
-    fn set_value(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(crate) fn set_value(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         slf.as_super()
             .get()

@@ -114,7 +114,7 @@ impl Simple {
         let spare = 64 - 8 * u32::from(self.size);
         Ok(match (self.kind, self.size) {
             (Kind::Bool, _) => PyBool::new(py, bits != 0).to_owned().into_any(),
-            (Kind::Signed, _) => ((bits << spare).cast_signed() >> spare)
+            (Kind::Signed, _) => (((bits << spare) as i64) >> spare)
                 .into_pyobject(py)?
                 .into_any(),
             (Kind::Unsigned, _) => bits.into_pyobject(py)?.into_any(),
@@ -136,7 +136,7 @@ impl Simple {
                 let value = value.cast_exact::<PyInt>().ok();
                 value
                     .and_then(|value| value.extract::<i64>().ok())
-                    .map(i64::cast_unsigned)
+                    .map(|value| value as u64)
             }
             Kind::Float => value.cast_exact::<PyFloat>().ok().map(|value| {
                 if self.size == 4 {
