@@ -1,6 +1,7 @@
 //! Each deliberate mistake in the protocol is caught by killing at every instruction: the harness sees what it is for.
 //!
 //! Run with `--features broken-variants`.
+#![allow(clippy::unwrap_used)]
 
 mod world;
 

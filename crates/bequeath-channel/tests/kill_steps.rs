@@ -1,6 +1,7 @@
 //! SIGKILL at every instruction of each operation; then nothing may be lost, torn, doubled, leaked or stuck.
 //!
 //! `BEQUEATH_FAULTS=long` kills at each instruction; else at about sixty, spread over the operation.
+#![allow(clippy::unwrap_used)]
 
 mod world;
 

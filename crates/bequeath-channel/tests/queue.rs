@@ -1,4 +1,5 @@
 //! The queue keeps its promises among living processes.
+#![allow(clippy::unwrap_used)]
 
 mod world;
 

@@ -164,8 +164,7 @@ impl Queue {
             return Err(error);
         }
         let value = error.value(py);
-        let text = value.str().map(|text| text.to_string()).unwrap_or_default();
-        if value.is_instance_of::<pyo3::exceptions::PyMemoryError>() && text.contains("budget") {
+        if value.is_instance_of::<pyo3::exceptions::PyMemoryError>() {
             return Err(error);
         }
         slf.getattr(name)?.call1((value, object))?;
