@@ -281,3 +281,27 @@ def test_module_that_stands_has_no_other_public_name() -> None:
         if not name.startswith("_") and getattr(value, "__module__", None) == "bequeath"
     }
     assert own == set()
+
+
+def modules_loaded_by(source: str) -> set[str]:
+    source += "\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def test_import_loads_nothing_that_multiprocessing_does_not_load() -> None:
+    theirs = modules_loaded_by(
+        "import multiprocessing, multiprocessing.queues, multiprocessing.synchronize"
+    )
+    ours = modules_loaded_by("import bequeath, bequeath.queues, bequeath.synchronize")
+    added = {name for name in ours - theirs if not name.startswith("bequeath")}
+    # Built in or a few lines long.
+    assert added <= {
+        "__future__",
+        "importlib",
+        "importlib._bootstrap",
+        "importlib._bootstrap_external",
+    }
+    assert len(ours) <= len(theirs)

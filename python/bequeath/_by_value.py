@@ -34,10 +34,13 @@ from types import (
     MemberDescriptorType,
     ModuleType,
 )
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from . import _engine, _files, _transfer
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 MAIN = ("__main__", "__mp_main__")
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from .resource_sharer import DupFd
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _reduce_raw(file: io.FileIO) -> Any:

@@ -12,13 +12,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 from . import _settings
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
     from typing import Any
 
 _OURS = __name__.partition(".")[0]
@@ -123,6 +123,8 @@ class _Finder:
         """A spec whose loader hands out our module; none for names that are not ours."""
         if not _is_their_name(fullname):
             return None
+        from importlib.machinery import ModuleSpec
+
         return ModuleSpec(fullname, _Loader())  # type: ignore[arg-type]
 
 

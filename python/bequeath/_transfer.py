@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import _pickle
 from collections.abc import Callable
-from typing import Any
 
 from . import _engine, _settings
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 PROTOCOL = 5
 

@@ -6,7 +6,10 @@ Everything else reads these constants, so that a new Python version is one diff 
 from __future__ import annotations
 
 import sys
-from typing import Final
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Final
 
 PYTHON: Final = sys.version_info[:2]
 

@@ -13,7 +13,6 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
 
 from bequeath._engine import Connection as Connection
 from bequeath._engine import Pipe, wait
@@ -21,6 +20,10 @@ from bequeath._engine import Pipe, wait
 from . import util
 from .exceptions import AuthenticationError
 from .exceptions import BufferTooShort as BufferTooShort  # multiprocessing has it here too
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 

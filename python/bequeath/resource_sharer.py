@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
 
 from bequeath import _engine, _transfer
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["DupFd", "DupSocket", "stop"]
 

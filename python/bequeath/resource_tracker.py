@@ -15,7 +15,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["ensure_running", "register", "unregister"]
 

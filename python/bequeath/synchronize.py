@@ -8,7 +8,6 @@ until one caller's `recover()` takes it or anyone's `release()` frees it.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from ._engine import (
     Barrier as Barrier,
@@ -23,6 +22,10 @@ from ._engine import (
 )
 from ._multiprocessing import sem_unlink as sem_unlink
 from .exceptions import AbandonedLock
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
