@@ -153,7 +153,7 @@ fn one_round(seed: u64) {
 fn rounds() -> (u64, u64) {
     let asked = std::env::var("BEQUEATH_HOSTILE_ROUNDS").unwrap_or_default();
     let mut parts = asked.split(':').map(|part| part.parse().ok());
-    let count = parts.next().flatten().unwrap_or(30);
+    let count = parts.next().flatten().unwrap_or(12);
     (count, parts.next().flatten().unwrap_or(1))
 }
 
