@@ -1,0 +1,273 @@
+"""Templates: their children have the caller's state as after an exec; nobody sees the templates."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from implementation import Implementation
+from program import prints, run
+
+LOOK = """
+def value(name):
+    return {
+        "cwd": os.getcwd,
+        "umask": lambda: os.umask(0),
+        "nice": lambda: os.nice(0),
+        "limit": lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
+        "variable": lambda: os.environ.get("BEQUEATH_TEST"),
+        "putenv": lambda: os.popen("echo $BEQUEATH_TEST").read().strip(),
+        "zone": lambda: time.tzname,
+        "threads": lambda: os.environ.get("OMP_NUM_THREADS"),
+        "blocked": lambda: sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))),
+        "ignored": lambda: signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN,
+        "interrupt": lambda: signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+        "affinity": lambda: sorted(os.sched_getaffinity(0)),
+        "policy": lambda: os.sched_getscheduler(0),
+        "oom": lambda: open("/proc/self/oom_score_adj").read().strip(),
+        "pgid": lambda: os.getpgid(0),
+        "session": lambda: os.getsid(0),
+        "path": lambda: sys.path,
+        "argv": lambda: sys.argv,
+    }[name]()
+def tell(connection, name): connection.send(value(name))
+def ask(name):
+    receiver, sender = context.Pipe(False)
+    process = context.Process(target=tell, args=(sender, name))
+    process.start()
+    answer = receiver.recv()
+    process.join()
+    return answer
+"""
+
+CHANGES = {
+    "cwd": "os.chdir('/')",
+    "umask": "os.umask(0o27)",
+    "nice": "os.nice(3)",
+    "limit": "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))",
+    "variable": "os.environ['BEQUEATH_TEST'] = 'set'",
+    "putenv": "os.putenv('BEQUEATH_TEST', 'put')",
+    "zone": "os.environ['TZ'] = 'Asia/Tokyo'; time.tzset()",
+    "threads": "os.environ['OMP_NUM_THREADS'] = '3'",
+    "blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2, signal.SIGTERM])",
+    "ignored": "signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+    "interrupt": "signal.signal(signal.SIGINT, signal.SIG_IGN)",
+    "affinity": "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
+    "policy": "os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))",
+    "oom": "open('/proc/self/oom_score_adj', 'w').write('77')",
+    "pgid": "os.setpgid(0, 0) if os.getsid(0) != os.getpid() else None",
+    "path": "sys.path.append('/nowhere')",
+    "argv": "sys.argv.append('more')",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_child_has_the_state_of_this_moment(
+    ours: Implementation, tmp_path: Path, name: str
+) -> None:
+    """The templates are there before the change: an exec'ed child would follow it, so does this."""
+    finished = run(
+        ours,
+        tmp_path,
+        LOOK,
+        f"""
+        first = ask({name!r})
+        {CHANGES[name]}
+        mine = value({name!r})
+        if {name!r} == "umask": os.umask(mine)
+        print(ask({name!r}) == mine, sep=" ")
+        """,
+    )
+    assert finished.stdout == "True\n", finished
+
+
+def test_a_new_session_is_followed_by_exec(ours: Implementation, tmp_path: Path) -> None:
+    prints(
+        ours,
+        tmp_path,
+        LOOK
+        + """
+def inner(connection):
+    os.setsid()
+    connection.send(ask("session") == os.getsid(0))
+""",
+        """
+        ask("session")
+        receiver, sender = context.Pipe(False)
+        process = context.Process(target=inner, args=(sender,))
+        process.start()
+        print(receiver.recv())
+        process.join()
+        """,
+        "True",
+    )
+
+
+def test_without_templates_children_are_the_callers_own(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    prints(
+        ours,
+        tmp_path,
+        "def tell(connection): connection.send(os.getppid())",
+        """
+        receiver, sender = context.Pipe(False)
+        process = context.Process(target=tell, args=(sender,))
+        process.start()
+        print(receiver.recv() == os.getpid())
+        process.join()
+        print(process.exitcode)
+        """,
+        "True\n0",
+        {"BEQUEATH_TEMPLATES": "0"},
+    )
+
+
+def members(session: int) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] not in "ZX":
+                found.append(entry.name)
+    return found
+
+
+@pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)"])
+def test_nothing_is_left_when_the_program_ends(
+    ours: Implementation, tmp_path: Path, end: str
+) -> None:
+    finished = run(
+        ours,
+        tmp_path,
+        "",
+        f"""
+        for _ in range(3):
+            process = context.Process(target=print); process.start(); process.join()
+        print(os.getsid(0), flush=True)
+        {end}
+        """,
+    )
+    session = int(finished.stdout.split()[-1])
+    deadline = time.monotonic() + 20
+    while members(session) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert members(session) == []
+
+
+def test_a_killed_template_takes_nobody_along(ours: Implementation, tmp_path: Path) -> None:
+    if ours.start_method == "fork":
+        pytest.skip("has no template")
+    prints(
+        ours,
+        tmp_path,
+        """
+        def work(connection):
+            connection.send(os.getppid())
+            connection.recv()
+            sys.exit(5)
+        """,
+        """
+        codes = []
+        for _ in range(2):
+            mine, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs,))
+            process.start()
+            template = mine.recv()
+            os.kill(template, signal.SIGKILL)
+            mine.send("go on")
+            process.join()
+            codes.append(process.exitcode in (5, 255))
+        print(codes)
+        """,
+        "[True, True]",
+    )
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "print('seen', flush=True); print('seen', file=sys.stderr)",
+        "sys.exit('seen')",
+        "raise LookupError('seen')",
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+        "import socket; kept = socket.socket()",
+        "import signal; signal.setitimer(signal.ITIMER_VIRTUAL, 1e6)",
+        "import os, time; pid = os.fork()\nif pid == 0:\n    time.sleep(0.3); os._exit(0)",
+    ],
+    ids=["output", "exit", "error", "thread", "socket", "timer", "child"],
+)
+def test_what_a_preload_does_stays_inside(ours: Implementation, tmp_path: Path, top: str) -> None:
+    if ours.start_method != "forkserver":
+        pytest.skip("loads nothing ahead")
+    (tmp_path / "ahead.py").write_text(f"import sys\n{top}\n")
+    (tmp_path / "harmless.py").write_text("loaded = True\n")
+    prints(
+        ours,
+        tmp_path,
+        "def loaded(): print('ahead' in sys.modules, 'harmless' in sys.modules, flush=True)",
+        """
+        context.set_forkserver_preload(["harmless", "ahead"])
+        process = context.Process(target=loaded)
+        process.start()
+        process.join()
+        print(process.exitcode)
+        """,
+        f"{'seen' in top and 'print' in top} True\n0",
+    )
+
+
+def test_interrupting_the_group_leaves_no_trace_in_later_children(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    """A child that was forked ahead got the signal, too, when it was nobody's yet."""
+    prints(
+        ours,
+        tmp_path,
+        "def work(): pass",
+        """
+        def start():
+            process = context.Process(target=work); process.start(); process.join()
+            return process.exitcode
+        print([start() for _ in range(3)])
+        time.sleep(0.2)
+        try:
+            os.killpg(0, signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            pass
+        print([start() for _ in range(3)])
+        """,
+        "[0, 0, 0]\n[0, 0, 0]",
+    )
+
+
+def test_the_forkserver_has_the_main_module_loaded(ours: Implementation, tmp_path: Path) -> None:
+    if ours.start_method != "forkserver":
+        pytest.skip("loads nothing ahead")
+    prints(
+        ours,
+        tmp_path,
+        """
+        loaded_by = os.getpid()
+        def look(): print(loaded_by == os.getppid(), flush=True)
+        """,
+        """
+        process = context.Process(target=look)
+        process.start()
+        process.join()
+        """,
+        "True",
+    )
+
+
+def test_signals_have_their_numbers() -> None:
+    """The engine's plan leaves to the interpreter what it always ignores."""
+    assert (signal.SIGPIPE, signal.SIGXFSZ, os.SCHED_BATCH) == (13, 25, 3)
