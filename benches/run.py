@@ -110,9 +110,10 @@ def report(cell: Cell, results: dict[str, Contender]) -> list[dict[str, object]]
         verdict = "reached" if ratio and ratio >= cell.target else "LOST"
         title = cell.title.replace("Queue", kind, 1)
         others = "  ".join(f"{name} {shown(median)}" for name, median in beside.items())
+        shown_ratio = f"{ratio:.2f}x" if ratio else "-"
         print(
-            f"{title:<44} {shown(mine):>9} {shown(theirs):>9}"
-            f" {f'{ratio:.2f}x' if ratio else '-':>8} {f'{cell.target:g}x':>6}  {verdict:<8}{others}",
+            f"{title:<44} {shown(mine):>9} {shown(theirs):>9} {shown_ratio:>8}"
+            f" {f'{cell.target:g}x':>6}  {verdict:<8}{others}",
             flush=True,
         )
         rows.append(

@@ -152,11 +152,13 @@ fn count_in_parallel(
     Ok((counts, files))
 }
 
+type OnResult<'a> = dyn FnMut(Counted, &[Child<()>]) -> Result<(), Error> + 'a;
+
 /// Calls `on_result` for each result until every worker has ended and the queue is empty.
 fn collect(
     mut running: Vec<Child<()>>,
     results: &Queue<Counted>,
-    on_result: &mut dyn FnMut(Counted, &[Child<()>]) -> Result<(), Error>,
+    on_result: &mut OnResult<'_>,
 ) -> Result<(), Error> {
     let readiness = results.readiness()?;
     while !running.is_empty() {
