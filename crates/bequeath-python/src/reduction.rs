@@ -5,6 +5,7 @@
 //! somebody registered a reducer, go on to `bequeath._by_value` and to that reducer.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use pyo3::intern;
@@ -22,11 +23,18 @@ struct Tables {
     modules: Py<PyDict>,
     by_value: Py<PyAny>,
     surely_in_main: Py<PyAny>,
+    /// What `surely_in_main` has answered for the main module at [`MAIN_ASKED`].
+    answers: Py<PyDict>,
 }
 
 static TABLES: PyOnceLock<Tables> = PyOnceLock::new();
 /// Modules that have a spec or a file, by name: a receiver can import them.
 static IMPORTABLE: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+/// The main module that the kept answers are about, by address; it lives as long as `sys.modules` names it.
+static MAIN_ASKED: AtomicUsize = AtomicUsize::new(0);
+/// How many modules were loaded when multiprocessing's own reduction was last looked for in vain.
+static MODULES_WITHOUT: AtomicUsize = AtomicUsize::new(0);
 
 fn tables(py: Python<'_>) -> PyResult<&Tables> {
     TABLES.get_or_try_init(py, || {
@@ -44,6 +52,7 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
             modules: dictionary(py.import("sys")?.getattr("modules")?)?,
             by_value: by_value.getattr("reduce")?.unbind(),
             surely_in_main: by_value.getattr("_main_surely_has")?.unbind(),
+            answers: dictionary(by_value.getattr("_surely")?)?,
         })
     })
 }
@@ -92,8 +101,14 @@ fn registered_with_the_standard_library<'py>(
     tables: &Tables,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = kind.py();
+    let modules = tables.modules.bind(py);
+    let loaded = modules.len();
+    if MODULES_WITHOUT.load(Ordering::Relaxed) == loaded {
+        return Ok(None);
+    }
     let name = intern!(py, "multiprocessing.reduction");
-    let Some(theirs) = tables.modules.bind(py).get_item(name)? else {
+    let Some(theirs) = modules.get_item(name)? else {
+        MODULES_WITHOUT.store(loaded, Ordering::Relaxed);
         return Ok(None);
     };
     let registered = theirs
@@ -129,9 +144,26 @@ fn is_by_reference(object: &Bound<'_, PyAny>, tables: &Tables) -> PyResult<bool>
     }
     let module_name = module_name.to_str()?;
     if matches!(module_name, "__main__" | "__mp_main__") {
-        return tables.surely_in_main.bind(py).call1((name,))?.extract();
+        return is_surely_in_main(name, tables);
     }
     is_importable(&module, module_name)
+}
+
+fn is_surely_in_main(name: &Bound<'_, PyString>, tables: &Tables) -> PyResult<bool> {
+    let py = name.py();
+    let main = tables
+        .modules
+        .bind(py)
+        .get_item(intern!(py, "__main__"))?
+        .map_or(0, |main| main.as_ptr() as usize);
+    if MAIN_ASKED.load(Ordering::Relaxed) == main {
+        if let Some(answer) = tables.answers.bind(py).get_item(name)? {
+            return answer.extract();
+        }
+    }
+    let answer = tables.surely_in_main.bind(py).call1((name,))?.extract();
+    MAIN_ASKED.store(main, Ordering::Relaxed);
+    answer
 }
 
 fn is_importable(module: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
