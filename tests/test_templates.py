@@ -191,6 +191,29 @@ def test_a_killed_template_takes_nobody_along(ours: Implementation, tmp_path: Pa
     )
 
 
+def test_a_tree_has_one_set_of_templates(ours: Implementation, tmp_path: Path) -> None:
+    if ours.start_method == "fork":
+        pytest.skip("has no template")
+    prints(
+        ours,
+        tmp_path,
+        """
+        def tell(connection, depth):
+            connection.send(os.getppid())
+            if depth:
+                process = context.Process(target=tell, args=(connection, depth - 1))
+                process.start(); process.join()
+        """,
+        """
+        receiver, sender = context.Pipe(False)
+        process = context.Process(target=tell, args=(sender, 2))
+        process.start(); process.join()
+        print(len({receiver.recv() for _ in range(3)}))
+        """,
+        "1",
+    )
+
+
 @pytest.mark.parametrize(
     "top",
     [

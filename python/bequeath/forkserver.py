@@ -194,8 +194,23 @@ class ForkServer:
                 del self._templates[template.key]
 
     def _all(self) -> list[_engine.Template]:
-        """Those that a child shall know."""
-        return list(self._templates.values())
+        """Those that a child shall know, also those that this process was told of and never used."""
+        with self._lock:
+            for key in [*self._doors, *(template.key for template in self._inherited)]:
+                if key not in self._templates:
+                    template = self._through_door(key)
+                    if template is not None:
+                        self._templates[key] = template
+                        self._leave_at_exit()
+            return list(self._templates.values())
+
+    def _take_doors(self, doors: list[tuple[int, int]]) -> None:
+        """In a child: the ways to the tree's templates that its parent handed over."""
+        for key, door in doors:
+            if key in self._doors or key in self._templates:
+                os.close(door)
+            else:
+                self._doors[key] = door
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -154,6 +154,9 @@ def _main(fd: int, parent_sentinel: int | None = None) -> int:
 
 def run(arrived: _engine.Arrived) -> int:
     """Become the process that has arrived, run it, and return its exit code."""
+    from . import forkserver
+
+    forkserver._forkserver._take_doors(arrived.doors)
     *_given[:], report = arrived.given
     inheriting: Any = process.current_process()
     inheriting._inheriting = True
