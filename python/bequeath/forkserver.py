@@ -194,14 +194,13 @@ class ForkServer:
                 del self._templates[template.key]
 
     def _all(self) -> list[_engine.Template]:
-        """Those that a child shall know, also those that this process was told of and never used."""
+        """Those that a child shall know, also those that this process never used itself."""
         with self._lock:
             for key in [*self._doors, *(template.key for template in self._inherited)]:
                 if key not in self._templates:
                     template = self._through_door(key)
                     if template is not None:
                         self._templates[key] = template
-                        self._leave_at_exit()
             return list(self._templates.values())
 
     def _take_doors(self, doors: list[tuple[int, int]]) -> None:
