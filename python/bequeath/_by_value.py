@@ -16,6 +16,7 @@ Classes are taken apart and rebuilt by `cloudpickle`, loaded when the first one 
 from __future__ import annotations
 
 import _pickle
+import functools
 import importlib
 import io
 import marshal
@@ -267,9 +268,24 @@ def _value(obj: Any) -> Any:
         return _function_value(obj)
     if not obj.__flags__ & _HEAP_TYPE:
         return _interpreter_type(obj)
-    from cloudpickle.cloudpickle import _dynamic_class_reduce  # type: ignore[import-untyped]
+    from cloudpickle import cloudpickle  # type: ignore[import-untyped]
 
-    return _dynamic_class_reduce(obj)
+    # Generic classes hold their type variables, which pickle only knows by name; data classes
+    # hold marks of `dataclasses`, which are compared by identity.
+    PARTS.setdefault(cloudpickle.typing.TypeVar, cloudpickle._typevar_reduce)
+    if "dataclasses" in sys.modules:
+        for mark in ("MISSING", "_FIELD", "_HAS_DEFAULT_FACTORY", "KW_ONLY"):
+            if hasattr(sys.modules["dataclasses"], mark):
+                PARTS[type(getattr(sys.modules["dataclasses"], mark))] = _reduce_mark
+    make, arguments, *rest = cloudpickle._dynamic_class_reduce(obj)
+    slots = vars(obj).get("__slots__")
+    if make is cloudpickle._make_skeleton_class and slots is not None:
+        # Set afterwards, they would not make slots. (typing.NamedTuple makes its own empty ones.)
+        if not slots and "__orig_bases__" in vars(obj):
+            return make, arguments, *rest
+        names = {**arguments[3], "__slots__": obj.__slots__}
+        arguments = (*arguments[:3], names, *arguments[4:])
+    return make, arguments, *rest
 
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time
@@ -447,6 +463,30 @@ def _reduce_descriptor(value: Any) -> Any:
     return getattr, (value.__objclass__, value.__name__)
 
 
+def _reduce_mark(mark: Any) -> Any:
+    module = sys.modules["dataclasses"]
+    for name, value in vars(module).items():
+        if value is mark:
+            return getattr, (module, name)
+    return NotImplemented
+
+
+def _reduce_cached(function: Any) -> Any:
+    module, name = _home(function)
+    if module is not None and (
+        _main_surely_has(name.partition(".")[0])
+        if module.__name__ in MAIN
+        else _is_importable(module)
+    ):
+        return NotImplemented
+    settings = function.cache_parameters()
+    return _make_cached, (function.__wrapped__, settings["maxsize"], settings["typed"])
+
+
+def _make_cached(function: FunctionType, maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(function)
+
+
 #: Reducers by exact type that hold in every transfer but in strict mode.
 PARTS: dict[type, Callable[[Any], Any]] = {
     CellType: _reduce_cell,
@@ -458,5 +498,6 @@ PARTS: dict[type, Callable[[Any], Any]] = {
     MappingProxyType: _reduce_mapping_proxy,
     GetSetDescriptorType: _reduce_descriptor,
     MemberDescriptorType: _reduce_descriptor,
+    functools._lru_cache_wrapper: _reduce_cached,
     **_files.REDUCERS,
 }
