@@ -16,34 +16,24 @@ Classes are taken apart and rebuilt by `cloudpickle`, loaded when the first one 
 from __future__ import annotations
 
 import _pickle
-import functools
 import importlib
 import io
 import marshal
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from copyreg import dispatch_table as _copyreg_dispatch
-from types import (
-    CellType,
-    CodeType,
-    FunctionType,
-    GetSetDescriptorType,
-    MappingProxyType,
-    MemberDescriptorType,
-    ModuleType,
-)
+from types import CellType, CodeType, FunctionType
 from weakref import WeakKeyDictionary
 
-from . import _engine, _files, _transfer
+from . import _engine, _transfer
+from ._home import MAIN, home, is_importable, lookup, main_module, main_surely_has
+from ._parts import PARTS, reduce_mark
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
     from typing import Any
-
-MAIN = ("__main__", "__mp_main__")
 
 #: Pickle knows these three types itself, under no name of any module.
 _NAMELESS = (type(None), type(NotImplemented), type(...))
@@ -53,13 +43,13 @@ def reduce(obj: Any) -> Any:
     """A reduce value for a function or class, or NotImplemented for "by reference"."""
     if any(obj is nameless for nameless in _NAMELESS) or type(obj) in _copyreg_dispatch:
         return NotImplemented
-    module, name = _home(obj)
+    module, name = home(obj)
     if module is None:
         return _value(obj)
     if module.__name__ not in MAIN:
-        return NotImplemented if _is_importable(module) else _value(obj)
+        return NotImplemented if is_importable(module) else _value(obj)
     root = name.partition(".")[0]
-    if _main_surely_has(root):
+    if main_surely_has(root):
         return NotImplemented
     if root in _in_progress():
         # Part of a definition that is being taken apart: the class's own methods as values,
@@ -67,117 +57,18 @@ def reduce(obj: Any) -> Any:
         return (_main_name, (name,)) if name == root else _value(obj)
     if name != root:
         parent, _, last = name.rpartition(".")
-        return getattr, (_lookup(module, parent), last)
+        return getattr, (lookup(module, parent), last)
     return _main_definition, (name, _both(obj, name))
 
 
 def way(obj: Any) -> str:
     """How a function or class crosses, in the words of `--narrate`."""
-    module, name = _home(obj)
-    if module is None or not (module.__name__ in MAIN or _is_importable(module)):
+    module, name = home(obj)
+    if module is None or not (module.__name__ in MAIN or is_importable(module)):
         return "by value"
-    if module.__name__ in MAIN and not _main_surely_has(name.partition(".")[0]):
+    if module.__name__ in MAIN and not main_surely_has(name.partition(".")[0]):
         return "by reference, else by value"
     return "by reference"
-
-
-# --- where a definition lives ---
-
-
-def _home(obj: Any) -> tuple[ModuleType | None, str]:
-    """The module in which `obj` is found under its own name; None if it is in none."""
-    name = getattr(obj, "__qualname__", None) or obj.__name__
-    if "<" in name:  # <lambda>, <locals>
-        return None, name
-    module_name = getattr(obj, "__module__", None)
-    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
-    if module is None:
-        return _search(obj, name), name
-    return (module if _lookup(module, name) is obj else None), name
-
-
-def _search(obj: Any, name: str) -> ModuleType | None:
-    """For objects that do not say where they live, as pickle does it."""
-    declared = getattr(obj, "__module__", None)
-    try:
-        module = importlib.import_module(declared or _whichmodule(obj, name))
-    except (ImportError, TypeError, ValueError):
-        return None
-    return module if _lookup(module, name) is obj else None
-
-
-def _whichmodule(obj: Any, name: str) -> str:
-    import pickle
-
-    return pickle.whichmodule(obj, name)  # type: ignore[attr-defined,no-any-return]
-
-
-def _lookup(module: ModuleType, name: str) -> Any:
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
-def _is_importable(module: ModuleType) -> bool:
-    """A module made at run time has neither a spec nor a file."""
-    return (
-        getattr(module, "__spec__", None) is not None
-        or getattr(module, "__file__", None) is not None
-    )
-
-
-# --- what a re-imported main module has ---
-
-_source: bytes | None = None
-_source_of: tuple[ModuleType, Any] | None = None
-_surely: dict[str, bool] = {}
-
-
-def _main_surely_has(name: str) -> bool:
-    global _source_of
-    main = sys.modules.get("__main__")
-    if main is None:
-        return False
-    identity = (main, getattr(main, "__file__", None))
-    if _source_of is None or _source_of[0] is not main or _source_of[1] != identity[1]:
-        _source_of = identity
-        _surely.clear()
-        _read_source(main)
-    sure = _surely.get(name)
-    if sure is None:
-        sure = _surely[name] = _source is not None and _is_bound_at_margin(name, _source)
-    return sure
-
-
-def _read_source(main: ModuleType) -> None:
-    global _source
-    _source = None
-    path = getattr(main, "__file__", None)
-    if not path or not _is_reimported(main, path):
-        return
-    try:
-        with open(path, "rb") as file:
-            _source = file.read()
-    except OSError:
-        pass  # deleted or inside an archive: nothing is sure
-
-
-def _is_reimported(main: ModuleType, path: str) -> bool:
-    """Whether a spawned child runs this main module again (`spawn.prepare` has the same rule)."""
-    name = getattr(getattr(main, "__spec__", None), "name", None)
-    if name is not None and name.rpartition(".")[2] == "__main__":
-        return False
-    return os.path.splitext(os.path.basename(path))[0] != "ipython"
-
-
-def _is_bound_at_margin(name: str, source: bytes) -> bool:
-    word = re.escape(name).encode()
-    pattern = rb"^(?:(?:async[ \t]+)?def|class)[ \t]+%s\b|^%s[ \t]*(?::[^=\n]*)?=[^=]" % (
-        word,
-        word,
-    )
-    return re.search(pattern, source, re.MULTILINE) is not None
 
 
 # --- both: a name of main, and what it stands for ---
@@ -235,20 +126,16 @@ class _Definition:
         return (_planted, (self._name, make, *arguments), *rest)
 
 
-def _main() -> ModuleType:
-    return sys.modules.get("__main__") or sys.modules["__mp_main__"]
-
-
 def _main_name(name: str) -> Any:
     """What this process's main module has under the name."""
-    return getattr(_main(), name)
+    return getattr(main_module(), name)
 
 
 def _main_definition(name: str, form: bytes) -> Any:
     """This process's own definition; without one, that of the message, from now on its own."""
     with _lock:
         try:
-            return getattr(_main(), name)
+            return getattr(main_module(), name)
         except AttributeError:
             return _pickle.loads(form)
 
@@ -256,7 +143,7 @@ def _main_definition(name: str, form: bytes) -> Any:
 def _planted(name: str, make: Callable[..., Any], *arguments: Any) -> Any:
     """Build, and let main have it before its parts are set: they may refer to it."""
     made = make(*arguments)
-    setattr(_main(), name, made)
+    setattr(main_module(), name, made)
     return made
 
 
@@ -276,7 +163,7 @@ def _value(obj: Any) -> Any:
     if "dataclasses" in sys.modules:
         for mark in ("MISSING", "_FIELD", "_HAS_DEFAULT_FACTORY", "KW_ONLY"):
             if hasattr(sys.modules["dataclasses"], mark):
-                PARTS[type(getattr(sys.modules["dataclasses"], mark))] = _reduce_mark
+                PARTS[type(getattr(sys.modules["dataclasses"], mark))] = reduce_mark
     make, arguments, *rest = cloudpickle._dynamic_class_reduce(obj)
     slots = vars(obj).get("__slots__")
     if make is cloudpickle._make_skeleton_class and slots is not None:
@@ -348,7 +235,7 @@ def _home_of_globals(function: FunctionType) -> str | None:
         return "__main__" if main is not None and vars(main) is names else None
     if module.__name__ in MAIN:
         return "__main__"
-    return name if _is_importable(module) else None
+    return name if is_importable(module) else None
 
 
 def _travelling_globals(function: FunctionType, home: str | None) -> Iterator[tuple[str, Any]]:
@@ -357,7 +244,7 @@ def _travelling_globals(function: FunctionType, home: str | None) -> Iterator[tu
         return
     names = function.__globals__
     for name in _global_names(function.__code__):
-        if name in names and (home is None or not _main_surely_has(name)):
+        if name in names and (home is None or not main_surely_has(name)):
             yield name, names[name]
 
 
@@ -388,7 +275,7 @@ def _make_function(
     if home is None:
         names: dict[str, Any] = {"__builtins__": __builtins__}
     elif home == "__main__":
-        names = vars(_main())
+        names = vars(main_module())
     else:
         names = vars(importlib.import_module(home))
     return FunctionType(marshal.loads(code), names, name, None, closure)
@@ -403,101 +290,9 @@ def _set_function(function: FunctionType, state: dict[str, Any]) -> None:
         setattr(function, name, value)
     function.__dict__.update(state["dict"])
     names = function.__globals__
-    in_main = names is vars(_main())
+    in_main = names is vars(main_module())
     for name, value in state["globals"].items():
         if name not in names or not in_main or name in _arrived:
             names[name] = value
             if in_main:
                 _arrived.add(name)
-
-
-# --- parts of functions and classes that pickle knows nothing of ---
-
-
-def _reduce_cell(cell: CellType) -> Any:
-    try:
-        contents = cell.cell_contents
-    except ValueError:
-        return _empty_cell, ()
-    # The contents follow as state: a function in its own closure refers to the cell by then.
-    return _empty_cell, (), (contents,), None, None, _fill_cell
-
-
-def _empty_cell() -> CellType:
-    return CellType()
-
-
-def _fill_cell(cell: CellType, state: tuple[Any]) -> None:
-    cell.cell_contents = state[0]
-
-
-def _reduce_code(code: CodeType) -> Any:
-    return marshal.loads, (marshal.dumps(code),)
-
-
-def _reduce_module(module: ModuleType) -> Any:
-    if module.__name__ in MAIN:
-        return _main, ()
-    if sys.modules.get(module.__name__) is module and _is_importable(module):
-        return importlib.import_module, (module.__name__,)
-    return NotImplemented
-
-
-def _reduce_property(value: property) -> Any:
-    return property, (value.fget, value.fset, value.fdel, value.__doc__)
-
-
-def _reduce_wrapped(value: Any) -> Any:
-    return type(value), (value.__func__,)
-
-
-def _reduce_mapping_proxy(value: MappingProxyType[Any, Any]) -> Any:
-    return _mapping_proxy, (dict(value),)
-
-
-def _mapping_proxy(value: dict[Any, Any]) -> MappingProxyType[Any, Any]:
-    return MappingProxyType(value)
-
-
-def _reduce_descriptor(value: Any) -> Any:
-    return getattr, (value.__objclass__, value.__name__)
-
-
-def _reduce_mark(mark: Any) -> Any:
-    module = sys.modules["dataclasses"]
-    for name, value in vars(module).items():
-        if value is mark:
-            return getattr, (module, name)
-    return NotImplemented
-
-
-def _reduce_cached(function: Any) -> Any:
-    module, name = _home(function)
-    if module is not None and (
-        _main_surely_has(name.partition(".")[0])
-        if module.__name__ in MAIN
-        else _is_importable(module)
-    ):
-        return NotImplemented
-    settings = function.cache_parameters()
-    return _make_cached, (function.__wrapped__, settings["maxsize"], settings["typed"])
-
-
-def _make_cached(function: FunctionType, maxsize: int | None, typed: bool) -> Any:
-    return functools.lru_cache(maxsize, typed)(function)
-
-
-#: Reducers by exact type that hold in every transfer but in strict mode.
-PARTS: dict[type, Callable[[Any], Any]] = {
-    CellType: _reduce_cell,
-    CodeType: _reduce_code,
-    ModuleType: _reduce_module,
-    property: _reduce_property,
-    classmethod: _reduce_wrapped,
-    staticmethod: _reduce_wrapped,
-    MappingProxyType: _reduce_mapping_proxy,
-    GetSetDescriptorType: _reduce_descriptor,
-    MemberDescriptorType: _reduce_descriptor,
-    functools._lru_cache_wrapper: _reduce_cached,
-    **_files.REDUCERS,
-}

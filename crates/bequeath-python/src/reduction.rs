@@ -39,6 +39,7 @@ static MODULES_WITHOUT: AtomicUsize = AtomicUsize::new(0);
 fn tables(py: Python<'_>) -> PyResult<&Tables> {
     TABLES.get_or_try_init(py, || {
         let by_value = py.import("bequeath._by_value")?;
+        let home = py.import("bequeath._home")?;
         let dictionary =
             |object: Bound<'_, PyAny>| Ok::<_, PyErr>(object.cast_into::<PyDict>()?.unbind());
         Ok(Tables {
@@ -51,8 +52,8 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
             settings: py.import("bequeath._settings")?.unbind(),
             modules: dictionary(py.import("sys")?.getattr("modules")?)?,
             by_value: by_value.getattr("reduce")?.unbind(),
-            surely_in_main: by_value.getattr("_main_surely_has")?.unbind(),
-            answers: dictionary(by_value.getattr("_surely")?)?,
+            surely_in_main: home.getattr("main_surely_has")?.unbind(),
+            answers: dictionary(home.getattr("surely")?)?,
         })
     })
 }

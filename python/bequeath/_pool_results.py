@@ -1,0 +1,179 @@
+"""What a pool's calls return: results that are there, or will be."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import threading
+from collections.abc import Callable
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import TimeoutError
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+job_counter = itertools.count()
+
+
+class ApplyResult:
+    """The result of one task, now or later."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        self._pool: Pool | None = pool
+        self._event = threading.Event()
+        self._job = next(job_counter)
+        self._callback = callback
+        self._error_callback = error_callback
+        self._success = True
+        self._value: Any = None
+        pool._results[self._job] = self
+
+    __class_getitem__: Any = classmethod(GenericAlias)
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self._event.is_set()
+
+    def successful(self) -> bool:
+        """Whether the task has ended without an exception."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._success
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the task has ended."""
+        self._event.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """What the task returned; its exception is raised here."""
+        self.wait(timeout)
+        if not self.ready():
+            raise TimeoutError
+        if self._success:
+            return self._value
+        raise self._value
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        self._success, self._value = outcome
+        self._done()
+
+    def _done(self) -> None:
+        pool, self._pool = self._pool, None
+        assert pool is not None
+        pool._results.pop(self._job, None)
+        callback = self._callback if self._success else self._error_callback
+        self._callback = self._error_callback = None
+        try:
+            if callback is not None:
+                callback(self._value)
+        finally:
+            self._event.set()
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(ApplyResult):
+    """The results of the chunks of one `map`, in order."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        chunksize: int,
+        length: int,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        super().__init__(pool, callback, error_callback)
+        self._value = [None] * length
+        self._chunksize = chunksize
+        self._missing = -(-length // chunksize) if length else 0
+        if not length:
+            self._event.set()
+            self._pool = None
+            del pool._results[self._job]
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        success, value = outcome
+        self._missing -= 1
+        if success and self._success:
+            start = index * self._chunksize
+            self._value[start : start + self._chunksize] = value
+        elif not success and self._success:
+            self._success, self._value = False, value  # the first error is the map's
+        if not self._missing:
+            self._done()
+
+
+class IMapIterator:
+    """The results of `imap`, each when it is there, in order."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool: Pool | None = pool
+        self._cond = threading.Condition(threading.Lock())
+        self._job = next(job_counter)
+        self._items: collections.deque[tuple[bool, Any]] = collections.deque()
+        self._index = 0
+        self._length: int | None = None
+        self._unsorted: dict[int, tuple[bool, Any]] = {}
+        pool._results[self._job] = self
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result; TimeoutError if it is not there in time."""
+        with self._cond:
+            if not self._cond.wait_for(lambda: self._items or self._is_exhausted(), timeout):
+                raise TimeoutError from None
+            if not self._items:
+                self._pool = None
+                raise StopIteration from None
+            success, value = self._items.popleft()
+        if success:
+            return value
+        raise value
+
+    __next__ = next
+
+    def _is_exhausted(self) -> bool:
+        return self._length is not None and self._index == self._length
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        with self._cond:
+            self._unsorted[index] = outcome
+            while self._index in self._unsorted:
+                self._add(self._unsorted.pop(self._index))
+            self._cond.notify_all()
+            self._forget_if_exhausted()
+
+    def _add(self, outcome: tuple[bool, Any]) -> None:
+        self._items.append(outcome)
+        self._index += 1
+
+    def _set_length(self, length: int) -> None:
+        with self._cond:
+            self._length = length
+            self._cond.notify_all()
+            self._forget_if_exhausted()
+
+    def _forget_if_exhausted(self) -> None:
+        if self._is_exhausted() and self._pool is not None:
+            self._pool._results.pop(self._job, None)
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """The results of `imap_unordered`, each when it is there."""
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        with self._cond:
+            self._add(outcome)
+            self._cond.notify_all()
+            self._forget_if_exhausted()
