@@ -62,11 +62,9 @@ def _listen(obj: Any) -> Any:
 
 def _way(obj: Any) -> str | None:
     if isinstance(obj, (FunctionType, type)):
-        if _is_ours(obj.__module__):
-            return None
-        return _by_value.way(obj)
+        return None if _is_everybodys(obj.__module__) else _by_value.way(obj)
     kind = type(obj)
-    if kind.__module__ == "socket" or hasattr(obj, "fileno"):
+    if hasattr(kind, "fileno"):
         return _AS_HANDLE
     shared = _is_ours(kind.__module__) and kind.__name__ not in (
         "AuthenticationString",
@@ -74,6 +72,13 @@ def _way(obj: Any) -> str | None:
         "DupFd",
     )
     return _AS_HANDLE if shared else None
+
+
+def _is_everybodys(module: object) -> bool:
+    """Ours or the standard library's: that it crosses by name is no news."""
+    if not isinstance(module, str) or module == "__main__":
+        return False
+    return _is_ours(module) or module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _is_ours(module: object) -> bool:
