@@ -44,4 +44,4 @@ def test_each_start_tells_how_things_crossed(ours: Implementation, tmp_path: Pat
         return
     assert lines[0] == start + "by reference: __main__.named; as a handle: Queue, Lock, socket"
     assert lines[1] == start + "by reference, else by value: __main__.guarded"
-    assert lines[2] == f"{start}by value: <lambda> ({script}:13)"
+    assert lines[2] == f"{start}by value: <lambda> ({script}:12)"
