@@ -89,7 +89,8 @@ def nothing_left(request: pytest.FixtureRequest, no_hang: None) -> Iterator[None
     leaks.warm_up(request.config.getoption("--start-method") or START_METHODS)
     before = leaks.Inventory.take()
     yield
-    left = leaks.what_is_left(before)
+    mp = request.node.callspec.params.get("mp") if hasattr(request.node, "callspec") else None
+    left = leaks.what_is_left(before, ours=mp is None or mp.is_bequeath)
     if left:
         pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
 
