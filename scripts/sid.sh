@@ -11,11 +11,10 @@ if ! command -v debootstrap >/dev/null; then
     echo "skipped: sid needs debootstrap (on Debian and Ubuntu: apt-get install debootstrap)"
     exit 0
 fi
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 root=$PWD/sid
 packages=ca-certificates,gcc,libc6-dev,make
 if [ ! -x "$root/usr/bin/python3.14" ]; then
-    debootstrap --variant=minbase --include="$packages" unstable "$root" "$mirror"
+    debootstrap --variant=minbase --include="$packages" unstable "$root" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
     chroot "$root" apt-get install --yes --no-install-recommends \
         python3.14 python3.14-dev python3.14-venv libpython3.14-testsuite
     chroot "$root" apt-get install --yes --no-install-recommends \
