@@ -2,7 +2,8 @@
 
 Nothing of bequeath has a name, so by itself the package never starts it. It exists for the named
 shared memory a program asks for and for libraries that register their own (`joblib`'s `loky`
-subclasses `ResourceTracker`). It is silent: nothing is warned, at exit or ever.
+subclasses `ResourceTracker`). It is silent: nothing is warned, at exit or ever. Its exit status is
+all it says: 1 when there was something left to remove.
 
 The tracker reads lines ``COMMAND:name:type`` from a pipe that every process of the program holds
 open; at end of file it removes what is still registered and ends.
@@ -43,6 +44,9 @@ _CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {
     "semaphore": _unlink_semaphore,
     "shared_memory": _unlink_shared_memory,
 }
+
+if sys.version_info >= (3, 13):
+    _CLEANUP_FUNCS["dummy"] = lambda name: None  # there by then, and listed by programs
 
 _LINE_LIMIT = 512  # a write of at most PIPE_BUF bytes is never torn
 
@@ -169,6 +173,8 @@ def main(fd: int) -> None:
         for line in lines:
             _follow(line, registered)
     _remove(registered)
+    if any(registered.values()):
+        sys.exit(1)  # how a parent that waits learns that something had been left behind
 
 
 def _follow(line: bytes, registered: dict[str, set[str]]) -> None:
