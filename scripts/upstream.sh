@@ -17,9 +17,13 @@ fi
 mkdir -p target/upstream "target/python$version"
 scripts/environment.sh "$environment" "$interpreter" requirements/test.txt || exit 1
 scripts/engine.sh "$environment" || exit 1
+figures=target/upstream/$version-figures
+: >"$figures"
 for start in ${START:-fork spawn forkserver}; do
     part "upstream $version $start" "$environment/bin/python" tests/upstream/run.py \
-        --start-method "$start" --json "target/upstream/$version-$start.json"
+        --start-method "$start" --json "target/upstream/$version-$start.json" --figure "$figures"
 done
 print_times
+echo "applicable tests that the standard library passes here and bequeath too (at least 97 of 100):"
+cat "$figures"
 stop_if_failed "see above"

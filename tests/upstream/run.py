@@ -1,6 +1,6 @@
 """The classes of CPython's own suite that apply, with bequeath in place, against the baseline.
 
-    python run.py --start-method spawn [--json FILE] [--all] [-v] [PATTERN...]
+    python run.py --start-method spawn [--json FILE] [--figure FILE] [--all] [-v] [PATTERN...]
 
 Applicable is what `expected_skips.toml` does not leave out. Exit status: 0 when at least 97 of 100
 of the applicable tests that the standard library passes here pass, 1 below it.
@@ -53,6 +53,7 @@ def main() -> int:
     parser.add_argument("patterns", nargs="*")
     parser.add_argument("--start-method", required=True)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", help="a file to which the line with the figure is appended")
     parser.add_argument("--all", action="store_true", help="also what is not built yet")
     parser.add_argument("--module", default="bequeath")
     parser.add_argument("--timeout-per-test", default="60")
@@ -84,6 +85,7 @@ def main() -> int:
                 str(result),
                 f"--min={MINIMUM}",
                 "--messages",
+                *([f"--figure={options.figure}"] if options.figure else []),
                 *chosen,
             ],
             check=False,
