@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -52,22 +53,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(fixture, parameters, ids=repr, indirect=False)
 
 
+# Under --short: how many cases of each file's first test function run, and what does not.
+SAMPLE = 3
+NOT_IN_SHORT = ("test_wheel.py", "test_libraries.py", "test_house.py")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Under --short: tests marked `short`, and of each file the first test function besides."""
     if not config.getoption("--short"):
         return
     first: dict[str, str] = {}
+    sampled: Counter[str] = Counter()
+    chosen = []
     for item in items:
-        name = getattr(item, "originalname", item.name)
-        first.setdefault(str(item.path), name)
-    chosen = [
-        item
-        for item in items
-        if item.get_closest_marker("short")
-        or first[str(item.path)] == getattr(item, "originalname", item.name)
-    ]
-    dropped = [item for item in items if item not in set(chosen)]
-    config.hook.pytest_deselected(items=dropped)
+        path, name = str(item.path), getattr(item, "originalname", item.name)
+        first.setdefault(path, name)
+        if item.path.name in NOT_IN_SHORT:
+            continue
+        if item.get_closest_marker("short"):
+            chosen.append(item)
+        elif first[path] == name and sampled[path] < SAMPLE:
+            sampled[path] += 1
+            chosen.append(item)
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = chosen
 
 
@@ -89,8 +98,7 @@ def nothing_left(request: pytest.FixtureRequest, no_hang: None) -> Iterator[None
     leaks.warm_up(request.config.getoption("--start-method") or START_METHODS)
     before = leaks.Inventory.take()
     yield
-    mp = request.node.callspec.params.get("mp") if hasattr(request.node, "callspec") else None
-    left = leaks.what_is_left(before, ours=mp is None or mp.is_bequeath)
+    left = leaks.what_is_left(before)
     if left:
         pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
 

@@ -88,19 +88,18 @@ def command_line(pid: int) -> bytes:
 
 def processes() -> dict[int, str]:
     """Descendants of this process that should end with the test, zombies included."""
-    tree = watchdog.parents()
     me = os.getpid()
     own_helper = watchdog.helper().process.pid
     found = {}
     for pid in watchdog.descendants(me):
         line = command_line(pid)
-        is_direct = tree.get(pid) == me
         if pid == own_helper:
-            continue
-        if is_direct and any(name in line for name in LIVING_AS_LONG_AS_THE_PROGRAM):
             continue
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
+            is_direct = int(status.split()[1]) == me
+            if is_direct and any(name in line for name in LIVING_AS_LONG_AS_THE_PROGRAM):
+                continue
             comm = Path(f"/proc/{pid}/comm").read_text().strip()
             if comm == "bequeath-spare":
                 continue  # forked ahead by a template, and as long-lived
@@ -144,7 +143,9 @@ class Inventory:
         return cls(
             descriptors(),
             processes(),
-            listing("/dev/shm"),
+            # The standard library's semaphores, this program's and other ones', are its own affair:
+            # a queue that nobody closed is kept, with them, by its feeder thread.
+            {name for name in listing("/dev/shm") if not name.startswith("sem.mp-")},
             {name for name in listing(tempfile.gettempdir()) if not name.startswith("pytest-")},
             set(threading.enumerate()),
         )
@@ -174,17 +175,13 @@ def reap() -> None:
             package.active_children()
 
 
-def what_is_left(before: Inventory, ours: bool = True) -> list[str]:
-    """What is still there after some patience. Not `ours`: a standard queue that nobody closed is
-    kept, with its semaphores, by its feeder thread; that is not for this project to test.
-    """
+def what_is_left(before: Inventory) -> list[str]:
+    """What is still there after some patience."""
     deadline = time.monotonic() + PATIENCE
     pause = 0.001
     while True:
         reap()
         left = Inventory.take().newer_than(before)
-        if not ours:
-            left = [text for text in left if not text.startswith("/dev/shm/sem.mp-")]
         if not left:
             return left
         if time.monotonic() > deadline:

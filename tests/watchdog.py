@@ -39,12 +39,31 @@ def parents() -> dict[int, int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """What the kernel lists as children of a process's threads; raises where it keeps no list."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+HAS_LISTS = Path("/proc/self/task", str(os.getpid()), "children").exists()
+
+
 def descendants(pid: int) -> list[int]:
     """The children of a process and theirs, nearest first."""
-    tree = parents()
+    tree = {} if HAS_LISTS else parents()
     found, level = [], [pid]
     while level:
-        level = [child for child, parent in tree.items() if parent in level]
+        if HAS_LISTS:
+            below: list[int] = []
+            for one in level:
+                with contextlib.suppress(OSError):
+                    below += children(one)
+            level = below
+        else:
+            level = [child for child, parent in tree.items() if parent in level]
         found += level
     return found
 
