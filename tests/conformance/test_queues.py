@@ -132,6 +132,19 @@ def test_a_closed_queue_refuses_and_names_itself(mp: Implementation) -> None:
     made.join_thread()
 
 
+def test_a_closed_queue_can_be_looked_at_unless_this_process_fed_it(mp: Implementation) -> None:
+    made = mp.Queue()
+    made.close()
+    made.join_thread()
+    assert made.empty()
+    made = mp.Queue()
+    made.put(1)
+    made.close()
+    made.join_thread()
+    with pytest.raises(OSError, match="is closed"):
+        made.empty()
+
+
 def test_join_thread_wants_a_closed_queue(mp: Implementation) -> None:
     made = mp.Queue()
     with pytest.raises(AssertionError, match="not closed"):

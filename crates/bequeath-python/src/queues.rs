@@ -4,11 +4,12 @@
 //! they arise, and a process may exit right after a `put`. What libraries touch of the old insides (`_reader`, `_wlock`, `join_thread`, …) is
 //! here under its name and does what its caller expects of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bequeath_channel::Queue as EngineQueue;
 use bequeath_os::Deadline;
+use bequeath_sync::ProcessId;
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -136,6 +137,8 @@ fn adopt_subclass(cls: &Bound<'_, PyType>, simple: bool) -> PyResult<()> {
 pub struct Queue {
     insides: Insides,
     ignore_epipe: AtomicBool,
+    /// The process that has put something last, or zero: a forked child has not.
+    fed_by: AtomicU64,
 }
 
 impl Queue {
@@ -212,7 +215,11 @@ impl Queue {
             Ok(pickled) => pickled,
             Err(error) => return Self::hand_error_over(slf, obj, error),
         };
-        Ok(shared.send(py, pickled.outgoing(py), || until)?)
+        shared.send(py, pickled.outgoing(py), || until)?;
+        slf.get()
+            .fed_by
+            .store(ProcessId::current().to_bits(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Remove and return the oldest object. If there is none, wait for one (at most `timeout` seconds), or raise `queue.Empty`.
@@ -256,6 +263,12 @@ impl Queue {
 
     /// Whether the queue is empty, exactly.
     fn empty(&self) -> PyResult<bool> {
+        // In multiprocessing `close` ends the feeder thread, which closes both ends; a process
+        // that has put nothing has no such thread, and goes on seeing the queue.
+        let closed = self.insides.shared()?.closed.load(Ordering::Relaxed);
+        if closed && self.fed_by.load(Ordering::Relaxed) == ProcessId::current().to_bits() {
+            return Err(PyOSError::new_err("handle is closed"));
+        }
         Ok(self.qsize()? == 0)
     }
 
