@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `make sid`: CPython 3.14 and 3.15 from Debian's unstable suite in the folder sid (about 1 GB),
-# then the tests inside it. Needs root and debootstrap, since it makes a root file system.
+# then the tests inside it: sid.sh [pytest options]. SID names another folder to use, for instance
+# another clone's. Needs root and debootstrap, since it makes a root file system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" != 0 ]; then
@@ -11,7 +12,7 @@ if ! command -v debootstrap >/dev/null; then
     echo "skipped: sid needs debootstrap (on Debian and Ubuntu: apt-get install debootstrap)"
     exit 0
 fi
-root=$PWD/sid
+root=${SID:-$PWD/sid}
 packages=ca-certificates,gcc,libc6-dev,make
 if [ ! -x "$root/usr/bin/python3.14" ]; then
     debootstrap --variant=minbase --include="$packages" unstable "$root" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
@@ -57,6 +58,6 @@ for version in 3.14 3.15; do
     [ -x "$root/usr/bin/python$version" ] || continue
     chroot "$root" env -i "${kept[@]}" HOME=/root PATH=/cargo/bin:/usr/bin:/bin CARGO_HOME=/cargo \
         RUSTUP_HOME=/rustup TERM=dumb CARGO_TARGET_DIR=/bequeath/target/sid \
-        /bequeath/scripts/other.sh "$version" "/usr/bin/python$version" || status=1
+        /bequeath/scripts/other.sh "$version" "/usr/bin/python$version" "$@" || status=1
 done
 exit $status
