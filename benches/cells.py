@@ -115,7 +115,7 @@ def receive_on_demand(orders: Any, queue: Any) -> None:
 
 @contextmanager
 def four_to_four(contender: str) -> Iterator[Sample]:
-    share = 1500
+    share = 5000
     queue = make_queue(contender, 0, 1 << 20)
     with (
         peer(contender, send_on_demand, queue, "int") as s1,
@@ -242,14 +242,11 @@ def value_update(contender: str) -> Iterator[Sample]:
 # --- processes -------------------------------------------------------------------------------
 
 
-def nothing() -> None:
-    pass
-
-
 def start_to_join(method: str, count: int) -> Callable[[str], Any]:
     @contextmanager
     def opened(contender: str) -> Iterator[Sample]:
         chosen = importlib.import_module(contender.split(".")[0]).get_context(method)
+        nothing = importlib.import_module("__main__").nothing
 
         def sample() -> float:
             began = time.perf_counter()
@@ -268,8 +265,8 @@ QUEUES: Any = {"objects": ("Queue", "SimpleQueue"), "beside": ("faster_fifo.Queu
 PROCESS: Any = {"objects": ("Process",)}
 
 CELLS = {
-    "queue-int": Cell("Queue, small ints, one to one", 6, one_to_one("int", 3000), **QUEUES),
-    "queue-10k": Cell("Queue, 10 KiB bytes", 2.5, one_to_one("bytes 10240", 1500), **QUEUES),
+    "queue-int": Cell("Queue, small ints, one to one", 6, one_to_one("int", 20000), **QUEUES),
+    "queue-10k": Cell("Queue, 10 KiB bytes", 2.5, one_to_one("bytes 10240", 6000), **QUEUES),
     "queue-1m": Cell("Queue, 1 MiB bytes", 4, one_to_one("bytes 1048576", 60, 8), **QUEUES),
     "queue-1m-array": Cell("Queue, 1 MiB array", 8, one_to_one("array 1048576", 60, 8), **QUEUES),
     "queue-64m-array": Cell(

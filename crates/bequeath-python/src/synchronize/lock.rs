@@ -72,7 +72,7 @@ impl Lock {
 
     /// Take the lock; false when `block` is false or the timeout passed and another holds it.
     #[pyo3(signature = (block=None, timeout=None), text_signature = "($self, block=True, timeout=None)")]
-    fn acquire(
+    pub(crate) fn acquire(
         &self,
         py: Python<'_>,
         block: Option<&Bound<'_, PyAny>>,

@@ -87,7 +87,7 @@ impl RLock {
 
     /// Take the lock, or count one more; false when another holds it and `block` is false or the timeout passed.
     #[pyo3(signature = (block=None, timeout=None), text_signature = "($self, block=True, timeout=None)")]
-    fn acquire(
+    pub(crate) fn acquire(
         &self,
         py: Python<'_>,
         block: Option<&Bound<'_, PyAny>>,

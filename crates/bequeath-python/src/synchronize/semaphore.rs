@@ -49,6 +49,23 @@ impl Semaphore {
         self.counted(acquired(result)?)
     }
 
+    /// `acquire()` without arguments.
+    #[inline]
+    pub(crate) fn take(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.shared.get()?.try_acquire() {
+            return self.counted(true);
+        }
+        self.wait(py, Deadline::NEVER)
+    }
+
+    /// `release()`.
+    #[inline]
+    pub(crate) fn give(&self) -> PyResult<()> {
+        self.shared.get()?.release(1).map_err(EngineError::from)?;
+        self.count_up(-1);
+        Ok(())
+    }
+
     /// Two plain steps: it is only told, and a locked one would cost as much as the semaphore itself.
     fn count_up(&self, change: i64) {
         let count = self.count.load(Ordering::Relaxed);
@@ -92,10 +109,7 @@ impl Semaphore {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.shared.get()?.try_acquire() {
-            return self.counted(true);
-        }
-        self.wait(py, Deadline::NEVER)
+        self.take(py)
     }
 
     #[pyo3(signature = (exc_type=None, exc_value=None, traceback=None, /))]
@@ -111,7 +125,7 @@ impl Semaphore {
 
     /// Take a unit; false when there is none and `block` is false or the timeout passed.
     #[pyo3(signature = (block=None, timeout=None), text_signature = "($self, block=True, timeout=None)")]
-    pub(super) fn acquire(
+    pub(crate) fn acquire(
         &self,
         py: Python<'_>,
         block: Option<&Bound<'_, PyAny>>,
@@ -131,9 +145,7 @@ impl Semaphore {
 
     /// Give a unit.
     pub(super) fn release(&self) -> PyResult<()> {
-        self.shared.get()?.release(1).map_err(EngineError::from)?;
-        self.count_up(-1);
-        Ok(())
+        self.give()
     }
 
     /// How many units there are now.
