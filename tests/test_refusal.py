@@ -137,3 +137,42 @@ def test_cycle_is_walked_once() -> None:
     error = refused(ring)
     assert isinstance(error, bequeath.BequeathError)
     assert error.path == "[1]['lock']"
+
+
+MADE_IN_A_CONTEXT = {
+    "Lock": lambda ctx: ctx.Lock(),
+    "RLock": lambda ctx: ctx.RLock(),
+    "Semaphore": lambda ctx: ctx.Semaphore(),
+    "BoundedSemaphore": lambda ctx: ctx.BoundedSemaphore(),
+    "Condition": lambda ctx: ctx.Condition(),
+    "Event": lambda ctx: ctx.Event(),
+    "Barrier": lambda ctx: ctx.Barrier(1),
+    "Queue": lambda ctx: ctx.Queue(),
+    "JoinableQueue": lambda ctx: ctx.JoinableQueue(),
+    "SimpleQueue": lambda ctx: ctx.SimpleQueue(),
+    "Value": lambda ctx: ctx.Value("i", 1),
+    "Array": lambda ctx: ctx.Array("i", 1),
+}
+
+
+@pytest.mark.parametrize("kind", MADE_IN_A_CONTEXT)
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_strict_refuses_what_a_fork_context_made_to_other_children(kind: str, method: str) -> None:
+    bequeath.set_strict(True)
+    thing = MADE_IN_A_CONTEXT[kind](bequeath.get_context("fork"))
+    process = bequeath.get_context(method).Process(target=id, args=(thing,))
+    with pytest.raises(RuntimeError, match="^A SemLock created in a fork context is being shared"):
+        process.start()
+
+
+@pytest.mark.parametrize(
+    "made, strict", [("fork", False), ("spawn", True), ("forkserver", True)], ids=str
+)
+def test_what_other_contexts_made_crosses_in_strict_mode_too(made: str, strict: bool) -> None:
+    ctx = bequeath.get_context(made)
+    things = [make(ctx) for make in MADE_IN_A_CONTEXT.values()]
+    bequeath.set_strict(strict)
+    process = bequeath.get_context("spawn").Process(target=id, args=(things,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0

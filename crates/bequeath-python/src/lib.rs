@@ -7,6 +7,7 @@ mod blocking;
 mod bytes_view;
 mod connection;
 mod error;
+mod origin;
 mod packed;
 mod process;
 mod queue_ends;

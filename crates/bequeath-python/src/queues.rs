@@ -18,6 +18,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::blocking;
 use crate::error::EngineError;
+use crate::origin::Origin;
 use crate::queue_ends::{QueueReader, QueueWriter};
 use crate::shared_queue::SharedQueue;
 use crate::transfer;
@@ -32,6 +33,7 @@ struct Insides {
     writer: PyOnceLock<Py<QueueWriter>>,
     read_lock: PyOnceLock<Py<PyAny>>,
     write_lock: PyOnceLock<Py<PyAny>>,
+    origin: Origin,
 }
 
 impl Default for Insides {
@@ -42,12 +44,19 @@ impl Default for Insides {
             writer: PyOnceLock::new(),
             read_lock: PyOnceLock::new(),
             write_lock: PyOnceLock::new(),
+            origin: Origin::unknown(),
         }
     }
 }
 
 impl Insides {
-    fn create(&self, py: Python<'_>, capacity: Option<u64>) -> PyResult<()> {
+    fn create(
+        &self,
+        py: Python<'_>,
+        ctx: Option<&Bound<'_, PyAny>>,
+        capacity: Option<u64>,
+    ) -> PyResult<()> {
+        self.origin.note(ctx);
         let session = transfer::current_session(py)?;
         let queue = EngineQueue::create(&session, capacity).map_err(EngineError::from)?;
         self.set(queue, std::process::id())
@@ -96,6 +105,7 @@ impl Insides {
     fn state(&self, object: &Bound<'_, PyAny>) -> PyResult<(usize, u32)> {
         let shared = self.shared()?;
         let token = transfer::export(object, &shared.queue.handle())?;
+        self.origin.check(object.py())?;
         Ok((token, shared.creator.load(Ordering::Relaxed)))
     }
 
@@ -189,9 +199,8 @@ impl Queue {
         maxsize: i64,
         ctx: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let _ = ctx;
         let capacity = u64::try_from(maxsize).ok().filter(|&capacity| capacity > 0);
-        slf.get().insides.create(slf.py(), capacity)
+        slf.get().insides.create(slf.py(), ctx, capacity)
     }
 
     /// A subclass that replaces multiprocessing's insides gets those to work on.
@@ -483,8 +492,7 @@ impl SimpleQueue {
 
     #[pyo3(signature = (*, ctx = None))]
     fn __init__(slf: &Bound<'_, Self>, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let _ = ctx;
-        slf.get().insides.create(slf.py(), None)
+        slf.get().insides.create(slf.py(), ctx, None)
     }
 
     /// A subclass that replaces multiprocessing's insides gets those to work on.

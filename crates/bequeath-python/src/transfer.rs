@@ -838,7 +838,7 @@ unsafe fn fill_view(
     }
 }
 
-fn is_strict(py: Python<'_>) -> PyResult<bool> {
+pub(crate) fn is_strict(py: Python<'_>) -> PyResult<bool> {
     static SETTINGS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     SETTINGS
         .get_or_try_init(py, || {

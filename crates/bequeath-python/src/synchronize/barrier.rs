@@ -83,14 +83,14 @@ impl Barrier {
         timeout: Option<&Bound<'_, PyAny>>,
         ctx: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let _ = ctx;
         let parties = u64::try_from(parties).ok().filter(|parties| *parties > 0);
         let parties = parties.ok_or_else(|| PyValueError::new_err("parties must be > 0"))?;
         self.set_terms(action, timeout);
         let mut outcome = Ok(());
-        self.shared.create(py, |barrier: &bequeath_sync::Barrier| {
-            outcome = barrier.init(parties)
-        })?;
+        self.shared
+            .create(py, ctx, |barrier: &bequeath_sync::Barrier| {
+                outcome = barrier.init(parties)
+            })?;
         Ok(outcome.map_err(EngineError::from)?)
     }
 

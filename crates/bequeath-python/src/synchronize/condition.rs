@@ -119,12 +119,11 @@ impl Condition {
         lock: Option<&Bound<'_, PyAny>>,
         ctx: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let _ = ctx;
         match lock {
             Some(lock) => self.set_lock(lock)?,
             None => self.set_lock(Bound::new(py, RLock::ready(py)?)?.as_any())?,
         }
-        self.shared.create(py, |_| ())
+        self.shared.create(py, ctx, |_| ())
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {

@@ -26,8 +26,7 @@ impl Event {
 
     #[pyo3(signature = (*, ctx=None))]
     fn __init__(&self, py: Python<'_>, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let _ = ctx;
-        self.shared.create(py, |_| ())
+        self.shared.create(py, ctx, |_| ())
     }
 
     /// Whether it is set.

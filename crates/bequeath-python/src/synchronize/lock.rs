@@ -50,8 +50,7 @@ impl Lock {
         ctx: Option<&Bound<'_, PyAny>>,
         on_abandoned: &str,
     ) -> PyResult<()> {
-        let _ = ctx;
-        self.shared.create(py, |_| ())?;
+        self.shared.create(py, ctx, |_| ())?;
         holdable::set_on_abandoned(&**self.shared.get()?, on_abandoned)
     }
 

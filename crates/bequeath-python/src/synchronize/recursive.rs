@@ -25,7 +25,7 @@ impl RLock {
         let lock = Self {
             shared: Shared::empty(),
         };
-        lock.shared.create(py, |_| ())?;
+        lock.shared.create(py, None, |_| ())?;
         Ok(lock)
     }
 
@@ -65,8 +65,7 @@ impl RLock {
         ctx: Option<&Bound<'_, PyAny>>,
         on_abandoned: &str,
     ) -> PyResult<()> {
-        let _ = ctx;
-        self.shared.create(py, |_| ())?;
+        self.shared.create(py, ctx, |_| ())?;
         holdable::set_on_abandoned(&**self.shared.get()?, on_abandoned)
     }
 

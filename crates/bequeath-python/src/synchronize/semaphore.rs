@@ -31,11 +31,18 @@ impl Semaphore {
         }
     }
 
-    fn create(&self, py: Python<'_>, value: i64, bound: Option<i64>, robust: bool) -> PyResult<()> {
+    fn create(
+        &self,
+        py: Python<'_>,
+        ctx: Option<&Bound<'_, PyAny>>,
+        value: i64,
+        bound: Option<i64>,
+        robust: bool,
+    ) -> PyResult<()> {
         let (value, bound) = (checked(value)?, bound.map_or(Ok(VALUE_MAX), checked)?);
         let mut outcome = Ok(());
         self.shared
-            .create(py, |semaphore: &bequeath_sync::Semaphore| {
+            .create(py, ctx, |semaphore: &bequeath_sync::Semaphore| {
                 outcome = semaphore.init(value, bound, robust);
             })?;
         Ok(outcome.map_err(EngineError::from)?)
@@ -104,8 +111,7 @@ impl Semaphore {
 
     #[pyo3(signature = (value=1, *, ctx=None))]
     fn __init__(&self, py: Python<'_>, value: i64, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let _ = ctx;
-        self.create(py, value, None, false)
+        self.create(py, ctx, value, None, false)
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
@@ -201,9 +207,8 @@ impl BoundedSemaphore {
 
     #[pyo3(signature = (value=1, *, ctx=None))]
     fn __init__(slf: &Bound<'_, Self>, value: i64, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let _ = ctx;
         slf.as_super()
             .get()
-            .create(slf.py(), value, Some(value), true)
+            .create(slf.py(), ctx, value, Some(value), true)
     }
 }

@@ -9,18 +9,31 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::error::EngineError;
+use crate::origin::Origin;
 use crate::transfer;
 
 /// A handle that is there once `__init__` ran, so that subclasses may have constructors of their own.
-pub(super) struct Shared<T: Object>(OnceLock<Handle<T>>);
+pub(super) struct Shared<T: Object> {
+    handle: OnceLock<Handle<T>>,
+    origin: Origin,
+}
 
 impl<T: Object> Shared<T> {
     pub(super) const fn empty() -> Self {
-        Self(OnceLock::new())
+        Self {
+            handle: OnceLock::new(),
+            origin: Origin::unknown(),
+        }
     }
 
     /// Makes the object in the session's memory.
-    pub(super) fn create(&self, py: Python<'_>, initialise: impl FnOnce(&T)) -> PyResult<()> {
+    pub(super) fn create(
+        &self,
+        py: Python<'_>,
+        ctx: Option<&Bound<'_, PyAny>>,
+        initialise: impl FnOnce(&T),
+    ) -> PyResult<()> {
+        self.origin.note(ctx);
         let session = transfer::current_session(py)?;
         let handle = session
             .create_object(initialise)
@@ -31,12 +44,12 @@ impl<T: Object> Shared<T> {
 
     /// A second `__init__` changes nothing: others may hold the object already.
     pub(super) fn fill(&self, handle: Handle<T>) {
-        let _ = self.0.set(handle);
+        let _ = self.handle.set(handle);
     }
 
     #[inline]
     pub(super) fn get(&self) -> PyResult<&Handle<T>> {
-        match self.0.get() {
+        match self.handle.get() {
             Some(handle) => Ok(handle),
             None => Err(PyRuntimeError::new_err(
                 "__init__() of the base class was not called",
@@ -62,6 +75,7 @@ pub(super) fn reduced<'py, T: Object>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = object.py();
     let token = transfer::export(object, &shared.get()?.erase())?;
+    shared.origin.check(py)?;
     let rebuild = py
         .import(intern!(py, "bequeath._engine"))?
         .getattr(intern!(py, "rebuild_synchronized"))?;
