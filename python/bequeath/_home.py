@@ -65,40 +65,37 @@ def is_importable(module: ModuleType) -> bool:
 
 # --- what a re-imported main module has ---
 
-_source: bytes | None = None
-_source_of: tuple[ModuleType, Any] | None = None
-#: The answers for the main module that `_source_of` names; the engine reads them, too.
+_bound: frozenset[str] = frozenset()
+_bound_of: tuple[ModuleType, Any] | None = None
+#: The answers for the main module that `_bound_of` names; the engine reads them, too.
 surely: dict[str, bool] = {}
 
 
 def main_surely_has(name: str) -> bool:
     """Whether a child that runs the main module again has this name at its top level."""
-    global _source_of
+    global _bound, _bound_of
     main = sys.modules.get("__main__")
     if main is None:
         return False
-    identity = (main, getattr(main, "__file__", None))
-    if _source_of is None or _source_of[0] is not main or _source_of[1] != identity[1]:
-        _source_of = identity
+    path = getattr(main, "__file__", None)
+    if _bound_of is None or _bound_of[0] is not main or _bound_of[1] != path:
+        _bound_of = main, path
         surely.clear()
-        _read_source(main)
+        _bound = _bound_by(main, path)
     sure = surely.get(name)
     if sure is None:
-        sure = surely[name] = _source is not None and _is_bound_at_margin(name, _source)
+        sure = surely[name] = name in _bound
     return sure
 
 
-def _read_source(main: ModuleType) -> None:
-    global _source
-    _source = None
-    path = getattr(main, "__file__", None)
+def _bound_by(main: ModuleType, path: str | None) -> frozenset[str]:
     if not path or not _is_reimported(main, path):
-        return
+        return frozenset()
     try:
         with open(path, "rb") as file:
-            _source = file.read()
+            return bound_at_margin(file.read())
     except OSError:
-        pass  # deleted or inside an archive: nothing is sure
+        return frozenset()  # deleted or inside an archive: nothing is sure
 
 
 def _is_reimported(main: ModuleType, path: str) -> bool:
@@ -109,13 +106,34 @@ def _is_reimported(main: ModuleType, path: str) -> bool:
     return os.path.splitext(os.path.basename(path))[0] != "ipython"
 
 
-def _is_bound_at_margin(name: str, source: bytes) -> bool:
-    word = re.escape(name).encode()
-    pattern = rb"^(?:(?:async[ \t]+)?def|class)[ \t]+%s\b|^%s[ \t]*(?::[^=\n]*)?=[^=]" % (
-        word,
-        word,
-    )
-    return re.search(pattern, source, re.MULTILINE) is not None
+_NOT_CODE = re.compile(
+    rb"""\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}"""
+    rb"""|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|#[^\n]*|\\\r?\n""",
+    re.DOTALL,
+)
+_BRACKETS = re.compile(rb"[(\[{][^()\[\]{}]*[)\]}]")
+_AT_MARGIN = re.compile(
+    rb"^(?:(?:(?:async[ \t]+)?def|class)[ \t]+([^\W\d]\w*)|([^\W\d]\w*)[ \t]*(?::[^=\n]*)?=(?!=))",
+    re.MULTILINE,
+)
+_DELETED = re.compile(rb"^[ \t]*del[ \t]+([^\n;]*)", re.MULTILINE)
+
+
+def bound_at_margin(source: bytes) -> frozenset[str]:
+    """What source binds at its left margin and never takes away again.
+
+    A look at the text: taking it apart properly takes longer than compiling it, and every child
+    that sends something of main would pay for that. What is overlooked crosses by value, too.
+    """
+    text = _NOT_CODE.sub(b"", source)
+    # Lines inside brackets may start at the margin; innermost first.
+    found = 1
+    while found:
+        text, found = _BRACKETS.subn(b"", text)
+    names = {first or second for first, second in _AT_MARGIN.findall(text)}
+    for deleted in _DELETED.findall(text):
+        names.difference_update(word.strip() for word in deleted.split(b","))
+    return frozenset(name.decode("utf-8", "replace") for name in names)
 
 
 def main_module() -> ModuleType:
