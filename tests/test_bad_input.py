@@ -436,6 +436,27 @@ def test_unimportable_target(ours: Implementation, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["/nonexistent/python", "/etc/passwd"])
+def test_interpreter_that_cannot_run_is_named(
+    ours: Implementation, tmp_path: Path, path: str
+) -> None:
+    if ours.start_method == "fork":
+        pytest.skip("fork runs no interpreter")
+    finished = run(
+        ours,
+        tmp_path,
+        "",
+        f"""
+        context.set_executable({path!r})
+        try:
+            context.Process(target=print).start()
+        except OSError as error:
+            print(error)
+        """,
+    )
+    assert f": '{path}'" in finished.stdout and "os error" not in finished.stdout, finished.stderr
+
+
 def test_unpicklable_argument_is_refused_before_anything_starts(mp: Implementation) -> None:
     if mp.start_method == "fork":
         pytest.skip("nothing is pickled for a forked child")
@@ -463,6 +484,30 @@ def test_start_from_several_threads_at_once(mp: Implementation, tmp_path: Path) 
         environment={"PYTHONWARNINGS": "ignore"},
     )
     assert finished.stdout == f"{list(range(12))}\n{{0}}\n", finished.stderr
+
+
+def test_join_by_several_threads_at_once(ours: Implementation, tmp_path: Path) -> None:
+    finished = run(
+        ours,
+        tmp_path,
+        "def wait(event): event.wait()",
+        """
+        late = []
+        for _ in range(3):
+            event = context.Event()
+            process = context.Process(target=wait, args=(event,))
+            process.start()
+            threads = [threading.Thread(target=process.join) for _ in range(6)]
+            for thread in threads: thread.start()
+            event.set()
+            before = time.monotonic()
+            for thread in threads: thread.join()
+            late.append(time.monotonic() - before)
+        print(min(late) < 2, process.exitcode)
+        """,
+    )
+    # Whoever asks second must not wait for a second report: that is a second for each.
+    assert (finished.stdout, finished.stderr) == ("True 0\n", "")
 
 
 def test_all_descriptors_closed(ours: Implementation, tmp_path: Path) -> None:
@@ -554,6 +599,25 @@ def test_use_in_a_destructor_at_module_teardown(ours: Implementation, tmp_path: 
                     self.queue.put("torn down")
                     self.write(1, self.queue.get().encode())
         keep = Last()
+        """,
+        "torn down",
+    )
+
+
+def test_destructor_at_module_teardown_after_a_start(mp: Implementation, tmp_path: Path) -> None:
+    # It uses a module: that is there as long as main is emptied before the others.
+    prints(
+        mp,
+        tmp_path,
+        "def nothing(): pass",
+        """
+        class Last:
+            def __del__(self):
+                os.write(1, b"torn down")
+        keep = Last()
+        process = context.Process(target=nothing)
+        process.start()
+        process.join()
         """,
         "torn down",
     )

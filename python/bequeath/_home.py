@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import sys
+from _weakref import ReferenceType, ref
 from types import ModuleType
 
 TYPE_CHECKING = False  # what `typing` calls so
@@ -66,7 +67,9 @@ def is_importable(module: ModuleType) -> bool:
 # --- what a re-imported main module has ---
 
 _bound: frozenset[str] = frozenset()
-_bound_of: tuple[ModuleType, Any] | None = None
+#: Whose they are: the main module and its file. A reference that keeps it alive would outlive the
+#: interpreter's own at the end, and then nobody empties the module: no destructor would run.
+_bound_of: tuple[ReferenceType[ModuleType], Any] | None = None
 #: The answers for the main module that `_bound_of` names; the engine reads them, too.
 surely: dict[str, bool] = {}
 
@@ -78,8 +81,8 @@ def main_surely_has(name: str) -> bool:
     if main is None:
         return False
     path = getattr(main, "__file__", None)
-    if _bound_of is None or _bound_of[0] is not main or _bound_of[1] != path:
-        _bound_of = main, path
+    if _bound_of is None or _bound_of[0]() is not main or _bound_of[1] != path:
+        _bound_of = ref(main), path
         surely.clear()
         _bound = _bound_by(main, path)
     sure = surely.get(name)

@@ -72,9 +72,13 @@ def execute(launch: _engine.Launch) -> _engine.Child:
     if path is None:
         raise ValueError("there is no interpreter to run; see set_executable()")
     sys.audit("bequeath.exec", path)
-    return launch.execute(
-        path, lambda number: spawn.get_command_line(pipe_handle=number), _forkserver._all()
-    )
+    try:
+        return launch.execute(
+            path, lambda number: spawn.get_command_line(pipe_handle=number), _forkserver._all()
+        )
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        # No fault of the descriptors that a start takes: it is this program that cannot be run.
+        raise type(error)(error.errno, os.strerror(error.errno or 0), os.fsdecode(path)) from None
 
 
 def _may_serve() -> bool:

@@ -12,9 +12,17 @@ use crate::exit::ExitStatus;
 pub trait Reaper: Send + Sync + std::fmt::Debug {
     /// How `pid` ended, waiting until the deadline for the report; `None` when it came first.
     ///
+    /// The report comes once: it is put into `known` before another thread can ask for it, who finds
+    /// it there and does not wait for a second one.
+    ///
     /// # Errors
     /// EINTR for a signal.
-    fn status_of(&self, pid: u32, deadline: Deadline) -> Result<Option<ExitStatus>>;
+    fn status_of(
+        &self,
+        pid: u32,
+        known: &OnceLock<ExitStatus>,
+        deadline: Deadline,
+    ) -> Result<Option<ExitStatus>>;
 }
 
 /// A process that was started by this one.
@@ -92,10 +100,13 @@ impl Child {
         }
         let status = match &self.reaper {
             None => self.reap(),
-            Some(reaper) => match reaper.status_of(self.pid, Deadline::after(REPORT))? {
-                Some(status) => status,
-                None => return Ok(None),
-            },
+            Some(reaper) => {
+                let told = reaper.status_of(self.pid, &self.status, Deadline::after(REPORT))?;
+                let Some(status) = told else {
+                    return Ok(None);
+                };
+                status
+            }
         };
         let status = match status {
             ExitStatus::Lost => self.told_by_kernel(),

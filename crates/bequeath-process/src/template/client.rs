@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use bequeath_os::poll::{self, Events};
@@ -262,14 +262,23 @@ impl Line {
 }
 
 impl Reaper for Line {
-    fn status_of(&self, pid: u32, deadline: Deadline) -> Result<Option<ExitStatus>> {
+    fn status_of(
+        &self,
+        pid: u32,
+        known: &OnceLock<ExitStatus>,
+        deadline: Deadline,
+    ) -> Result<Option<ExitStatus>> {
         if self.owner != std::process::id() {
             // A copy in a forked child; the lock may be held by a thread that does not exist here.
             return Ok(Some(ExitStatus::Lost));
         }
         let mut notes = self.notes();
         loop {
+            if let Some(status) = known.get() {
+                return Ok(Some(*status)); // another thread was first
+            }
             if let Some(status) = notes.ended.remove(&pid) {
+                let status = *known.get_or_init(|| status);
                 // Whether or not the template hears it: when this process ends, it knows anyway.
                 let _ = send(self.socket.as_fd(), &protocol::collected(pid), &[]);
                 return Ok(Some(status));
