@@ -372,3 +372,26 @@ def test_strict_refuses_a_queue_in_a_message(ours: Implementation, tmp_path: Pat
     )
     expected = "Queue objects should only be shared between processes through inheritance"
     assert finished.stdout.startswith(expected), finished.stderr
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("newline", [None, "", "\n", "\r", "\r\n"], ids=repr)
+def test_text_file_keeps_its_newline(
+    ours: Implementation, newline: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"one\r\ntwo\nthree\r")
+    queue = ours.SimpleQueue()
+    with path.open(newline=newline) as file:
+        expected = file.readlines()[1:]
+        file.seek(0)
+        file.readline()
+        queue.put(file)
+        with queue.get() as received:
+            assert received.readlines() == expected
+    with path.open("w", newline=newline) as file:
+        queue.put(file)
+        with queue.get() as received:
+            received.write("a\nb")
+    assert path.read_bytes() == "a\nb".replace("\n", newline or "\n").encode()
+    queue.close()

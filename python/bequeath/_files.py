@@ -2,12 +2,12 @@
 
 What the sender has written and not flushed is flushed first; what it has read ahead of a file
 that can be positioned is given back, so that the receiver goes on where the sender stood. (A
-pipe's read-ahead stays with the sender.) Python does not tell with which `newline` a text file
-was opened: the receiver has the default.
+pipe's read-ahead stays with the sender.)
 """
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 from collections.abc import Callable
@@ -59,8 +59,19 @@ def _reduce_text(file: io.TextIOWrapper) -> Any:
         else:
             file.seek(0, io.SEEK_END)
             file.seek(here)
-    settings = (file.encoding, file.errors, file.line_buffering, file.write_through)
+    settings = (file.encoding, file.errors, _newline(file), file.line_buffering, file.write_through)
     return _text, (file.buffer, getattr(file, "mode", None), *settings)
+
+
+def _newline(file: io.TextIOWrapper) -> str | None:
+    """With which `newline` it was opened, which a file tells nobody but the garbage collector.
+
+    The strings that it holds are its encoding, `newline` unless that is None, what it has read
+    ahead, and its error handler.
+    """
+    texts = [part for part in gc.get_referents(file) if type(part) is str]
+    found = texts[1] if len(texts) > 2 else None
+    return found if found in ("", "\n", "\r", "\r\n") else None
 
 
 def _standard_stream(name: str) -> Any:
@@ -72,6 +83,7 @@ def _text(
     mode: str | None,
     encoding: str,
     errors: str | None,
+    newline: str | None,
     line_buffering: bool,
     write_through: bool,
 ) -> io.TextIOWrapper:
@@ -79,6 +91,7 @@ def _text(
         buffer,
         encoding=encoding,
         errors=errors,
+        newline=newline,
         line_buffering=line_buffering,
         write_through=write_through,
     )
