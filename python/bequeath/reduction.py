@@ -120,6 +120,15 @@ def DupFd(fd: int) -> Any:  # noqa: N802 - multiprocessing's name
     return resource_sharer.DupFd(fd)
 
 
+def duplicate(handle: int, target_process: int | None = None, inheritable: bool = False) -> int:
+    """A copy of a descriptor of this process."""
+    if target_process not in (None, os.getpid()):
+        raise ValueError("a descriptor is not put into another process: send it, by send_handle()")
+    copy = os.dup(handle)
+    os.set_inheritable(copy, inheritable)
+    return copy
+
+
 def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
     """Send descriptors over a local socket, in multiprocessing's form."""
     rights = array.array("i", fds)

@@ -601,6 +601,17 @@ def test_handles_are_sent_by_hand(mp: Implementation) -> None:
     process.close()
 
 
+def test_a_descriptor_is_duplicated(ours: Implementation) -> None:
+    # A name that multiprocessing has on Windows only, and libraries take.
+    duplicate = ours.module("reduction").duplicate
+    copies = [duplicate(0), duplicate(0, inheritable=True), duplicate(0, os.getpid())]
+    assert [os.get_inheritable(copy) for copy in copies] == [False, True, False]
+    for copy in copies:
+        os.close(copy)
+    with pytest.raises(ValueError, match="send_handle"):
+        duplicate(0, os.getppid())
+
+
 def test_a_missing_handle_is_an_error(mp: Implementation, ends: tuple[Any, Any]) -> None:
     first, second = ends
     os.write(first.fileno(), b"\0")
