@@ -35,6 +35,10 @@ pub(crate) enum Purpose {
 const MAGIC: u64 = 0x6265_7162_6f61_7264;
 /// Magic number, the session's identity, the object, the purpose.
 const NOTE: usize = 32;
+/// What may lie on the board, in the unit of `SO_SNDBUF` (the kernel doubles it): the usual default.
+const ROOM: usize = 106_496;
+/// With the reserve that only the copies of [`unpin`] may use: within the usual `wmem_max`.
+const ROOM_AND_RESERVE: usize = 2 * ROOM;
 
 /// Set once or a few times in a process's life; what was replaced stays, since somebody may be using it.
 static BOARD: Mutex<Option<&'static Pair>> = Mutex::new(None);
@@ -223,6 +227,19 @@ fn pin_note(board: &Pair, note: &[u8; NOTE], pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// Pins a second copy of a note, whose original is taken then; a full board has room for that.
+fn pin_copy(board: &Pair, note: &[u8; NOTE], pair: &Pair) -> Result<()> {
+    match pin_note(board, note, pair) {
+        Err(Error::Os(error)) if error.would_block() => {
+            socket::set_send_buffer(board.sender()?, ROOM_AND_RESERVE)?;
+            let copied = pin_note(board, note, pair);
+            socket::set_send_buffer(board.sender()?, ROOM)?;
+            copied
+        }
+        result => result,
+    }
+}
+
 /// Unpins what belonged to an object that is gone.
 pub(crate) fn forget(session: &Session, object: Reference) {
     if let (Ok(board), Ok(mine)) = (board(), identity(session)) {
@@ -236,6 +253,8 @@ pub(crate) fn forget(session: &Session, object: Reference) {
 fn unpin(board: &Pair, mut doomed: impl FnMut(u64, Reference) -> bool) -> Result<()> {
     let receiver = board.receiver()?;
     socket::set_peek_offset(receiver, None)?;
+    // Somebody may have died with the reserve open.
+    socket::set_send_buffer(board.sender()?, ROOM)?;
     let mut first_kept: Option<[u8; NOTE]> = None;
     loop {
         let mut note = [0; NOTE];
@@ -257,13 +276,59 @@ fn unpin(board: &Pair, mut doomed: impl FnMut(u64, Reference) -> bool) -> Result
             }
             first_kept.get_or_insert(note);
             let pair = peek_pair(receiver)?;
-            // A full board has no room for the copy: then take first, for this one note.
-            if pin_note(board, &note, &pair).is_err() {
+            // Too many descriptors of this user are on their way: then take first, for this one note.
+            if pin_copy(board, &note, &pair).is_err() {
                 socket::recv(receiver, &mut [0; NOTE], 0, RecvFlags::DONTWAIT)?;
                 pin_note(board, &note, &pair)?;
                 continue;
             }
         }
         socket::recv(receiver, &mut [0; NOTE], 0, RecvFlags::DONTWAIT)?;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn notes(board: &Pair) -> u32 {
+        let receiver = board.receiver().unwrap();
+        socket::set_peek_offset(receiver, Some(0)).unwrap();
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let found = (0..)
+            .take_while(|_| socket::recv(receiver, &mut [0; NOTE], 0, flags).is_ok())
+            .count();
+        socket::set_peek_offset(receiver, None).unwrap();
+        u32::try_from(found).unwrap()
+    }
+
+    fn note(number: u64) -> [u8; NOTE] {
+        let object = Reference::from_bits(number << 32 | 4096).unwrap();
+        encode(7, object, Purpose::Parcels as u64)
+    }
+
+    /// A note is never off the board while it moves: who dies in that moment would take it along.
+    #[test]
+    fn a_full_board_has_room_for_the_copy_of_a_note_that_moves() {
+        let board = Pair::create(SocketType::SeqPacket).unwrap();
+        let pinned = Pair::create(SocketType::Stream).unwrap();
+        socket::set_send_buffer(board.sender().unwrap(), ROOM).unwrap();
+        let mut number = 1;
+        while pin_note(&board, &note(number), &pinned).is_ok() {
+            number += 1;
+        }
+        let full = notes(&board);
+        assert!(full > 100, "only {full} notes fit");
+        pin_copy(&board, &note(1), &pinned).unwrap();
+        assert_eq!(notes(&board), full + 1);
+        assert!(
+            pin_note(&board, &note(number), &pinned).is_err(),
+            "the reserve is for copies"
+        );
+        // All go once round, but those that are doomed.
+        unpin(&board, |_, object| matches!(object.to_bits() >> 32, 2 | 3)).unwrap();
+        assert_eq!(notes(&board), full - 1);
+        pin_note(&board, &note(number), &pinned).unwrap();
     }
 }
