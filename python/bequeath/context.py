@@ -281,7 +281,9 @@ class DefaultContext(BaseContext):
 
     Process = Process
 
-    def __init__(self, context: BaseContext) -> None:
+    def __init__(self, context: BaseContext | None = None) -> None:
+        if context is None:
+            context = _concrete_contexts[_DEFAULT_METHOD]
         self._default_context = context
         self._actual_context: BaseContext | None = None
 
@@ -389,9 +391,8 @@ _concrete_contexts: dict[str, BaseContext] = {
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
-_default_context = DefaultContext(
-    _concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"]
-)
+_DEFAULT_METHOD = "forkserver" if sys.version_info >= (3, 14) else "fork"
+_default_context = DefaultContext()
 
 
 def _force_start_method(method: str) -> None:

@@ -30,6 +30,10 @@ except OSError:
     ORIGINAL_DIR = None
 
 
+#: What `kwargs` is when none are given: multiprocessing's default, which is only read.
+_NO_KWARGS: Mapping[str, Any] | None = None if sys.version_info >= (3, 14) else {}
+
+
 def current_process() -> BaseProcess:
     """The object of this process."""
     return _current_process
@@ -74,7 +78,7 @@ class BaseProcess:
         target: Callable[..., object] | None = None,
         name: str | None = None,
         args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] = {},  # noqa: B006 - multiprocessing's default; only read
+        kwargs: Mapping[str, Any] | None = _NO_KWARGS,
         *,
         daemon: bool | None = None,
         on_parent_death: str | None = None,
@@ -97,7 +101,7 @@ class BaseProcess:
         self._closed = False
         self._target = target
         self._args = tuple(args)
-        self._kwargs = dict(kwargs)
+        self._kwargs = {} if kwargs is None else dict(kwargs)
         self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon

@@ -58,6 +58,10 @@ class SemLock(metaclass=_AnySemaphore):
             made.acquire()
         return made
 
+    def locked(self) -> bool:
+        """Whether it could not be acquired at once; as a function, for any lock or semaphore."""
+        return bool(self.locked())
+
 
 def _abandoned(pid: int) -> AbandonedLock:
     """The exception for a holder that was killed, with what this process knows of it."""

@@ -37,6 +37,8 @@ __all__ = [
     "SUBDEBUG",
     "SUBWARNING",
 ]
+if sys.version_info >= (3, 14):
+    __all__ += ["warn"]
 
 # --- logging ---
 
@@ -70,6 +72,12 @@ def info(msg: object, *args: object) -> None:
     """Log at INFO, if somebody asked for the logger."""
     if _logger:
         _logger.log(INFO, msg, *args, stacklevel=2)
+
+
+def warn(msg: object, *args: object) -> None:
+    """Log at WARNING, if somebody asked for the logger."""
+    if _logger:
+        _logger.log(WARNING, msg, *args, stacklevel=2)
 
 
 def sub_warning(msg: object, *args: object) -> None:
