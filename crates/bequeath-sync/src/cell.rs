@@ -151,11 +151,18 @@ impl<const N: usize> Cell<N> {
 
     #[cold]
     fn lock_slow(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<Guard<'_, N>> {
-        for _ in 0..park::lock_spins() {
+        // Each look takes the cache line from the owner, who needs it back to go on: looking ever less
+        // often lets it finish several sections in a row where processors are far from each other.
+        let (mut left, mut pause) = (2 * park::lock_spins(), 1);
+        while left > 0 {
+            for _ in 0..pause {
+                crate::atomic::spin_loop();
+            }
             if let Some(guard) = self.try_take() {
                 return Ok(guard);
             }
-            crate::atomic::spin_loop();
+            left = left.saturating_sub(pause);
+            pause *= 2;
         }
         let mut slices = Slices::growing(LOCK_SLICE);
         let deadline = deadline.max(Deadline::after(GRACE));
