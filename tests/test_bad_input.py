@@ -376,6 +376,27 @@ def test_address_space_limit(ours: Implementation, tmp_path: Path) -> None:
 # --- starting --------------------------------------------------------------------------------
 
 
+def test_no_memory_for_a_pickle(ours: Implementation, tmp_path: Path) -> None:
+    prints(
+        ours,
+        tmp_path,
+        "",
+        """
+        queue, (reader, writer) = context.SimpleQueue(), context.Pipe()
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+        large = bytearray(300 << 20)
+        for send in (queue.put, writer.send):
+            try:
+                send(large)
+            except MemoryError:
+                print("refused")
+            send(1)
+        print(queue.get(), reader.recv())
+        """,
+        "refused\nrefused\n1 1",
+    )
+
+
 def test_child_that_fails_before_user_code(ours: Implementation, tmp_path: Path) -> None:
     """The child's own error reaches the parent, unless it takes longer than `start()` listens."""
     if ours.start_method == "fork":

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bequeath_os::{Deadline, PidFd};
 use bequeath_process as engine;
 use bequeath_process::{report, Command, OnParentDeath};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -116,7 +116,7 @@ impl Launch {
         Ok(Self {
             name,
             on_parent_death: tie(on_parent_death)?,
-            payload: payload.encode(),
+            payload: payload.encode()?,
             given: all,
         })
     }
@@ -160,7 +160,7 @@ impl Launch {
         Ok(Self {
             name: "bequeath".into(),
             on_parent_death: None,
-            payload: payload.encode(),
+            payload: payload.encode()?,
             given,
         })
     }
@@ -218,15 +218,18 @@ impl<'a> Payload<'a> {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> PyResult<Vec<u8>> {
         let [head, body] = self.parts;
-        let mut bytes = Vec::with_capacity(24 + head.len() + body.len());
+        let (mut bytes, needed) = (Vec::new(), 24 + head.len() + body.len());
+        bytes.try_reserve_exact(needed).map_err(|_| {
+            PyMemoryError::new_err(format!("no memory for a start of {needed} bytes"))
+        })?;
         for number in [head.len(), self.descriptors[0], self.descriptors[1]] {
             bytes.extend_from_slice(&(number as u64).to_le_bytes());
         }
         bytes.extend_from_slice(head);
         bytes.extend_from_slice(body);
-        bytes
+        Ok(bytes)
     }
 
     fn decode(mut bytes: &'a [u8]) -> Option<Self> {

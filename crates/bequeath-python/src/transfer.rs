@@ -19,7 +19,7 @@ use std::sync::Mutex;
 
 use bequeath_channel::{Message, Outgoing, Payload};
 use bequeath_shm::{Adopted, AnyHandle, Block, Session};
-use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -655,10 +655,16 @@ impl Sink {
             .unwrap_or_default()
     }
 
-    fn append(&self, bytes: &[u8]) {
+    /// MemoryError where a vector that grows by itself would end the program.
+    fn append(&self, bytes: &[u8]) -> PyResult<()> {
         if let Ok(mut output) = self.0.lock() {
+            output.try_reserve(bytes.len()).map_err(|_| {
+                let needed = output.len() + bytes.len();
+                PyMemoryError::new_err(format!("no memory for a pickle of {needed} bytes"))
+            })?;
             output.extend_from_slice(bytes);
         }
+        Ok(())
     }
 }
 
@@ -667,13 +673,11 @@ impl Sink {
     /// Takes bytes of the pickle.
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Ok(bytes) = data.cast::<PyBytes>() {
-            self.append(bytes.as_bytes());
-            return Ok(());
+            return self.append(bytes.as_bytes());
         }
         let view = View::of(data)?;
         // SAFETY: the view keeps the range exported and in place; attached to the interpreter, nobody else runs meanwhile.
-        self.append(unsafe { std::slice::from_raw_parts(view.first(), view.len()) });
-        Ok(())
+        self.append(unsafe { std::slice::from_raw_parts(view.first(), view.len()) })
     }
 
     /// pickle's `buffer_callback`: true keeps the buffer in the pickle, false says that it travels beside it.
