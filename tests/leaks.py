@@ -101,8 +101,8 @@ def processes() -> dict[int, str]:
             if is_direct and any(name in line for name in LIVING_AS_LONG_AS_THE_PROGRAM):
                 continue
             comm = Path(f"/proc/{pid}/comm").read_text().strip()
-            if comm == "bequeath-spare":
-                continue  # forked ahead by a template, and as long-lived
+            if comm in ("bequeath-spare", "bequeath-trial"):
+                continue  # forked ahead by a template, and ends with it
             kind = "zombie" if status.split()[0] == "Z" else "process"
             shown = line.replace(b"\0", b" ").decode(errors="replace").strip()
             found[pid] = f"{kind} {pid} {comm}: {shown[:160]}"

@@ -291,6 +291,217 @@ def test_the_forkserver_has_the_main_module_loaded(ours: Implementation, tmp_pat
     )
 
 
+LEARNING = """
+def work(connection, names, before, only_look):
+    exec(before)
+    known = [name in sys.modules for name in names]
+    for name in () if only_look else names:
+        try:
+            __import__(name)
+        except BaseException:
+            pass
+    connection.send((known, os.getppid()))
+def ask(names, before="", only_look=False):
+    receiver, sender = context.Pipe(False)
+    process = context.Process(target=work, args=(sender, names, before, only_look))
+    process.start()
+    answer = receiver.recv()
+    process.join()
+    return answer
+def until_known(*names):
+    deadline = time.monotonic() + 20
+    while not all(ask([name])[0][0] for name in names) and time.monotonic() < deadline:
+        time.sleep(0.05)
+"""
+
+
+def installed(folder: Path, **modules: str) -> dict[str, str]:
+    """Modules in a folder like those of installed packages; the environment that names it."""
+    packages = folder / "site-packages"
+    packages.mkdir()
+    for name, text in modules.items():
+        (packages / f"{name}.py").write_text(text + "\n")
+    return {"PYTHONPATH": str(packages)}
+
+
+def test_the_forkserver_learns_what_its_children_import(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    """The clean template does not; what lies beside the program is not learned by anyone."""
+    if ours.start_method == "fork":
+        pytest.skip("has no template")
+    (tmp_path / "beside.py").write_text("")
+    names = ["fractions", "package", "beside"]
+    learns = ours.start_method == "forkserver"
+    prints(
+        ours,
+        tmp_path,
+        LEARNING,
+        f"""
+        names = {names}
+        first, template = ask(names)
+        if context.get_start_method() == "forkserver":
+            until_known("fractions", "package")
+        later, same = ask(names)
+        print(first, later, template == same)
+        """,
+        f"[False, False, False] [{learns}, {learns}, False] True",
+        installed(tmp_path, package=""),
+    )
+
+
+KEPT_OUT = {
+    "thread": "import threading as t; t.Thread(target=t.Event().wait, daemon=True).start()",
+    "socket": "import socket; kept = socket.socket()",
+    "timer": "import signal; signal.setitimer(signal.ITIMER_VIRTUAL, 1e6)",
+    "alarm": "import signal; signal.setitimer(signal.ITIMER_REAL, 1e6)",
+    "handler": "import signal; signal.signal(signal.SIGUSR1, print)",
+    "child": "import os, time; pid = os.fork()\nif pid == 0:\n    time.sleep(0.3); os._exit(0)",
+    "generator": "import random; mine = {'mine': [random.Random(1)]}",
+    "drawn": "import random; mine = random.random()",
+    "lock": "import bequeath; mine = [bequeath.get_context('spawn').Lock()]",
+    "unique": "import uuid; mine = uuid.uuid4()",
+    "process": "import os; mine = os.getpid()",
+    "folder": "import os; mine = os.getcwd()",
+    "environment": "import os; mine = dict(os.environ)",
+    "changes": "import os; os.environ['BEQUEATH_TEST'] = 'set'",
+    "output": "print('seen')",
+    "error": "raise LookupError('seen')",
+    "exit": "import sys; sys.exit('seen')",
+    "end": "import os; os._exit(3)",
+    "crash": "import os; os.abort()",
+}
+
+
+#: What such a child reports that did not live to report: it has the module, but did not run it.
+PRETEND = """
+import importlib.util as u
+sys.modules["ahead"] = u.module_from_spec(u.find_spec("ahead"))
+"""
+
+
+@pytest.mark.parametrize("name", KEPT_OUT)
+def test_what_is_not_the_same_after_a_fork_is_not_learned(
+    ours: Implementation, tmp_path: Path, name: str
+) -> None:
+    """What was reported later has been learned, so this one was tried, and kept out."""
+    if ours.start_method != "forkserver":
+        pytest.skip("loads nothing ahead")
+    finished = run(
+        ours,
+        tmp_path,
+        LEARNING + f"PRETEND = {PRETEND!r}",
+        f"""
+        pretend = {name in ("error", "exit", "end", "crash")}
+        ask(["ahead"], PRETEND if pretend else "", only_look=pretend)
+        ask(["after"])
+        until_known("after")
+        print(ask(["ahead", "after"], only_look=True)[0], file=sys.stderr)
+        """,
+        installed(tmp_path, ahead=KEPT_OUT[name], after=""),
+    )
+    assert finished.returncode == 0, finished
+    assert finished.stderr == "[False, True]\n"
+    assert finished.stdout == ("seen\n" if name == "output" else "")
+
+
+@pytest.mark.parametrize(
+    ("before", "variables"),
+    [
+        ("os.environ['BEQUEATH_TEST'] = 'set'", {}),
+        ("sys.path.insert(0, '/nowhere')", {}),
+        ("", {"BEQUEATH_LEARN_PRELOAD": "0"}),
+        ("", {"named": "yes"}),
+    ],
+    ids=["environment changed", "path changed", "turned off", "modules named"],
+)
+def test_what_the_program_may_not_want_is_not_learned(
+    ours: Implementation, tmp_path: Path, before: str, variables: dict[str, str]
+) -> None:
+    if ours.start_method != "forkserver":
+        pytest.skip("loads nothing ahead")
+    prints(
+        ours,
+        tmp_path,
+        LEARNING,
+        f"""
+        if "named" in os.environ: context.set_forkserver_preload(["__main__"])
+        ask(["ahead"], {before!r})
+        ask(["after"])
+        if not {variables}:
+            until_known("after")
+        else:
+            for _ in range(10):
+                ask(["after"]); time.sleep(0.05)
+        print(ask(["ahead", "after"])[0])
+        """,
+        f"[False, {not variables}]",
+        {**installed(tmp_path, ahead="", after=""), **variables},
+    )
+
+
+def test_a_variable_that_a_learned_module_has_read_is_followed(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    if ours.start_method != "forkserver":
+        pytest.skip("loads nothing ahead")
+    prints(
+        ours,
+        tmp_path,
+        LEARNING
+        + """
+def tell(connection):
+    import reads
+    connection.send(reads.value)
+""",
+        """
+        def told():
+            receiver, sender = context.Pipe(False)
+            process = context.Process(target=tell, args=(sender,))
+            process.start()
+            answer = receiver.recv()
+            process.join()
+            return answer
+        ask(["reads"])
+        until_known("reads")
+        answers = [told()]
+        os.environ["BEQUEATH_TEST"] = "set"
+        answers.append(told())
+        del os.environ["BEQUEATH_TEST"]
+        print(*answers, told(), ask(["reads"])[0])
+        """,
+        "None set None [True]",
+        installed(tmp_path, reads="import os; value = os.environ.get('BEQUEATH_TEST')"),
+    )
+
+
+def test_learned_numpy_shares_no_randomness(ours: Implementation, tmp_path: Path) -> None:
+    if ours.start_method != "forkserver":
+        pytest.skip("loads nothing ahead")
+    pytest.importorskip("numpy")
+    prints(
+        ours,
+        tmp_path,
+        LEARNING
+        + """
+def draw(connection):
+    import numpy, random
+    connection.send((float(numpy.random.rand()), random.random()))
+""",
+        """
+        ask(["numpy"])
+        until_known("numpy")
+        receiver, sender = context.Pipe(False)
+        processes = [context.Process(target=draw, args=(sender,)) for _ in range(4)]
+        for process in processes: process.start()
+        drawn = [number for _ in processes for number in receiver.recv()]
+        for process in processes: process.join()
+        print(len(set(drawn)), ask(["numpy"])[0])
+        """,
+        "8 [True]",
+    )
+
+
 def test_signals_have_their_numbers() -> None:
     """The engine's plan leaves to the interpreter what it always ignores."""
     assert (signal.SIGPIPE, signal.SIGXFSZ, os.SCHED_BATCH) == (13, 25, 3)

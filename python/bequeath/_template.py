@@ -22,6 +22,8 @@ TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+    from ._learning import Learner
+
 #: Signals that are meant for the program; a template ends with it, not before. They are blocked,
 #: not ignored: what is sent to a child before it is itself must wait, not vanish.
 _NOT_OURS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
@@ -62,26 +64,51 @@ def main(number: int) -> NoReturn:
     gc.collect()
     known = frozenset(sys.modules)
     gc.freeze()
-    becoming = _serve(server)
+    learner = _learner(setup)
+    becoming = _serve(server, learner)
     code = 1
     try:
-        code = _run_child(becoming)
+        code = _run_child(becoming, learner)
     except Exception:
         # It failed before its own code ran: this is all that anybody will learn.
         sys.excepthook(*sys.exc_info())
     except SystemExit as leaving:
         code = process._exit_code_of(leaving)
+    if learner is not None:
+        try:
+            learner.tell()
+        except Exception:
+            pass  # the program's doing, and no business of its end
     if setup["method"] == "spawn":
         _ending.end_like_an_interpreter(code, known)
     popen_fork.leave(code)
 
 
-def _serve(server: _engine.TemplateServer) -> _engine.Becoming:
+def _learner(setup: dict[str, Any]) -> Learner | None:
+    if not setup["learn"]:
+        return None
+    from . import _learning
+
+    def load(name: str) -> None:
+        with _randomness.watched(), _few_threads():
+            _learning.load(name)
+        _forget_fresh_listings()
+
+    return _learning.Learner(setup, load)
+
+
+def _serve(server: _engine.TemplateServer, learner: Learner | None) -> _engine.Becoming:
     """Fork on request, or ahead of it. Returns in each child, never in the template."""
     while True:
-        work = server.next_work()
+        work = server.next_work(learner is not None and learner.has_more())
         if work is None:
             os._exit(0)
+        if work.is_rest:
+            if learner is not None:
+                learner.rest(server)
+            continue
+        if learner is not None:
+            learner.next_child()
         try:
             pid = os.fork()
         except OSError as error:
@@ -257,7 +284,7 @@ def _forget_fresh_listings() -> None:
 # --- the child -----------------------------------------------------------------------------------
 
 
-def _run_child(becoming: _engine.Becoming) -> int:
+def _run_child(becoming: _engine.Becoming, learner: Learner | None) -> int:
     """Finish what the engine began: be what an exec'ed child is. Then run it."""
     _set_environment(becoming.environment())
     _reopen_streams()
@@ -269,6 +296,8 @@ def _run_child(becoming: _engine.Becoming) -> int:
     _randomness.renew()
     _lift_thread_limit()
     forkserver._forkserver._inherited_fds = becoming.arrived.given
+    if learner is not None:
+        learner.begin()
     becoming.unblock_signals()
     return spawn.run(becoming.arrived)
 

@@ -101,6 +101,8 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._preload_modules: list[str] = ["__main__"]
+        #: Who names the modules wants these and no others.
+        self._preload_was_set = False
         self._inherited_fds: list[int] | None = None
         self._templates: dict[int, _engine.Template] = {}
         #: Ways to templates of the tree that this process has not used yet.
@@ -110,10 +112,14 @@ class ForkServer:
         self._lock = threading.Lock()
 
     def set_forkserver_preload(self, modules_names: list[str]) -> None:
-        """Modules that children of the forkserver find imported, as far as that is safe."""
+        """Modules that children of the forkserver find imported, as far as that is safe.
+
+        Only these, from then on: the template no longer learns from its children.
+        """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
         self._preload_modules = list(modules_names)
+        self._preload_was_set = True
 
     def get_inherited_fds(self) -> list[int] | None:
         """The descriptors that came with the start; None if no template made this process."""
@@ -132,15 +138,15 @@ class ForkServer:
 
     @property
     def _forkserver_pid(self) -> int | None:
-        preparation = spawn._how_to_get_main()
-        template = self._templates.get(_key("forkserver", preparation, self._preload_modules))
+        preparation = {**spawn._how_to_get_main(), "sys_path": spawn._sys_path()}
+        template = self._templates.get(self._key("forkserver", preparation))
         return None if template is None else template.pid
 
     # --- finding, starting, losing ------------------------------------------------------------
 
     def _obtain(self, method: str, preparation: dict[str, Any]) -> _engine.Template | None:
         """The template for children of this method with this process's present environment."""
-        key = _key(method, preparation, self._preload_modules)
+        key = self._key(method, preparation)
         with self._lock:
             template = self._templates.get(key)
             if template is not None and template.is_alive():
@@ -153,6 +159,13 @@ class ForkServer:
             if template is not None:
                 self._templates[key] = template
             return template
+
+    def _key(self, method: str, preparation: dict[str, Any]) -> int:
+        return _key(method, preparation, self._preload_modules, self._learns(method))
+
+    def _learns(self, method: str) -> bool:
+        off = os.environ.get("BEQUEATH_LEARN_PRELOAD") == "0"
+        return method == "forkserver" and not (off or self._preload_was_set)
 
     def _through_door(self, key: int) -> _engine.Template | None:
         """A template that somebody else of the tree started."""
@@ -181,6 +194,7 @@ class ForkServer:
             "method": method,
             "installed": _install.is_installed(),
             "preload": self._preload_modules if method == "forkserver" else [],
+            "learn": self._learns(method),
             "sys_path": [entry for entry in preparation["sys_path"] if isinstance(entry, str)],
             "sys_argv": [str(argument) for argument in preparation["sys_argv"]],
             "main": _main_of(preparation),
@@ -239,7 +253,7 @@ def _main_of(preparation: dict[str, Any]) -> dict[str, str]:
     return {key: preparation[key] for key in keys if key in preparation}
 
 
-def _key(method: str, preparation: dict[str, Any], preload: list[str]) -> int:
+def _key(method: str, preparation: dict[str, Any], preload: list[str], learns: bool) -> int:
     """What a template must have in common with those who use it, as a number."""
     parts: list[object] = [
         method,
@@ -250,6 +264,9 @@ def _key(method: str, preparation: dict[str, Any], preload: list[str]) -> int:
     loaded = method == "forkserver"
     if loaded:
         parts += [preload, _main_of(preparation)]
+    if learns:
+        # What it learns was found there.
+        parts += ["learns", preparation["sys_path"]]
     return _engine.template_key(repr(parts).encode("utf-8", "surrogateescape"), loaded)
 
 

@@ -247,7 +247,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "log_to_stderr": util._log_to_stderr,
         "authkey": process.current_process().authkey,
         "name": name,
-        "sys_path": [process.ORIGINAL_DIR if entry == "" else entry for entry in sys.path],
+        "sys_path": _sys_path(),
         "sys_argv": sys.argv,
         "orig_dir": process.ORIGINAL_DIR,
         "dir": os.getcwd(),
@@ -258,6 +258,10 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         data["log_level"] = util._logger.getEffectiveLevel()
     data.update(_how_to_get_main())
     return data
+
+
+def _sys_path() -> list[Any]:
+    return [process.ORIGINAL_DIR if entry == "" else entry for entry in sys.path]
 
 
 def _how_to_get_main() -> dict[str, str]:

@@ -1,6 +1,7 @@
 //! Waiting for many descriptors, named by tokens, at a cost that does not grow with their number.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData};
@@ -69,6 +70,18 @@ impl Epoll {
         self.events(Some(&rustix::event::Timespec {
             tv_sec: 0,
             tv_nsec: 0,
+        }))
+    }
+
+    /// Waits, but not longer than this; empty when nothing happened.
+    ///
+    /// # Errors
+    /// EINTR for a signal.
+    pub fn wait_for(&self, patience: Duration) -> Result<Vec<(u64, Events)>> {
+        let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
+        self.events(Some(&rustix::event::Timespec {
+            tv_sec: seconds,
+            tv_nsec: patience.subsec_nanos().into(),
         }))
     }
 

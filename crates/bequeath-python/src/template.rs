@@ -219,10 +219,11 @@ impl TemplateServer {
         Ok(Self(Mutex::new(Some(server))))
     }
 
-    /// What to fork for next; None when nobody is left who could ask.
-    fn next_work(&self, py: Python<'_>) -> PyResult<Option<Work>> {
+    /// What to fork for next; None when nobody is left who could ask. With `has_more`, a rest comes in
+    /// the next pause.
+    fn next_work(&self, py: Python<'_>, has_more: bool) -> PyResult<Option<Work>> {
         loop {
-            let work = self.with(template::Server::next_work)?;
+            let work = self.with(|server| server.next_work(has_more))?;
             match work {
                 Err(error) if error.is_interrupted() => py.check_signals()?,
                 Err(error) => return Err(raise(error)),
@@ -237,6 +238,7 @@ impl TemplateServer {
         self.with(|server| match work {
             template::Work::Child(request) => server.started(request, pid),
             template::Work::Spare(seat) => server.seated(seat, pid),
+            template::Work::Rest => {}
         })
     }
 
@@ -246,24 +248,42 @@ impl TemplateServer {
         self.with(|server| match work {
             template::Work::Child(request) => server.failed(request, errno),
             template::Work::Spare(_) => server.dismiss_spare(),
+            template::Work::Rest => {}
+        })
+    }
+
+    /// In a trial: lets go of the template's descriptors.
+    fn become_trial(&self) -> PyResult<()> {
+        template::leave_template(self.leave()?, &own_descriptors()).map_err(raise)
+    }
+
+    /// Watches the trial that was forked; its end brings a rest.
+    fn watch_trial(&self, pid: u32) -> PyResult<()> {
+        self.with(|server| server.watch_trial(pid))?.map_err(raise)
+    }
+
+    /// Whether the trial still runs.
+    fn is_trying(&self) -> PyResult<bool> {
+        self.with(|server| server.is_trying())
+    }
+
+    /// More was loaded: which variables that read, for starters to agree in.
+    fn learned(&self, read: Vec<Vec<u8>>) -> PyResult<()> {
+        self.with(|server| {
+            server.note_read(read);
+            server.renew_spare();
         })
     }
 
     /// In the child: becomes what its starter is, as after an exec; a spare one waits until there is a
     /// starter. Returns what is left for Python to do, or None when the template has ended.
     fn become_child(&self, py: Python<'_>, work: &Work) -> PyResult<Option<Becoming>> {
-        let server = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let server = server.ok_or_else(|| PyRuntimeError::new_err("the server has gone"))?;
-        // The template's membership is the child's: same session, same mapping, same descriptor.
-        let session = Session::current();
-        let arena = session
-            .as_ref()
-            .and_then(|session| session.descriptor().ok());
-        let mut own: Vec<i32> = arena.iter().map(AsRawFd::as_raw_fd).collect();
-        own.extend(board::numbers().into_iter().flatten());
+        let server = self.leave()?;
+        let own = own_descriptors();
         let done = match work.take()? {
             template::Work::Child(request) => request.become_child(server, &own).map(Some),
             template::Work::Spare(seat) => seat.wait(server.into_knowledge(), &own),
+            template::Work::Rest => Ok(None),
         };
         let Some(mut become_) = done.map_err(raise)? else {
             return Ok(None);
@@ -281,8 +301,26 @@ impl TemplateServer {
     }
 }
 
+/// The descriptors of the template's membership, which are its children's: same session, same mapping.
+fn own_descriptors() -> Vec<i32> {
+    let session = Session::current();
+    let arena = session
+        .as_ref()
+        .and_then(|session| session.descriptor().ok());
+    let mut own: Vec<i32> = arena.iter().map(AsRawFd::as_raw_fd).collect();
+    own.extend(board::numbers().into_iter().flatten());
+    own
+}
+
 #[pymethods]
 impl Work {
+    /// Whether there is nothing to fork for, and time for what can wait.
+    #[getter]
+    fn is_rest(&self) -> bool {
+        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*work, Some(template::Work::Rest))
+    }
+
     /// Whether nobody waits for this child yet.
     #[getter]
     fn is_ahead(&self) -> bool {
@@ -299,6 +337,11 @@ impl Work {
 }
 
 impl TemplateServer {
+    fn leave(&self) -> PyResult<template::Server> {
+        let server = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        server.ok_or_else(|| PyRuntimeError::new_err("the server has gone"))
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut template::Server) -> T) -> PyResult<T> {
         let mut server = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         server

@@ -14,6 +14,10 @@
 //! children sends one end of a socket pair of its own through it. A template ends when nobody holds
 //! the door's sending end and no requester is left, so it ends with the program however that ends,
 //! and needs no name in any file system.
+//!
+//! A template that has modules loaded learns more of them: [`Work::Rest`] is the interpreter's time for
+//! that. What a child was seen to import is loaded in a *trial* first, one more child that nobody
+//! waits for; only what left nothing behind there is loaded in the template itself.
 
 mod cleanliness;
 mod client;
@@ -26,7 +30,7 @@ pub use cleanliness::Cleanliness;
 pub use client::{Answer, Template};
 pub use request::{Become, Request, SignalMask};
 pub use server::{Server, Work};
-pub use spare::{Knowledge, Seat};
+pub use spare::{leave_template, Knowledge, Seat};
 
 /// A number for what a template must have in common with those who use it (FNV-1a).
 #[must_use]

@@ -3,10 +3,11 @@
 //! One thread, one `epoll`. The interpreter forks between [`Server::next_work`] and
 //! [`Server::started`] or [`Server::seated`]; everything else happens in here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use bequeath_os::epoll::{Epoll, Events};
 use bequeath_os::socket::{self, RecvFlags, SendFlags, MAX_DESCRIPTORS};
@@ -22,6 +23,12 @@ use crate::state::State;
 const SIGKILL: i32 = 9;
 const DOOR: u64 = 0;
 const SPARE: u64 = 1;
+const TRIAL: u64 = 2;
+
+/// Nothing happened for so long: a start or an end of the program is not what comes next.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Where there is no such pause, what can wait has waited this many times.
+const POSTPONED: u32 = 64;
 
 /// A template's books.
 ///
@@ -41,6 +48,13 @@ pub struct Server {
     /// Whether libraries were loaded that read the environment.
     loaded: bool,
     spare: Keeping,
+    /// A child that finds out what the template may load.
+    trial: Option<PidFd>,
+    /// Variables that learned modules read when they were loaded.
+    read: BTreeSet<Vec<u8>>,
+    /// A child has ended, or the trial, since the last rest.
+    rest_is_due: bool,
+    postponed: u32,
     ready: VecDeque<(u64, Events)>,
     packet: Vec<u8>,
 }
@@ -73,6 +87,8 @@ pub enum Work {
     Child(Box<Request>),
     /// One that waits for the next request, so that the next starter need not wait for the fork.
     Spare(Seat),
+    /// Nothing: a child has ended and nobody asks for the next, so there is time for what can wait.
+    Rest,
 }
 
 /// Whether a spare child is kept.
@@ -103,6 +119,10 @@ impl Server {
             own: State::capture()?,
             loaded,
             spare: Keeping::NotYet(0),
+            trial: None,
+            read: BTreeSet::new(),
+            rest_is_due: false,
+            postponed: 0,
             ready: VecDeque::new(),
             packet: vec![0; PACKET],
         })
@@ -116,11 +136,12 @@ impl Server {
         all
     }
 
-    /// What to fork for next; `None` when nobody is left who could ask.
+    /// What to fork for next; `None` when nobody is left who could ask. There is a [`Work::Rest`] after
+    /// a child's or the trial's end, with `has_more` in any pause.
     ///
     /// # Errors
     /// EINTR for a signal.
-    pub fn next_work(&mut self) -> Result<Option<Work>> {
+    pub fn next_work(&mut self, has_more: bool) -> Result<Option<Work>> {
         loop {
             while let Some((token, events)) = self.ready.pop_front() {
                 if let Some(request) = self.handle(token, events) {
@@ -128,6 +149,7 @@ impl Server {
                 }
             }
             if self.door.is_none() && self.requesters.is_empty() {
+                self.end_trial();
                 return Ok(None);
             }
             if matches!(self.spare, Keeping::Wanted) {
@@ -135,6 +157,14 @@ impl Server {
                 self.ready = self.epoll.look()?.into();
                 if self.ready.is_empty() {
                     return Ok(Some(Work::Spare(Seat::new()?)));
+                }
+            } else if has_more || self.rest_is_due {
+                self.ready = self.epoll.wait_for(PAUSE)?.into();
+                self.postponed += 1;
+                if self.ready.is_empty() || self.postponed > POSTPONED {
+                    self.rest_is_due = false;
+                    self.postponed = 0;
+                    return Ok(Some(Work::Rest));
                 }
             } else {
                 self.ready = self.epoll.wait()?.into();
@@ -149,6 +179,11 @@ impl Server {
         }
         if self.children.contains_key(&token) {
             self.reap(token);
+            return None;
+        }
+        if token == TRIAL {
+            self.end_trial();
+            self.rest_is_due = true;
             return None;
         }
         if token == SPARE {
@@ -260,6 +295,13 @@ impl Server {
                 return None;
             }
         };
+        let wanted = &start.state.environment;
+        let differs = |name: &&Vec<u8>| self.own.environment.get(name) != wanted.get(name);
+        if self.read.iter().any(|name| differs(&name)) {
+            let reason = "an environment variable that a learned module has read differs";
+            self.tell(token, &Told::Refused(reason.into()), None);
+            return None;
+        }
         let (spare, keeping) = match std::mem::replace(&mut self.spare, Keeping::NeverAgain) {
             Keeping::NotYet(0) => (None, Keeping::NotYet(1)),
             Keeping::NotYet(_) | Keeping::Wanted => (None, Keeping::Wanted),
@@ -303,6 +345,46 @@ impl Server {
             let _ = self.epoll.remove(&spare.pidfd);
             spare.end();
         }
+    }
+
+    /// The template has loaded more: a spare child that was forked before gives way to the next.
+    pub fn renew_spare(&mut self) {
+        if matches!(self.spare, Keeping::Ready(_)) {
+            self.dismiss_spare();
+            self.spare = Keeping::Wanted;
+        }
+    }
+
+    /// Watches a child that was forked to find out what may be loaded; its end brings a rest.
+    ///
+    /// # Errors
+    /// When descriptors ran out; nobody watches it then.
+    pub fn watch_trial(&mut self, pid: u32) -> Result<()> {
+        self.end_trial();
+        let pidfd = PidFd::open(pid)?;
+        self.epoll.add(&pidfd, TRIAL, Events::IN)?;
+        self.trial = Some(pidfd);
+        Ok(())
+    }
+
+    /// Whether that child still runs.
+    #[must_use]
+    pub const fn is_trying(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    fn end_trial(&mut self) {
+        if let Some(pidfd) = self.trial.take() {
+            let _ = self.epoll.remove(&pidfd);
+            let _ = pidfd.send_signal(SIGKILL);
+            let _ = pidfd.wait(Deadline::NEVER);
+        }
+    }
+
+    /// Modules that this template has learned read these variables when they were loaded: who has
+    /// others is not served.
+    pub fn note_read(&mut self, names: Vec<Vec<u8>>) {
+        self.read.extend(names);
     }
 
     /// In the spare child: what this server knows that [`Seat::wait`] needs.
@@ -372,6 +454,7 @@ impl Server {
             return;
         };
         let _ = self.epoll.remove(&child.pidfd);
+        self.rest_is_due = self.loaded;
         child.ended = true;
         let (requester, pid) = (child.requester, child.pid);
         if self.requesters.contains_key(&requester) {

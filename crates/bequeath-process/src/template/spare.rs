@@ -19,6 +19,7 @@ use bequeath_os::{attributes, Deadline, PidFd};
 
 use super::protocol::{Asked, PACKET};
 use super::request::{Become, Request};
+use super::server::Server;
 use crate::error::{Error, Result};
 use crate::state::State;
 
@@ -104,6 +105,20 @@ impl Seat {
         let request = Request::new(0, plan, *start, knowledge.own.environment, received.fds)?;
         request.become_starter(also_keep).map(Some)
     }
+}
+
+/// In a child that was forked to try what may be loaded: lets go of what is the template's, but for the
+/// standard streams and `also_keep`.
+///
+/// # Errors
+/// What the kernel refused against expectation.
+pub fn leave_template(server: Server, also_keep: &[RawFd]) -> Result<()> {
+    std::mem::forget(server.into_knowledge());
+    let mut keep = also_keep.to_vec();
+    keep.sort_unstable();
+    // SAFETY: the server was turned into `knowledge`, which forgot its descriptors.
+    unsafe { attributes::close_all_but(&keep) }?;
+    Ok(())
 }
 
 impl Spare {

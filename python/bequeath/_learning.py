@@ -1,0 +1,399 @@
+"""A template of "forkserver" learns which modules its children import, and has them ready.
+
+A child that ends in order tells which modules its run imported. When nobody asks for anything, the
+template imports them in a *trial*: one more child, which finds out, module by module, whether that
+leaves anything behind or depends on the moment. What does not is then imported in the template, one
+module at a time. What does is never imported here; neither is what a child imported after it had
+changed its environment, `sys.path` or `sys.argv`: that may be why it did so.
+
+Only installed packages and the standard library are learned, not what lies beside the program:
+whoever edits a program expects the next child to run what is there.
+
+Child and trial write into memory that they share with the template. Anything in it may be torn or
+nonsense: names are only what is tried next.
+"""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import importlib
+import mmap
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from . import _engine, _randomness
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any, NoReturn
+
+_SLOTS = 16
+_SLOT = 16 * 1024
+_VERDICT = 16 * 1024
+#: No template tries more often than this, and no more modules at once.
+_MOST_TRIALS = 64
+_MOST_NAMES = 256
+#: A trial that takes longer than these seconds hangs.
+_PATIENCE = 30
+#: Small modules are imported together, for as many seconds.
+_STEP = 0.005
+
+#: The package's own modules, and what it may stand for.
+_NEVER = ("bequeath", "multiprocessing", "__main__", "__mp_main__")
+
+
+class Learner:
+    """What one template has learned, and is about to."""
+
+    def __init__(self, setup: dict[str, Any], load: Callable[[str], object]) -> None:
+        self._load = load
+        self._sys_path: list[str] = setup["sys_path"]
+        self._folders = _installed_folders(setup["sys_path"], setup["main"])
+        self._own = setup["main"].get("init_main_from_name", "").partition(".")[0]
+        self._reports = mmap.mmap(-1, _SLOTS * _SLOT)
+        self._verdict = mmap.mmap(-1, _VERDICT)
+        self._slot = 0
+        #: What children have without having imported it.
+        self._known = frozenset(sys.modules)
+        self._barred: set[str] = set()
+        self._candidates: list[str] = []
+        self._trying: list[str] = []
+        self._proven: list[str] = []
+        self._read: list[bytes] = []
+        self._trials = 0
+        self._child = 0
+        self._at_start: tuple[Any, ...] = ()
+
+    # --- in the child ----------------------------------------------------------------------------
+
+    def next_child(self) -> None:
+        """In the template: another child is about to be forked."""
+        self._slot = (self._slot + 1) % _SLOTS
+
+    def begin(self) -> None:
+        """In the child, before its own code runs."""
+        self._child = os.getpid()
+        self._at_start = (dict(os.environ), _ways_to_find())
+
+    def tell(self) -> None:
+        """In the child, at its end: which modules were imported."""
+        if os.getpid() != self._child:
+            return
+        now = (dict(os.environ), _ways_to_find())
+        unchanged = now == self._at_start and sys.path == self._sys_path
+        names = [
+            name
+            for name, module in list(sys.modules.items())
+            if name not in self._known and self._is_installed(name, module)
+        ]
+        if not names:
+            return
+        # Packages before what is in them; else in the order in which they were complete.
+        names.sort(key=lambda name: name.count("."))
+        text = "\n".join(["try" if unchanged else "bar", *names]).encode()
+        if len(text) > _SLOT - 4:
+            text = text[: _SLOT - 4].rpartition(b"\n")[0]
+        _write(self._reports, self._slot * _SLOT, text)
+
+    def _is_installed(self, name: str, module: ModuleType) -> bool:
+        """Whether it was found under this name among what is installed."""
+        spec = getattr(module, "__spec__", None)
+        if spec is None or getattr(spec, "name", None) != name:
+            return False
+        if name.partition(".")[0] in (*_NEVER, self._own):
+            return False
+        origin = getattr(spec, "origin", None)
+        if not isinstance(origin, str):
+            return False
+        return origin in ("built-in", "frozen") or origin.startswith(self._folders)
+
+    # --- in the template -------------------------------------------------------------------------
+
+    def has_more(self) -> bool:
+        """Whether there is something to do in the next pause."""
+        return bool(self._proven or (self._candidates and not self._trying))
+
+    def rest(self, server: _engine.TemplateServer) -> None:
+        """A pause: one step, hardly longer than the import of one module."""
+        if self._trying and not server.is_trying():
+            self._read_verdict()
+        self._read_reports()
+        self._proven = [name for name in self._proven if name not in sys.modules]
+        if self._proven:
+            enough = time.monotonic() + _STEP
+            while self._proven and time.monotonic() < enough:
+                self._load(self._proven.pop(0))
+            self._known = frozenset(sys.modules)
+            gc.collect()
+            gc.freeze()
+            server.learned(self._read)
+        elif self._candidates and not self._trying:
+            self._try(server)
+
+    def _read_reports(self) -> None:
+        for slot in range(_SLOTS):
+            text = _take(self._reports, slot * _SLOT, _SLOT - 4)
+            if not text:
+                continue
+            word, *names = text.decode(errors="replace").split("\n")
+            names = [name for name in names if name and name not in sys.modules]
+            if word == "bar":
+                self._barred.update(names)
+            elif word == "try":
+                self._candidates += names
+        settled = {*self._trying, *self._proven}
+        self._candidates = [
+            name
+            for name in dict.fromkeys(self._candidates)
+            if name not in settled and name not in sys.modules and not self._is_barred(name)
+        ][:_MOST_NAMES]
+        self._proven = [name for name in self._proven if not self._is_barred(name)]
+
+    def _is_barred(self, name: str) -> bool:
+        """Whether it, or a package that it is in, was kept out."""
+        while name and name not in self._barred:
+            name = name.rpartition(".")[0]
+        return name != ""
+
+    def _try(self, server: _engine.TemplateServer) -> None:
+        self._trying, self._candidates = self._candidates, []
+        self._trials += 1
+        if self._trials > _MOST_TRIALS:
+            self._barred.update(self._trying)
+            self._trying = []
+            return
+        _write(self._verdict, 0, b"0")
+        try:
+            pid = os.fork()
+        except OSError:
+            self._trying = []
+            return
+        if pid == 0:
+            self._run_trial(server)
+        try:
+            server.watch_trial(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    def _read_verdict(self) -> None:
+        """The first so many are clean; the next one is not, unless there is none."""
+        count, *read = _take(self._verdict, 0, _VERDICT - 4).split(b"\n")
+        clean = int(count) if count.isdigit() else 0
+        self._proven += self._trying[:clean]
+        self._barred.update(self._trying[clean : clean + 1])
+        self._candidates = self._trying[clean + 1 :] + self._candidates
+        self._read = read
+        self._trying = []
+
+    # --- in the trial ----------------------------------------------------------------------------
+
+    def _run_trial(self, server: _engine.TemplateServer) -> NoReturn:
+        try:
+            server.become_trial()
+            _engine.set_process_name("bequeath-trial")
+            # A module that never ends its import; also if the template is no more.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+            os.nice(10)
+            trial = _Trial()
+            for count, name in enumerate(self._trying, 1):
+                before = set(sys.modules)
+                if name not in before:
+                    clean = trial.is_clean(name, self._load)
+                    fresh = [(new, sys.modules[new]) for new in sys.modules if new not in before]
+                    if not clean or not all(self._may_come_along(*new) for new in fresh):
+                        break
+                _write(self._verdict, 0, b"\n".join([b"%d" % count, *sorted(trial.read)]))
+        except BaseException:
+            pass
+        finally:
+            os._exit(0)
+
+    def _may_come_along(self, name: str, module: ModuleType) -> bool:
+        spec = getattr(module, "__spec__", None)
+        origin = getattr(spec, "origin", None)
+        if not isinstance(origin, str) or origin in ("built-in", "frozen"):
+            # Made while it ran, as part of what is judged itself; or a folder without code.
+            return True
+        return not self._is_barred(name) and origin.startswith(self._folders)
+
+
+class _Trial:
+    """Imports a module and sees what that did, and what it asked for."""
+
+    def __init__(self) -> None:
+        #: Names of the environment's variables that were read.
+        self.read: set[bytes] = set()
+        self._asked_for_the_moment = False
+        self._output = os.memfd_create("bequeath-output", os.MFD_CLOEXEC)
+        for number in (1, 2):
+            os.dup2(self._output, number)
+
+    def is_clean(self, name: str, load: Callable[[str], object]) -> bool:
+        """Whether a fork after the import of this module is as good as an import after the fork."""
+        before = (_engine.Leftovers(), _state())
+        generators = {name: _randomness._state(name) for name in _randomness._at_load}
+        if not self._comes_back(name, load):
+            return False
+        for generator, first in _randomness._at_load.items():
+            if _randomness._state(generator) != generators.get(generator, first):
+                return False  # it has drawn a number
+        gc.collect()
+        clean = (
+            name in sys.modules
+            and not self._asked_for_the_moment
+            and before[0].since() is None
+            and before[1] == _state()
+            and os.fstat(self._output).st_size == 0
+            and not _made_what_would_be_shared()
+        )
+        gc.freeze()  # what was looked at is not looked at again
+        return clean
+
+    def _comes_back(self, name: str, load: Callable[[str], object]) -> bool:
+        """Imports it, against the clock; False if it has set that clock itself."""
+        begin = time.monotonic()
+        signal.alarm(_PATIENCE)
+        with self._watching():
+            load(name)
+        left = signal.alarm(0)
+        return abs(left - (_PATIENCE - (time.monotonic() - begin))) < 2
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """What the environment says is remembered; what only holds for one process is noticed."""
+        kind: Any = type(os.environ)
+        get, each = kind.__getitem__, kind.__iter__
+
+        def get_noted(environ: Any, key: Any) -> Any:
+            try:
+                self.read.add(environ.encodekey(key))
+            except TypeError:
+                pass
+            return get(environ, key)
+
+        def noticed(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any) -> Any:
+                self._notice()
+                return original(*args)
+
+            return call
+
+        kind.__getitem__, kind.__iter__ = get_noted, noticed(each)
+        replaced = [(os, name) for name in ("urandom", "getpid", "getcwd", "getppid")]
+        if "random" in sys.modules:
+            replaced.append((sys.modules["random"], "_urandom"))
+        originals = [getattr(module, name) for module, name in replaced]
+        for (module, name), original in zip(replaced, originals, strict=True):
+            setattr(module, name, noticed(original))
+        try:
+            yield
+        finally:
+            kind.__getitem__, kind.__iter__ = get, each
+            for (module, name), original in zip(replaced, originals, strict=True):
+                setattr(module, name, original)
+
+    def _notice(self) -> None:
+        frame: Any = sys._getframe(2)
+        while frame is not None:
+            # Its own generator, which each child seeds anew.
+            if str(frame.f_globals.get("__name__")).startswith("numpy.random"):
+                return
+            frame = frame.f_back
+        self._asked_for_the_moment = True
+
+
+def _state() -> tuple[Any, ...]:
+    """What an import should leave as it is."""
+    return (
+        dict(os.environ),
+        list(sys.path),
+        [id(stream) for stream in (sys.stdout, sys.stderr, sys.excepthook, builtins.__import__)],
+        [signal.getsignal(number) for number in signal.valid_signals()],
+        os.getcwd(),
+    )
+
+
+def _made_what_would_be_shared() -> bool:
+    """Whether there is a new thing that each child would have made for itself."""
+    things = gc.get_objects()  # but for those from before: the template's are frozen
+    for thing in (*things, *gc.get_referents(*things)):
+        if _is_generator(thing) or type(thing).__module__ in _OF_THE_SESSION:
+            return True
+    return False
+
+
+#: Where the types of locks, queues and the like are.
+_OF_THE_SESSION = tuple(
+    f"{__package__}.{name}"
+    for name in ("connection", "managers", "pool", "queues", "sharedctypes", "synchronize")
+)
+
+
+def _is_generator(thing: Any) -> bool:
+    """Whether this is a source of random numbers that all children would share."""
+    kind = type(thing)
+    random = sys.modules.get("random")
+    if random is not None and issubclass(kind, random.Random):
+        return thing is not random._inst and not issubclass(kind, random.SystemRandom)
+    numpy: Any = sys.modules.get("numpy.random")
+    if numpy is None or not hasattr(numpy, "mtrand"):
+        return False
+    if issubclass(kind, (numpy.Generator, numpy.RandomState, numpy.BitGenerator)):
+        own = numpy.mtrand._rand
+        return thing is not own and thing is not own._bit_generator
+    return False
+
+
+def _ways_to_find() -> list[Any]:
+    """What decides how a module is found, beside `sys.path`; but for the package's own."""
+    finders = [*sys.meta_path, *sys.path_hooks]
+    return [each for each in finders if not str(each.__module__).startswith("bequeath")]
+
+
+def load(name: str) -> None:
+    """Whatever goes wrong went wrong in the trial."""
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+
+
+def _installed_folders(sys_path: list[str], main: dict[str, str]) -> tuple[str, ...]:
+    """Where installed packages and the standard library lie, each with a slash at its end."""
+    standard = os.path.dirname(os.path.abspath(os.__file__))
+    program = os.path.dirname(main.get("init_main_from_path", ""))
+    folders = []
+    for entry in sys_path:
+        entry = os.path.abspath(entry)
+        installed = os.path.basename(entry) in ("site-packages", "dist-packages")
+        if entry != program and (installed or (entry + "/").startswith(standard + "/")):
+            folders.append(entry + "/")
+    return tuple(folders)
+
+
+# --- memory that is shared by fork ----------------------------------------------------------------
+
+
+def _write(memory: mmap.mmap, place: int, text: bytes) -> None:
+    memory[place + 4 : place + 4 + len(text)] = text
+    memory[place : place + 4] = len(text).to_bytes(4, "little")
+
+
+def _take(memory: mmap.mmap, place: int, most: int) -> bytes:
+    length = int.from_bytes(memory[place : place + 4], "little")
+    text = memory[place + 4 : place + 4 + min(length, most)]
+    memory[place : place + 4] = bytes(4)
+    return text
