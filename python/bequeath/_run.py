@@ -200,7 +200,8 @@ def _fill_script_names(module: ModuleType, path: str) -> None:
     loader = SourcelessFileLoader if path.endswith(".pyc") else SourceFileLoader
     names = vars(module)
     names["__file__"] = path
-    names["__cached__"] = None
+    if sys.version_info < (3, 15):  # modules have had none since
+        names["__cached__"] = None
     names["__loader__"] = loader("__main__", path)
 
 

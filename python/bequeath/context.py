@@ -205,11 +205,11 @@ class BaseContext:
 
         set_executable(executable)
 
-    def set_forkserver_preload(self, module_names: list[str]) -> None:
+    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
         """Modules that the forkserver's children find imported, as far as that is safe."""
         from .forkserver import set_forkserver_preload
 
-        set_forkserver_preload(module_names)
+        set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> BaseContext:
         """The context of a start method; without one, this context."""

@@ -111,13 +111,19 @@ class ForkServer:
         self._failures = 0
         self._lock = threading.Lock()
 
-    def set_forkserver_preload(self, modules_names: list[str]) -> None:
+    def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
         """Modules that children of the forkserver find imported, as far as that is safe.
 
         Only these, from then on: the template no longer learns from its children.
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
+        if on_error in ("warn", "fail"):  # 3.15's; here a template never reports its preload
+            raise NotImplementedError(
+                f"bequeath does not have on_error={on_error!r} yet: a preload's errors are ignored"
+            )
+        if on_error != "ignore":
+            raise ValueError(f"on_error must be 'ignore', 'warn' or 'fail', not {on_error!r}")
         self._preload_modules = list(modules_names)
         self._preload_was_set = True
 
