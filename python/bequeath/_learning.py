@@ -4,7 +4,7 @@ A child that ends in order tells which modules its run imported. When nobody ask
 template imports them in a *trial*: one more child, which finds out, module by module, whether that
 leaves anything behind or depends on the moment. What does not is then imported in the template, one
 module at a time. What does is never imported here; neither is what a child imported after it had
-changed its environment, `sys.path` or `sys.argv`: that may be why it did so.
+changed its environment or `sys.path`: that may be why it did so.
 
 Only installed packages and the standard library are learned, not what lies beside the program:
 whoever edits a program expects the next child to run what is there.
