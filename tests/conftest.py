@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ import pytest
 import leaks
 import watchdog
 from implementation import IMPLEMENTATIONS, START_METHODS, Implementation
+
+# Whoever starts the tests in the background of a script hands down an ignored SIGINT, and then no
+# process of a test would ever be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
