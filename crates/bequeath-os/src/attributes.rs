@@ -236,11 +236,16 @@ pub fn set_timer_slack(nanoseconds: u64) -> Result<()> {
 
 // --- session and privilege ---------------------------------------------------------------------
 
-/// Session and process group of this process.
+/// Session and process group of this process; zero for one whose leader is outside of this PID
+/// namespace, as in a container that was started from a shell.
 #[must_use]
 pub fn session_and_group() -> (i32, i32) {
-    let session = rustix::process::getsid(None).map_or(0, |pid| pid.as_raw_nonzero().get());
-    (session, rustix::process::getpgrp().as_raw_nonzero().get())
+    // Not by rustix, whose `Pid` must not be zero.
+    // SAFETY: asks for a number.
+    let session = unsafe { libc::getsid(0) };
+    // SAFETY: asks for a number.
+    let group = unsafe { libc::getpgrp() };
+    (session.max(0), group)
 }
 
 /// Joins a process group of the same session.

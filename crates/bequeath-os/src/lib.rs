@@ -27,7 +27,7 @@ pub mod pidfd;
 pub mod poll;
 pub mod raw;
 pub mod socket;
-mod socket_queue;
+mod socket_options;
 
 pub use clock::Deadline;
 pub use errno::{Errno, Error, Result};

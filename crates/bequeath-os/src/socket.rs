@@ -13,7 +13,7 @@ use rustix::net::{
 
 pub use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
-pub use crate::socket_queue::{set_peek_offset, unread_by_peer};
+pub use crate::socket_options::{peer, set_peek_offset, unread_by_peer, Peer};
 
 use crate::errno::{Errno, Error, Named, Result};
 
@@ -42,17 +42,6 @@ pub struct Received {
     pub truncated: bool,
     /// Descriptors were lost.
     pub fds_truncated: bool,
-}
-
-/// Who is at the other end, as the kernel recorded it when the pair was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its number.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
 }
 
 /// Two connected sockets.
@@ -160,19 +149,6 @@ pub fn recv_vectored(
 /// ENOTCONN and EBADF.
 pub fn shutdown(socket: impl AsFd, how: Shutdown) -> Result<()> {
     net::shutdown(socket, how).named("shutdown")
-}
-
-/// Who made the other end.
-///
-/// # Errors
-/// When the descriptor is no connected local socket.
-pub fn peer(socket: impl AsFd) -> Result<Peer> {
-    let credentials = net::sockopt::socket_peercred(socket).named("getsockopt")?;
-    Ok(Peer {
-        pid: credentials.pid.as_raw_nonzero().get().unsigned_abs(),
-        uid: credentials.uid.as_raw(),
-        gid: credentials.gid.as_raw(),
-    })
 }
 
 /// What a descriptor is to a sender of messages.
