@@ -1,0 +1,204 @@
+#![allow(unsafe_code)]
+//! An object becomes a message.
+//!
+//! # Safety invariants
+//! A text's bytes are read while the string object that owns them is held.
+
+use std::os::fd::OwnedFd;
+
+use bequeath_channel::Outgoing;
+use bequeath_shm::{AnyHandle, Block};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
+
+use super::open::{Opened, Transfer};
+use super::pickler::{give_back_output, Pickler};
+use super::{facade, kind, Purpose};
+
+/// An object made ready to leave.
+pub struct Pickled {
+    /// One of [`kind`].
+    pub kind: u8,
+    bytes: Bytes,
+    /// Out-of-band buffers.
+    pub buffers: Vec<Block>,
+    /// Shared objects inside.
+    pub references: Vec<AnyHandle>,
+    /// Descriptors inside.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+enum Bytes {
+    Word([u8; 8], usize),
+    Python(Py<PyBytes>),
+    Text(Py<PyString>),
+    Vec(Vec<u8>),
+}
+
+impl Pickled {
+    fn scalar(kind: u8, bytes: Bytes) -> Self {
+        Self {
+            kind,
+            bytes,
+            buffers: Vec::new(),
+            references: Vec::new(),
+            descriptors: Vec::new(),
+        }
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self, py: Python<'_>) -> &[u8] {
+        match &self.bytes {
+            Bytes::Word(word, len) => &word[..*len],
+            Bytes::Python(bytes) => bytes.as_bytes(py),
+            Bytes::Text(text) => text.bind_borrowed(py).to_str().map_or(&[], |text| {
+                // SAFETY: the text is cached inside (or is) the string object that `self` keeps alive; it is immutable.
+                unsafe { std::slice::from_raw_parts(text.as_ptr(), text.len()) }
+            }),
+            Bytes::Vec(bytes) => bytes,
+        }
+    }
+
+    /// The same as the channel takes it; what it carried besides bytes has moved out of `self` then.
+    pub fn outgoing(&mut self, py: Python<'_>) -> Outgoing<'_> {
+        let (buffers, references, descriptors) = (
+            std::mem::take(&mut self.buffers),
+            std::mem::take(&mut self.references),
+            std::mem::take(&mut self.descriptors),
+        );
+        Outgoing {
+            kind: self.kind,
+            payload: self.payload(py),
+            buffers,
+            references,
+            descriptors,
+        }
+    }
+}
+
+impl Drop for Pickled {
+    fn drop(&mut self) {
+        if let Bytes::Vec(bytes) = &mut self.bytes {
+            give_back_output(std::mem::take(bytes));
+        }
+    }
+}
+
+/// Makes a message of an object.
+///
+/// # Errors
+/// Whatever pickling raises; MemoryError when the session's budget does not allow a large buffer.
+pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
+    if let Some(scalar) = scalar(object) {
+        return Ok(scalar);
+    }
+    let py = object.py();
+    let pickler = Pickler::take(py)?;
+    let opened = Opened::open(Transfer::Export {
+        purpose,
+        references: Vec::new(),
+        descriptors: Vec::new(),
+        buffers: Vec::new(),
+    });
+    pickler
+        .dump
+        .call1(py, (object,))
+        .map_err(|error| explained(object, error))?;
+    let Some(Transfer::Export {
+        references,
+        descriptors,
+        buffers,
+        ..
+    }) = opened.close()
+    else {
+        return Err(PyRuntimeError::new_err(
+            "a transfer was closed while an object was being pickled",
+        ));
+    };
+    let bytes = pickler.finish(py)?;
+    Ok(Pickled {
+        kind: kind::PICKLE,
+        bytes: Bytes::Vec(bytes),
+        buffers,
+        references,
+        descriptors,
+    })
+}
+
+/// The facade's better words for a failure, with the path to the culprit.
+fn explained(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = object.py();
+    let explain = || {
+        // Up to 3.11 an error's traceback is not in the exception yet; it tells whose code raised it.
+        if let Some(trace) = error.traceback(py) {
+            error
+                .value(py)
+                .setattr(intern!(py, "__traceback__"), trace)?;
+        }
+        let module = facade(py)?;
+        module.call_method1(intern!(py, "explain"), (object, error.value(py)))
+    };
+    match explain() {
+        Ok(better) => {
+            let better = PyErr::from_value(better);
+            if !better.value(py).is(error.value(py)) && better.cause(py).is_none() {
+                better.set_cause(py, Some(error));
+            }
+            better
+        }
+        Err(_) => error,
+    }
+}
+
+/// Always a pickle in one piece of bytes: for wires whose other end may be a plain multiprocessing.
+///
+/// # Errors
+/// Whatever pickling raises, and the refusal of objects that cannot cross such a wire.
+pub fn dumps_portable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    py.import(intern!(py, "bequeath.reduction"))?
+        .getattr(intern!(py, "ForkingPickler"))?
+        .call_method1(intern!(py, "dumps"), (object,))
+}
+
+fn scalar(object: &Bound<'_, PyAny>) -> Option<Pickled> {
+    if let Ok(value) = object.cast_exact::<PyInt>() {
+        let value: i64 = value.extract().ok()?;
+        return Some(Pickled::scalar(
+            kind::INT,
+            Bytes::Word(value.to_ne_bytes(), 8),
+        ));
+    }
+    if let Ok(value) = object.cast_exact::<PyBytes>() {
+        return Some(Pickled::scalar(
+            kind::BYTES,
+            Bytes::Python(value.clone().unbind()),
+        ));
+    }
+    if let Ok(value) = object.cast_exact::<PyString>() {
+        value.to_str().ok()?; // lone surrogates: left to pickle
+        return Some(Pickled::scalar(
+            kind::TEXT,
+            Bytes::Text(value.clone().unbind()),
+        ));
+    }
+    if let Ok(value) = object.cast_exact::<PyFloat>() {
+        return Some(Pickled::scalar(
+            kind::FLOAT,
+            Bytes::Word(value.value().to_ne_bytes(), 8),
+        ));
+    }
+    if object.is_none() {
+        return Some(Pickled::scalar(kind::NONE, Bytes::Word([0; 8], 0)));
+    }
+    let value = object.cast_exact::<PyBool>().ok()?;
+    let kind = if value.is_true() {
+        kind::TRUE
+    } else {
+        kind::FALSE
+    };
+    Some(Pickled::scalar(kind, Bytes::Word([0; 8], 0)))
+}

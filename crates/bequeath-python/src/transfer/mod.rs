@@ -1,0 +1,84 @@
+//! Objects to messages and back: the one place where the bindings pickle.
+//!
+//! Exact `int`, `float`, `bool`, `None`, `str` and `bytes` are encoded here; everything else goes through a pickler that
+//! `bequeath._transfer.TransferPickler` is and that is used again for later messages (a new pickler per message is the largest single
+//! cost of a small message in multiprocessing). While an object is pickled, a *transfer* is open on this thread: native
+//! objects and the facade's reducers hand in what does not fit into bytes (references to shared objects, descriptors,
+//! large buffers) and get a small number that stands for it in the pickle. While it is rebuilt they hand the number back.
+
+mod buffers;
+mod dumps;
+mod loads;
+mod open;
+mod pickler;
+
+use bequeath_shm::Session;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+pub use dumps::{dumps, dumps_portable};
+pub use loads::{load, loads, portable_bytes};
+pub(crate) use open::own_descriptors;
+pub use open::{
+    check, export, export_descriptor, import, import_descriptor, refusal, transfer_active,
+    transfer_is_start, transfer_load, Purpose,
+};
+
+/// What the payload of a message is.
+pub mod kind {
+    /// A pickle of protocol 5 or less.
+    pub const PICKLE: u8 = 0;
+    /// The bytes themselves.
+    pub const BYTES: u8 = 1;
+    /// A 64-bit integer in native order.
+    pub const INT: u8 = 2;
+    /// A double in native order.
+    pub const FLOAT: u8 = 3;
+    /// Nothing.
+    pub const NONE: u8 = 4;
+    /// True.
+    pub const TRUE: u8 = 5;
+    /// False.
+    pub const FALSE: u8 = 6;
+    /// UTF-8 text.
+    pub const TEXT: u8 = 7;
+}
+
+/// The facade's part of pickling; remembered, since nothing can be imported any more when the interpreter ends.
+fn facade(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static FACADE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let module = FACADE.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("bequeath._transfer")?.into_any().unbind())
+    })?;
+    Ok(module.bind(py))
+}
+
+/// Fetches what later transfers need, so that they work while the interpreter ends.
+///
+/// # Errors
+/// When the package is broken.
+pub fn make_ready(py: Python<'_>) -> PyResult<()> {
+    facade(py)?;
+    loads::function(py)?;
+    is_strict(py).map(|_| ())
+}
+
+pub(crate) fn is_strict(py: Python<'_>) -> PyResult<bool> {
+    static SETTINGS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    SETTINGS
+        .get_or_try_init(py, || {
+            Ok::<_, PyErr>(py.import("bequeath._settings")?.into_any().unbind())
+        })?
+        .bind(py)
+        .getattr(intern!(py, "strict"))?
+        .extract()
+}
+
+pub(crate) fn current_session(py: Python<'_>) -> PyResult<Session> {
+    crate::session::current(py)
+}
+
+pub(crate) fn shm_error(error: bequeath_shm::Error) -> PyErr {
+    crate::error::EngineError::from(error).into()
+}

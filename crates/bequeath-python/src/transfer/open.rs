@@ -1,0 +1,229 @@
+#![allow(unsafe_code)]
+//! Open transfers: what an object being pickled hands in, and one being rebuilt hands back.
+//!
+//! # Safety invariants
+//! A descriptor that is named by number is only lent to a call that checks whether it is open, unless the caller hands it over.
+
+use std::cell::RefCell;
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use bequeath_shm::{AnyHandle, Block};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::is_strict;
+
+/// Why an object crosses, which decides what strict mode refuses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Arguments of a process being started: multiprocessing's "inheritance".
+    Start,
+    /// A message through a queue or connection.
+    Message,
+}
+
+/// What an open transfer has collected, or has to hand out.
+pub(super) enum Transfer {
+    Export {
+        purpose: Purpose,
+        references: Vec<AnyHandle>,
+        descriptors: Vec<OwnedFd>,
+        buffers: Vec<Block>,
+    },
+    Import {
+        references: Vec<AnyHandle>,
+        descriptors: Vec<Option<OwnedFd>>,
+    },
+}
+
+thread_local! {
+    /// Open transfers of this thread, innermost last: a `put` inside a `__reduce__` opens one of its own.
+    static OPEN: RefCell<Vec<Transfer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps a transfer open; closing takes what was collected.
+pub(super) struct Opened;
+
+impl Opened {
+    pub(super) fn open(transfer: Transfer) -> Self {
+        OPEN.with_borrow_mut(|open| open.push(transfer));
+        Self
+    }
+
+    pub(super) fn close(self) -> Option<Transfer> {
+        std::mem::forget(self);
+        OPEN.with_borrow_mut(Vec::pop)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let _ = OPEN.with_borrow_mut(Vec::pop);
+    }
+}
+
+/// Whether an object pickled now on this thread is on its way to another process.
+#[pyfunction]
+#[must_use]
+pub fn transfer_active() -> bool {
+    OPEN.with_borrow(|open| matches!(open.last(), Some(Transfer::Export { .. })))
+}
+
+/// Whether the transfer that is open carries a process's arguments (as opposed to a message).
+#[pyfunction]
+#[must_use]
+pub fn transfer_is_start() -> bool {
+    OPEN.with_borrow(|open| {
+        matches!(
+            open.last(),
+            Some(Transfer::Export {
+                purpose: Purpose::Start,
+                ..
+            })
+        )
+    })
+}
+
+/// How many references and descriptors the open transfer has collected: whether pickling something added any.
+#[pyfunction]
+#[must_use]
+pub fn transfer_load() -> (usize, usize) {
+    OPEN.with_borrow(|open| match open.last() {
+        Some(Transfer::Export {
+            references,
+            descriptors,
+            ..
+        }) => (references.len(), descriptors.len()),
+        _ => (0, 0),
+    })
+}
+
+/// Hands a shared object in; the number stands for it in the pickle. For `__reduce__` of native classes.
+///
+/// # Errors
+/// RuntimeError in multiprocessing's words when no transfer is open, and in strict mode outside a start.
+pub fn export(object: &Bound<'_, PyAny>, handle: &AnyHandle) -> PyResult<usize> {
+    let py = object.py();
+    let strict = is_strict(py)?;
+    OPEN.with_borrow_mut(|open| match open.last_mut() {
+        Some(Transfer::Export {
+            purpose,
+            references,
+            ..
+        }) if !strict || *purpose == Purpose::Start => {
+            references.push(handle.clone());
+            Ok(references.len() - 1)
+        }
+        _ => Err(()),
+    })
+    .map_err(|()| refusal(object))
+}
+
+/// Whether [`export`] would be refused now: for `__reduce__` of what only consists of shared objects.
+///
+/// # Errors
+/// As [`export`].
+pub fn check(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let strict = is_strict(object.py())?;
+    let allowed = OPEN.with_borrow(|open| match open.last() {
+        Some(Transfer::Export { purpose, .. }) => !strict || *purpose == Purpose::Start,
+        _ => false,
+    });
+    if allowed {
+        Ok(())
+    } else {
+        Err(refusal(object))
+    }
+}
+
+/// The object that a number stands for. For the functions that `__reduce__` names.
+///
+/// # Errors
+/// RuntimeError when nothing is being received, ValueError for a number that the message does not have.
+pub fn import(token: usize) -> PyResult<AnyHandle> {
+    OPEN.with_borrow(|open| match open.last() {
+        Some(Transfer::Import { references, .. }) => references
+            .get(token)
+            .cloned()
+            .ok_or_else(|| PyValueError::new_err("the message holds no such object")),
+        _ => Err(PyRuntimeError::new_err(
+            "this object can only be rebuilt while its message is received",
+        )),
+    })
+}
+
+/// multiprocessing's refusal for an object that is pickled with no destination, in its very words in strict mode.
+pub fn refusal(object: &Bound<'_, PyAny>) -> PyErr {
+    let py = object.py();
+    let made = py
+        .import(intern!(py, "bequeath._transfer"))
+        .and_then(|module| module.call_method1(intern!(py, "no_destination"), (object,)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Hands in a descriptor (duplicated; the caller keeps its own); the number stands for it in the pickle.
+#[pyfunction]
+pub fn export_descriptor(fd: i32) -> PyResult<usize> {
+    let copy = duplicate(fd)?;
+    OPEN.with_borrow_mut(|open| match open.last_mut() {
+        Some(Transfer::Export { descriptors, .. }) => {
+            descriptors.push(copy);
+            Ok(descriptors.len() - 1)
+        }
+        _ => Err(PyRuntimeError::new_err(
+            "a descriptor can only be exported while a message is being made",
+        )),
+    })
+}
+
+fn duplicate(fd: i32) -> PyResult<OwnedFd> {
+    if fd < 0 {
+        return Err(PyValueError::new_err("a descriptor cannot be negative"));
+    }
+    // SAFETY: not negative, and only lent to the call that checks whether it is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned().map_err(PyErr::from)
+}
+
+/// Takes over descriptors that somebody names by number.
+pub(crate) fn own_descriptors(numbers: Vec<i32>) -> PyResult<Vec<OwnedFd>> {
+    numbers
+        .into_iter()
+        .map(|number| {
+            duplicate(number)?; // refuses what is not open before anything is owned
+                                // SAFETY: open, and the caller hands it over.
+            Ok(unsafe { OwnedFd::from_raw_fd(number) })
+        })
+        .collect()
+}
+
+/// The descriptor that a number stands for, once; the caller owns it.
+#[pyfunction]
+pub fn import_descriptor(token: usize) -> PyResult<i32> {
+    OPEN.with_borrow_mut(|open| match open.last_mut() {
+        Some(Transfer::Import { descriptors, .. }) => descriptors
+            .get_mut(token)
+            .and_then(Option::take)
+            .map(IntoRawFd::into_raw_fd)
+            .ok_or_else(|| {
+                PyValueError::new_err(
+                    "the message holds no such descriptor, or it was taken already",
+                )
+            }),
+        _ => Err(PyRuntimeError::new_err(
+            "a descriptor can only be imported while its message is received",
+        )),
+    })
+}
+
+/// Puts a buffer beside the pickle that is being made; false when there is none.
+pub(super) fn add_buffer(block: Block) -> bool {
+    OPEN.with_borrow_mut(|open| match open.last_mut() {
+        Some(Transfer::Export { buffers, .. }) => {
+            buffers.push(block);
+            true
+        }
+        _ => false,
+    })
+}
