@@ -6,10 +6,11 @@
 use bequeath_os::Deadline;
 
 use crate::atomic::{AtomicU64, Ordering};
-use crate::cell::{Cell, Guard, WaitOutcome, WaitWord};
+use crate::cell::{Cell, Guard};
 use crate::error::{Error, Result};
 use crate::owner::ProcessId;
 use crate::park::Interrupt;
+use crate::wait_word::{WaitOutcome, WaitWord};
 
 /// Arrived parties whose lives are watched; those beyond count, but their death is not noticed.
 const WATCHED: usize = 56;

@@ -2,9 +2,10 @@
 
 use bequeath_os::Deadline;
 
-use crate::cell::{Cell, WaitOutcome, WaitWord};
+use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::park::Interrupt;
+use crate::wait_word::{WaitOutcome, WaitWord};
 
 /// A flag between processes. All zero is a cleared event.
 ///

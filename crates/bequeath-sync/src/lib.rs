@@ -12,10 +12,12 @@ pub mod owner;
 pub mod park;
 pub mod recursive;
 pub mod semaphore;
+mod spinning;
+pub mod wait_word;
 mod word;
 
 pub use barrier::Barrier;
-pub use cell::{Cell, Guard, WaitOutcome, WaitWord};
+pub use cell::{Cell, Guard};
 pub use condition::Condition;
 pub use error::{Error, Holder, Result};
 pub use event::Event;
@@ -24,3 +26,4 @@ pub use owner::ProcessId;
 pub use park::{Interrupt, Interrupted, Never};
 pub use recursive::RecursiveLock;
 pub use semaphore::Semaphore;
+pub use wait_word::{WaitOutcome, WaitWord};

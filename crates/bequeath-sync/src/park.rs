@@ -94,17 +94,6 @@ pub fn lock_spins() -> u32 {
     }
 }
 
-/// How long to look for a message before sleeping. With two processors or fewer a spin spreads the
-/// pair over both and costs more than it saves.
-#[must_use]
-pub fn message_spins() -> u32 {
-    if cfg!(loom) || limits::usable_processors() <= 2 {
-        0
-    } else {
-        600
-    }
-}
-
 #[cfg(not(loom))]
 mod kernel {
     use core::sync::atomic::{AtomicU32, AtomicU64};

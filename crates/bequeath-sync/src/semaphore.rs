@@ -10,10 +10,11 @@
 use bequeath_os::Deadline;
 
 use crate::atomic::{AtomicU64, Ordering};
-use crate::cell::{Cell, Guard, WaitOutcome, WaitWord};
+use crate::cell::{Cell, Guard};
 use crate::error::{Error, Holder, Result};
 use crate::owner::{exited_in_order, ProcessId};
 use crate::park::{Interrupt, LONG_WAIT};
+use crate::wait_word::{WaitOutcome, WaitWord};
 
 /// The largest value, as `SEM_VALUE_MAX` on Linux.
 pub const VALUE_MAX: u32 = i32::MAX as u32;

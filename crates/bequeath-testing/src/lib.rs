@@ -4,7 +4,8 @@
 //! * [`Peer`]: runs a closure in another process of the same memory image.
 //! * [`Scenario`] and [`KillPoints`]: SIGKILL after each single machine instruction of an operation,
 //!   then every invariant.
-//! * [`with_descriptors_left`]: a full table of descriptors.
+//! * [`with_descriptors_left`], [`with_one_processor`]: a full table of descriptors, a thread bound to a
+//!   processor.
 //! * [`Alarm`]: signals at a steady pace, which no wait may depend on being without.
 //! * [`Leftovers`]: descriptors, children and shared-memory files that a test left behind.
 
@@ -19,6 +20,6 @@ mod watchdog;
 pub use alarm::Alarm;
 pub use kill_points::{Death, KillPoints, Report, Scenario};
 pub use leftovers::Leftovers;
-pub use limits::with_descriptors_left;
+pub use limits::{with_descriptors_left, with_one_processor};
 pub use peer::{wait_until, Outcome, Peer};
 pub use watchdog::Watchdog;

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::process::{getrlimit, Resource, Rlimit};
 
 pub use cgroup::{cpu_quota_in, memory_limit_in};
-pub use processors::{usable_processors, usable_processors_in};
+pub use processors::{is_free_to_move, usable_processors, usable_processors_in};
 
 /// A soft and a hard limit; `None` means none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

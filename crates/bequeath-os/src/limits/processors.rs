@@ -17,6 +17,13 @@ pub fn usable_processors() -> u32 {
     }
 }
 
+/// Whether this thread may run on more than one processor at this moment: one system call, nothing
+/// is remembered.
+#[must_use]
+pub fn is_free_to_move() -> bool {
+    rustix::thread::sched_getaffinity(None).is_ok_and(|set| set.count() > 1)
+}
+
 /// As [`usable_processors`], with `root` standing for the root folder and without remembering.
 #[must_use]
 pub fn usable_processors_in(root: &Path) -> u32 {
