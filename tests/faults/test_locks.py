@@ -162,6 +162,19 @@ def notify_and_die(condition: Any, waiting: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("kind", LOCKS)
+def test_a_condition_is_taken_over_like_its_lock(ours: Implementation, kind: str) -> None:
+    condition = ours.Condition(getattr(ours, kind)())
+    abandoned_by_a_killed_process(ours, condition)
+    with pytest.raises(ours.module("synchronize").AbandonedLock):
+        condition.acquire()
+    condition.recover()
+    condition.notify_all()
+    condition.release()
+    with condition, pytest.raises(ValueError):
+        condition.recover()
+
+
 def test_a_killed_waiter_does_not_eat_a_notification(ours: Implementation) -> None:
     condition, asleep, woken = ours.Condition(), ours.Semaphore(0), ours.Semaphore(0)
     first = started(ours, wait_once, condition, asleep, woken)

@@ -10,11 +10,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::holdable::{self, acquired};
+use super::holdable::{self, acquired, Holdable};
 use super::owner_name::class_name;
 use super::shared::{reduced, Shared};
 use super::{Lock, RLock};
 use crate::blocking;
+use crate::error::EngineError;
 
 /// A condition variable over a Lock or RLock.
 #[pyclass(frozen, subclass, dict, weakref, module = "bequeath.synchronize")]
@@ -155,6 +156,12 @@ impl Condition {
     /// Release the lock.
     fn release(&self) -> PyResult<()> {
         either!(&self.lock()?.handle, lock => holdable::release(lock))
+    }
+
+    /// Take the lock over from a holder that was killed.
+    fn recover(&self) -> PyResult<()> {
+        let recovered = either!(&self.lock()?.handle, lock => Holdable::recover(lock));
+        Ok(recovered.map_err(EngineError::from)?)
     }
 
     /// Release the lock, wait for a notification, take the lock again; false when the timeout passed first.
