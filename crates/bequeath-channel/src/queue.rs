@@ -97,6 +97,7 @@ impl Queue {
     ///
     /// # Errors
     /// The session's, for lack of memory.
+    #[track_caller]
     pub fn create(session: &Session, capacity: Option<u64>) -> Result<Self> {
         Self::with_options(
             session,
@@ -111,6 +112,7 @@ impl Queue {
     ///
     /// # Errors
     /// The session's, for lack of memory.
+    #[track_caller]
     pub fn with_options(session: &Session, options: Options) -> Result<Self> {
         let handle = session.create_object::<Body>(|body| {
             body.capacity

@@ -33,7 +33,15 @@ impl Mapping {
     /// # Errors
     /// ENOMEM beyond RLIMIT_AS or the number of mappings, and what else `mmap` says.
     pub fn shared(fd: impl AsFd, offset: u64, len: usize) -> Result<Self> {
-        Self::file(fd, offset, len, MapFlags::SHARED)
+        Self::file(fd, offset, len, READ_WRITE, MapFlags::SHARED)
+    }
+
+    /// The same to be read only: whoever writes through it is ended by the kernel.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn shared_to_read(fd: impl AsFd, offset: u64, len: usize) -> Result<Self> {
+        Self::file(fd, offset, len, ProtFlags::READ, MapFlags::SHARED)
     }
 
     /// Maps `len` bytes of the file at `offset`; later writes part this process from the others.
@@ -41,12 +49,18 @@ impl Mapping {
     /// # Errors
     /// As [`shared`](Self::shared).
     pub fn private(fd: impl AsFd, offset: u64, len: usize) -> Result<Self> {
-        Self::file(fd, offset, len, MapFlags::PRIVATE)
+        Self::file(fd, offset, len, READ_WRITE, MapFlags::PRIVATE)
     }
 
-    fn file(fd: impl AsFd, offset: u64, len: usize, flags: MapFlags) -> Result<Self> {
+    fn file(
+        fd: impl AsFd,
+        offset: u64,
+        len: usize,
+        access: ProtFlags,
+        flags: MapFlags,
+    ) -> Result<Self> {
         // SAFETY: without MAP_FIXED the kernel chooses free addresses; nothing existing is touched.
-        let address = unsafe { mm::mmap(null_mut(), len, READ_WRITE, flags, fd, offset) };
+        let address = unsafe { mm::mmap(null_mut(), len, access, flags, fd, offset) };
         Self::owned(address.named("mmap")?, len)
     }
 

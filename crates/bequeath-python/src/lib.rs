@@ -20,6 +20,7 @@ mod session;
 mod shared_memory;
 mod shared_queue;
 mod sharedctypes;
+mod site;
 mod synchronize;
 mod template;
 mod transfer;
@@ -78,6 +79,7 @@ mod _engine {
 
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        crate::site::register();
         crate::quick::quicken(module.py())?;
         crate::after_fork::register(module)
     }

@@ -43,7 +43,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    fn parse(state: [u64; 3]) -> Self {
+    pub(crate) fn parse(state: [u64; 3]) -> Self {
         let [count, last, identity] = state;
         Self {
             count,

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64};
 
 use bequeath_sync::Cell;
 
+use crate::site::MakerWords;
+
 /// Bytes of an extent.
 pub(crate) const EXTENT: u64 = 1 << EXTENT_SHIFT;
 pub(crate) const EXTENT_SHIFT: u32 = 22;
@@ -199,9 +201,11 @@ pub(crate) struct ObjectHeader {
     pub(crate) extra_length: AtomicU64,
     /// Bytes of the body.
     pub(crate) body_length: AtomicU64,
+    /// Who made it.
+    pub(crate) maker: MakerWords,
 }
 pub(crate) const OBJECT_HEADER: u64 = core::mem::size_of::<ObjectHeader>() as u64;
-const _: () = assert!(OBJECT_HEADER <= 192);
+const _: () = assert!(OBJECT_HEADER == 128);
 // SAFETY: repr(C), atomics and a cell, which consists of atomics.
 unsafe impl Plain for ObjectHeader {}
 

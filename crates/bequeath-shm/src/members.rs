@@ -44,6 +44,20 @@ impl Standing {
         }
     }
 
+    /// As people read it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Live => "live",
+            Self::Preparing => "preparing",
+            Self::Pending => "pending",
+            Self::Leaving => "leaving",
+            Self::Left => "left",
+            Self::Settling => "settling",
+            Self::Unknown => "unknown",
+        }
+    }
+
     fn with(self, generation: u32) -> u64 {
         let tag = match self {
             Self::Free | Self::Unknown => 0,

@@ -27,6 +27,7 @@ impl Memory {
     ///
     /// # Errors
     /// Over the budget or out of memory.
+    #[track_caller]
     pub fn create(session: &Session, len: usize) -> Result<Handle<Self>> {
         session.create_sized::<Self>(len, |_| {})
     }

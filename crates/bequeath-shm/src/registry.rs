@@ -18,6 +18,7 @@
 //! have opened the object.
 
 use std::cell::RefCell;
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::layout::{pool_for, round_up, shape_of, CLASSES, OBJECT_HEADER};
 use crate::object::{hooks, typed, AnyHandle, Entry, Handle, Object};
 use crate::reference::Reference;
 use crate::session::Session;
+use crate::site::Site;
 use crate::words::{self, Owner, OBJECT};
 use crate::{Error, Result};
 
@@ -77,6 +79,7 @@ impl Session {
     ///
     /// # Errors
     /// Over the budget or out of memory.
+    #[track_caller]
     pub fn create_object<T: Object>(&self, initialise: impl FnOnce(&T)) -> Result<Handle<T>> {
         self.create_sized(0, initialise)
     }
@@ -85,6 +88,7 @@ impl Session {
     ///
     /// # Errors
     /// Over the budget or out of memory.
+    #[track_caller]
     pub fn create_sized<T: Object>(
         &self,
         extra: usize,
@@ -92,6 +96,7 @@ impl Session {
     ) -> Result<Handle<T>> {
         const { assert!(OBJECT_HEADER + size_of::<T>() as u64 <= 16_384) };
         hooks::register::<T>();
+        let site = Site::now(Location::caller());
         let mine = words::owned(self.me()?);
         let body_length = round_up(size_of::<T>() as u64, 16);
         let inline = OBJECT_HEADER
@@ -109,6 +114,9 @@ impl Session {
             Some(self.allocate_zeroed(extra)?)
         };
         let place = self.take_object_slot(len, mine)?;
+        let header = self.space().object_header(place.offset);
+        let noted = header.map(|header| header.maker.note(std::process::id(), &site));
+        noted.inspect_err(|_| self.space().release(&place, mine))?;
         let made = self.bring_to_life(&place, body_length, extra, block, T::KIND, |body| {
             // SAFETY: the body is zeroed memory of an owned slot with room for T, 64-byte aligned.
             initialise(unsafe { body.cast::<T>().as_ref() });

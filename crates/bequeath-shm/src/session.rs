@@ -15,7 +15,7 @@ use crate::current;
 use crate::layout::{Geometry, Header, DEFAULT_SIZE, MAGIC, MINIMUM_SIZE, VERSION};
 use crate::local::{Local, LocalTables};
 use crate::members::Standing;
-use crate::space::Space;
+use crate::space::{Access, Space};
 use crate::words::{self, MemberName};
 use crate::{Error, Result};
 
@@ -90,7 +90,7 @@ impl Session {
         let fd = memfd::create(c"bequeath", geometry.size)?;
         memfd::seal(&fd)?;
         memfd::allocate(&fd, 0, size_of::<Header>() as u64)?;
-        let space = Space::new(fd, geometry)?;
+        let space = Space::new(fd, geometry, Access::Write)?;
         write_header(&space, options.limit)?;
         Self::join(space)
     }
@@ -100,16 +100,8 @@ impl Session {
     /// # Errors
     /// [`Error::NotASession`], [`Error::ForeignSession`], [`Error::Corrupted`].
     pub fn attach(descriptor: OwnedFd) -> Result<Self> {
-        if !memfd::is_sealed(&descriptor).unwrap_or(false) {
-            return Err(Error::NotASession(
-                "the descriptor is not a sealed memory file",
-            ));
-        }
-        let size = memfd::len(&descriptor)?;
-        if !(MINIMUM_SIZE..=DEFAULT_SIZE).contains(&size) {
-            return Err(Error::NotASession("it has no arena's size"));
-        }
-        let space = Space::new(descriptor, Geometry::of(size))?;
+        let (size, geometry) = geometry_of(&descriptor)?;
+        let space = Space::new(descriptor, geometry, Access::Write)?;
         check_header(&space, size)?;
         Self::join(space)
     }
@@ -326,8 +318,22 @@ fn write_header(space: &Space, limit: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what is not an arena of this layout, and arenas whose process numbers mean nothing here.
-fn check_header(space: &Space, size: u64) -> Result<()> {
+/// Size and layout of the arena that a descriptor seems to be.
+pub(crate) fn geometry_of(descriptor: &OwnedFd) -> Result<(u64, Geometry)> {
+    if !memfd::is_sealed(descriptor).unwrap_or(false) {
+        return Err(Error::NotASession(
+            "the descriptor is not a sealed memory file",
+        ));
+    }
+    let size = memfd::len(descriptor)?;
+    if !(MINIMUM_SIZE..=DEFAULT_SIZE).contains(&size) {
+        return Err(Error::NotASession("it has no arena's size"));
+    }
+    Ok((size, Geometry::of(size)))
+}
+
+/// Refuses what is not an arena of this layout.
+pub(crate) fn check_layout(space: &Space, size: u64) -> Result<()> {
     space.at(0)?;
     let header: &Header = space.header();
     if header.magic.load(Acquire) != MAGIC {
@@ -342,6 +348,13 @@ fn check_header(space: &Space, size: u64) -> Result<()> {
     {
         return Err(Error::Corrupted("sizes in the header contradict the file"));
     }
+    Ok(())
+}
+
+/// Refuses also arenas whose process numbers mean nothing here.
+fn check_header(space: &Space, size: u64) -> Result<()> {
+    check_layout(space, size)?;
+    let header: &Header = space.header();
     let same = |field: &AtomicU64, here: u64| field.load(Relaxed) == here;
     if !same(&header.pid_namespace, namespace("pid")) {
         return Err(Error::ForeignSession(

@@ -23,7 +23,17 @@ use crate::layout::{Extent, Geometry, Header, Plain, EXTENT, EXTENT_SHIFT, PAGE}
 use crate::layout::{DIRECTORY_AT, EXTENT_ENTRY};
 use crate::{Error, Result};
 
+/// What may be done with an arena's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// A member's.
+    Write,
+    /// An observer's: it has no way to change anything.
+    Read,
+}
+
 pub(crate) struct Space {
+    access: Access,
     fd: ManuallyDrop<OwnedFd>,
     identity: memfd::Identity,
     pub(crate) geometry: Geometry,
@@ -33,13 +43,14 @@ pub(crate) struct Space {
 
 impl Space {
     /// Wraps a sealed arena of at least `geometry.size` bytes.
-    pub(crate) fn new(fd: OwnedFd, geometry: Geometry) -> Result<Self> {
+    pub(crate) fn new(fd: OwnedFd, geometry: Geometry, access: Access) -> Result<Self> {
         let identity = memfd::identity(&fd)?;
         let table = Mapping::anonymous(
             geometry.extents as usize * size_of::<AtomicPtr<u8>>(),
             false,
         )?;
         Ok(Self {
+            access,
             fd: ManuallyDrop::new(fd),
             identity,
             geometry,
@@ -86,12 +97,21 @@ impl Space {
         if let Some(base) = NonNull::new(entry.load(Acquire)) {
             return Ok(base);
         }
-        let mapping = Mapping::shared(self.descriptor()?, extent << EXTENT_SHIFT, EXTENT as usize)?;
+        let map = match self.access {
+            Access::Write => Mapping::shared,
+            Access::Read => Mapping::shared_to_read,
+        };
+        let mapping = map(self.descriptor()?, extent << EXTENT_SHIFT, EXTENT as usize)?;
         // No lock: two threads may map the same extent, the loser unmaps; a fork finds nothing held.
         match entry.compare_exchange(null_mut(), mapping.as_ptr(), AcqRel, Acquire) {
             Ok(_) => Ok(mapping.leak()),
             Err(other) => Ok(NonNull::new(other).expect("only null is ever replaced")),
         }
+    }
+
+    /// How many bytes are mapped in one piece from a place on.
+    pub(crate) fn mapped_from(&self, offset: u64) -> u64 {
+        EXTENT - (offset & (EXTENT - 1))
     }
 
     /// A shared structure at a place.

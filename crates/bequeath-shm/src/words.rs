@@ -95,6 +95,14 @@ fn tie(offset: u64, generation: u32, tag: u64) -> u64 {
     (offset / UNIT) << 32 | (u64::from(generation) & 0x0fff_ffff) << 4 | tag
 }
 
+/// The place that a tie leads to; of its generation only the low 28 bits.
+pub(crate) fn tied_to(word: u64) -> Reference {
+    Reference {
+        offset: (word >> 32) * UNIT,
+        generation: (word as u32) >> 4,
+    }
+}
+
 /// Committed in a queue.
 pub(crate) fn queued(object: Reference) -> u64 {
     tie(object.offset, object.generation, QUEUED)

@@ -94,6 +94,23 @@ impl<const N: usize> Cell<N> {
         ProcessId::from_word(self.word.load(Ordering::Relaxed))
     }
 
+    /// The committed state without locking: for onlookers, who may have no right to write. While others
+    /// commit one after the other it can be a mixture of two states; of a cell at rest it is exact.
+    #[must_use]
+    pub fn peek(&self) -> [u64; N] {
+        let mut left = 100;
+        loop {
+            let word = self.word.load(Ordering::Acquire);
+            let copy = &self.copies[(word & SELECTOR) as usize];
+            let state = core::array::from_fn(|index| copy[index].load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            left -= 1;
+            if self.word.load(Ordering::Relaxed) & SELECTOR == word & SELECTOR || left == 0 {
+                return state;
+            }
+        }
+    }
+
     #[inline]
     fn try_take(&self) -> Option<Guard<'_, N>> {
         let word = self.word.load(Ordering::Relaxed);

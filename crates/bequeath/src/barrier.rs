@@ -34,6 +34,7 @@ pub struct Barrier(Handle<bequeath_sync::Barrier>);
 transferable!(Barrier);
 
 impl Barrier {
+    #[track_caller]
     pub(crate) fn create(session: &Session, parties: u64) -> Result<Self> {
         let mut made = Ok(());
         let handle = session

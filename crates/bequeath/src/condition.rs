@@ -35,6 +35,7 @@ pub struct Condition(Handle<bequeath_sync::Condition>);
 transferable!(Condition);
 
 impl Condition {
+    #[track_caller]
     pub(crate) fn create(session: &Session) -> Result<Self> {
         Ok(Self(session.engine().create_object(|_| ())?))
     }

@@ -34,6 +34,7 @@ pub struct Event(Handle<bequeath_sync::Event>);
 transferable!(Event);
 
 impl Event {
+    #[track_caller]
     pub(crate) fn create(session: &Session) -> Result<Self> {
         Ok(Self(session.engine().create_object(|_| ())?))
     }

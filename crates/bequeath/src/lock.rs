@@ -92,6 +92,7 @@ impl<T: Pod> Lock<T> {
         }
     }
 
+    #[track_caller]
     pub(crate) fn create(session: &Session, value: T) -> Result<Self> {
         let handle = session
             .engine()

@@ -112,6 +112,7 @@ impl<T> Queue<T> {
         }
     }
 
+    #[track_caller]
     pub(crate) fn create(session: &Session, capacity: Option<u64>) -> Result<Self> {
         let engine = bequeath_channel::Queue::create(session.engine(), capacity)?;
         Ok(Self::of(engine.into()))

@@ -35,6 +35,7 @@ pub struct Semaphore(Handle<bequeath_sync::Semaphore>);
 transferable!(Semaphore);
 
 impl Semaphore {
+    #[track_caller]
     pub(crate) fn create(session: &Session, units: u32, bound: Option<u32>) -> Result<Self> {
         let mut made = Ok(());
         let handle = session

@@ -173,6 +173,7 @@ impl Session {
     /// let queue = session.queue::<(u32, String)>(Some(100))?;
     /// # Ok::<(), bequeath::Error>(())
     /// ```
+    #[track_caller]
     pub fn queue<T>(&self, capacity: Option<u64>) -> Result<Queue<T>> {
         Queue::create(self, capacity)
     }
@@ -188,6 +189,7 @@ impl Session {
     /// *counter.lock()? += 1;
     /// # Ok::<(), bequeath::Error>(())
     /// ```
+    #[track_caller]
     pub fn lock<T: Pod>(&self, value: T) -> Result<Lock<T>> {
         Lock::create(self, value)
     }
@@ -202,6 +204,7 @@ impl Session {
     /// let condition = session.condition()?;
     /// # Ok::<(), bequeath::Error>(())
     /// ```
+    #[track_caller]
     pub fn condition(&self) -> Result<Condition> {
         Condition::create(self)
     }
@@ -216,6 +219,7 @@ impl Session {
     /// let event = session.event()?;
     /// # Ok::<(), bequeath::Error>(())
     /// ```
+    #[track_caller]
     pub fn event(&self) -> Result<Event> {
         Event::create(self)
     }
@@ -230,6 +234,7 @@ impl Session {
     /// let places = session.semaphore(4, Some(4))?;
     /// # Ok::<(), bequeath::Error>(())
     /// ```
+    #[track_caller]
     pub fn semaphore(&self, units: u32, bound: Option<u32>) -> Result<Semaphore> {
         Semaphore::create(self, units, bound)
     }
@@ -244,6 +249,7 @@ impl Session {
     /// let barrier = session.barrier(2)?;
     /// # Ok::<(), bequeath::Error>(())
     /// ```
+    #[track_caller]
     pub fn barrier(&self, parties: u64) -> Result<Barrier> {
         Barrier::create(self, parties)
     }
