@@ -8,10 +8,9 @@
 //! # Safety invariants
 //! [`Body`] is `repr(C)`, atomics only, valid for every bit pattern, and all zero is an empty unbounded queue: what [`Object`] asks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bequeath_os::Deadline;
 use bequeath_shm::{kind, AnyHandle, BlockName, Handle, Object, Reference, Session};
+use bequeath_sync::atomic::{AtomicU64, Ordering};
 use bequeath_sync::{Cell, Interrupt, WaitWord};
 
 use crate::companions::Companions;

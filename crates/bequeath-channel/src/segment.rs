@@ -10,9 +10,8 @@
 //! * [`Segment::at`] is given memory by `Block::peek`, which maps it for as long as the session lives in this process and vouches for the length.
 //! * Every access is checked against that length first; words are atomics, payload is copied as raw bytes, no slice is made.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bequeath_shm::{Block, BlockName, Session};
+use bequeath_sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 

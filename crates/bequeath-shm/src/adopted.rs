@@ -16,8 +16,9 @@
 use std::alloc::Layout;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bequeath_sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::block::{Block, BlockName};
 use crate::kind;

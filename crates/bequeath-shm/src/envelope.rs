@@ -15,9 +15,9 @@
 //! number read from them is checked against the block's length before it is used.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use bequeath_os::memfd;
+use bequeath_sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::arena::Place;
 use crate::block::{Block, BlockName, Incoming, Outgoing, ENVELOPE};

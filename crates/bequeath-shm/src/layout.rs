@@ -9,8 +9,7 @@
 //! [`Plain`] is implemented only for `repr(C)` structures of atomics (and cells, which are such):
 //! every bit pattern is a valid value, and other processes may change them at any time.
 
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64};
-
+use bequeath_sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64};
 use bequeath_sync::Cell;
 
 use crate::site::MakerWords;

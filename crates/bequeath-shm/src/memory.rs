@@ -4,7 +4,7 @@
 //! # Safety invariants
 //! The body is one unused atomic; the bytes behind it are reached by raw pointer only.
 
-use std::sync::atomic::AtomicU64;
+use bequeath_sync::atomic::AtomicU64;
 
 use crate::kind;
 use crate::object::{Handle, Object};

@@ -48,7 +48,7 @@ pub(crate) enum Verdict {
     Unclear,
 }
 
-thread_local! {
+bequeath_sync::atomic::process_local! {
     /// While this thread takes an object apart: the objects inside that wait for their turn.
     static WAITING: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
 }

@@ -4,10 +4,10 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, MutexGuard};
 
 use bequeath_os::{limits, memfd};
+use bequeath_sync::atomic::{AtomicU64, Ordering::*};
 use bequeath_sync::ProcessId;
 
 use crate::budget;
@@ -265,6 +265,12 @@ impl Session {
     #[must_use]
     pub fn board_cell(&self) -> &bequeath_sync::Cell<1> {
         &self.space().header().board
+    }
+
+    /// In a model: takes back what the kernel takes back when a process ends. Its thread runs no more.
+    #[cfg(shuttle)]
+    pub fn abandon(&self) {
+        self.space().let_go();
     }
 
     /// Says that this process ends in order: a lock that it holds stays held in the eyes of others,

@@ -13,7 +13,7 @@
 //! - `shared` hands out references to [`Plain`] types only: atomics, in mapped memory, aligned.
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{null_mut, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
@@ -103,6 +103,12 @@ impl Space {
         };
         let mapping = map(self.descriptor()?, extent << EXTENT_SHIFT, EXTENT as usize)?;
         // No lock: two threads may map the same extent, the loser unmaps; a fork finds nothing held.
+        #[cfg(shuttle)]
+        bequeath_sync::park::note_mapping(
+            mapping.as_ptr().addr(),
+            EXTENT as usize,
+            self.identity.inode << 40 | extent << EXTENT_SHIFT,
+        );
         match entry.compare_exchange(null_mut(), mapping.as_ptr(), AcqRel, Acquire) {
             Ok(_) => Ok(mapping.leak()),
             Err(other) => Ok(NonNull::new(other).expect("only null is ever replaced")),
@@ -211,18 +217,25 @@ pub(crate) fn pages(len: u64) -> u64 {
     len.div_ceil(PAGE)
 }
 
-impl Drop for Space {
-    fn drop(&mut self) {
+impl Space {
+    /// Unmaps and closes everything, once. Nothing of the space may be used afterwards.
+    pub(crate) fn let_go(&self) {
         for extent in 0..self.geometry.extents {
-            if let Some(base) = NonNull::new(self.entry(extent).load(Acquire)) {
-                // SAFETY: leaked by `extent_base` with this length, and only this drop takes it over.
+            if let Some(base) = NonNull::new(self.entry(extent).swap(null_mut(), AcqRel)) {
+                // SAFETY: leaked by `extent_base` with this length, and taken out of the table for good.
                 drop(unsafe { Mapping::from_leaked(base, EXTENT as usize) });
             }
         }
         // A number that means something else by now is not ours to close.
         if self.descriptor().is_ok() {
-            // SAFETY: dropped once, here, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.fd) };
+            // SAFETY: ours, and not used afterwards.
+            drop(unsafe { OwnedFd::from_raw_fd(self.fd.as_raw_fd()) });
         }
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }

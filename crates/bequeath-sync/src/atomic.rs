@@ -1,11 +1,39 @@
-//! Atomics: core's, or loom's when a model is checked. The only place that chooses.
+//! Atomics: core's, or those of a model checker. The only place that chooses; the crates above take
+//! theirs from here.
+//!
+//! `--cfg loom` explores the cell and the lock exhaustively, memory orderings included. `--cfg shuttle`
+//! runs everything that stands on them under schedules chosen at random, with processes that stop for
+//! ever after any store: see `shuttled.rs`.
 
-#[cfg(not(loom))]
-pub use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+#[cfg(not(any(loom, shuttle)))]
+pub use core::sync::atomic::{fence, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
-pub use loom::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+pub use loom::sync::atomic::{fence, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
+#[cfg(shuttle)]
+pub use {
+    crate::shuttled::{AtomicI32, AtomicI64, AtomicU32, AtomicU64},
+    core::sync::atomic::{fence, Ordering},
+};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use core::hint::spin_loop;
 #[cfg(loom)]
 pub use loom::hint::spin_loop;
+#[cfg(shuttle)]
+pub use shuttle::hint::spin_loop;
+
+#[cfg(loom)]
+pub(crate) use loom as checker;
+#[cfg(shuttle)]
+pub(crate) use shuttle as checker;
+
+#[cfg(loom)]
+pub use loom::thread_local as process_local;
+#[cfg(shuttle)]
+pub use shuttle::thread_local as process_local;
+/// What a thread has for itself; in a model each thread is a process.
+#[cfg(not(any(loom, shuttle)))]
+pub use std::thread_local as process_local;
+
+/// Whether a model checker runs this: time does not exist then, and each run must do the same.
+pub(crate) const IS_MODEL: bool = cfg!(any(loom, shuttle));

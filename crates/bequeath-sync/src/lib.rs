@@ -12,6 +12,8 @@ pub mod owner;
 pub mod park;
 pub mod recursive;
 pub mod semaphore;
+#[cfg(shuttle)]
+mod shuttled;
 mod spinning;
 pub mod wait_word;
 mod word;

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::Read;
 
 use bequeath_os::Mapping;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use bequeath_os::{pidfd, Errno, PidFd};
 
 /// Where the pid stands in the bits, as in a cell's word: 2^22 is the largest that Linux gives.
@@ -37,7 +37,7 @@ impl ProcessId {
     /// This process.
     #[must_use]
     #[inline]
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn current() -> Self {
         let page = PAGE.load(Ordering::Acquire);
         if !page.is_null() {
@@ -52,6 +52,7 @@ impl ProcessId {
 
     /// The process that has this number now; `None` when there is none or procfs hides it.
     #[must_use]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn of(pid: u32) -> Option<Self> {
         Self::new(pid, start_ticks(pid)?)
     }
@@ -96,7 +97,7 @@ impl ProcessId {
 
     /// Whether every thread of it is gone, reaped or not. Costs several system calls.
     #[must_use]
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn is_dead(self) -> bool {
         if self == Self::current() {
             return false;
@@ -113,7 +114,7 @@ impl ProcessId {
         gone || self.was_replaced()
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     /// Whether its number now belongs to a process with another start time.
     fn was_replaced(self) -> bool {
         self.start_ticks() != 0
@@ -122,18 +123,23 @@ impl ProcessId {
 }
 
 /// In a model each thread is a process, and dies when the model says so.
-#[cfg(loom)]
+///
+/// The liveness oracle is a Release store of the dying and an Acquire load of whoever asks: less than what
+/// the kernel gives, so what a taker must see of the dead it has to have from the cell.
+#[cfg(any(loom, shuttle))]
 pub mod model {
     use core::cell::Cell;
 
     use super::ProcessId;
-    use crate::atomic::{AtomicU64, Ordering};
+    use crate::atomic::{checker, Ordering};
+    use checker::sync::atomic::AtomicU64;
 
-    loom::lazy_static! {
+    checker::lazy_static! {
         static ref DEAD: AtomicU64 = AtomicU64::new(0);
     }
-    loom::thread_local! {
+    checker::thread_local! {
         static ME: Cell<u32> = Cell::new(1);
+        static STORES_LEFT: Cell<u32> = Cell::new(u32::MAX);
     }
 
     /// From here on this thread is process `pid` (2 to 63).
@@ -143,21 +149,71 @@ pub mod model {
 
     /// This thread's process is dead; the thread must do nothing more.
     pub fn die() {
-        DEAD.fetch_or(1 << ProcessId::current().pid(), Ordering::SeqCst);
+        DEAD.fetch_or(1 << ProcessId::current().pid(), Ordering::Release);
         crate::park::somebody_died();
+    }
+
+    /// This thread's process dies right after its `stores`th store from here on, and stops for ever.
+    #[cfg(shuttle)]
+    pub fn dies_after(stores: u32) {
+        STORES_LEFT.with(|left| left.set(stores));
+    }
+
+    #[cfg(shuttle)]
+    pub(crate) fn has_stored() {
+        let left = STORES_LEFT.with(|left| {
+            if left.get() != u32::MAX {
+                left.set(left.get() - 1);
+            }
+            left.get()
+        });
+        if left == 0 {
+            stop_for_ever();
+        }
+    }
+
+    /// Dead from here on: nothing of this thread runs any more, not even what it would drop.
+    #[cfg(shuttle)]
+    pub fn stop_for_ever() -> ! {
+        STORES_LEFT.with(|left| left.set(u32::MAX));
+        die();
+        loop {
+            checker::thread::park();
+        }
     }
 
     impl ProcessId {
         /// The process that this thread plays.
         #[must_use]
         pub fn current() -> Self {
-            ME.with(|me| Self(u64::from(me.get()) << super::PID_SHIFT | 7 << 32))
+            ME.with(|me| Self::played(me.get()))
+        }
+
+        const fn played(pid: u32) -> Self {
+            Self((pid as u64) << super::PID_SHIFT | 7 << 32)
+        }
+
+        /// The process that is played under this number.
+        #[must_use]
+        #[allow(clippy::unnecessary_wraps)]
+        pub fn of(pid: u32) -> Option<Self> {
+            Some(Self::played(pid))
         }
 
         /// Whether the model declared it dead.
         #[must_use]
         pub fn is_dead(self) -> bool {
-            DEAD.load(Ordering::SeqCst) & 1 << self.pid() != 0
+            DEAD.load(Ordering::Acquire) & 1 << self.pid() != 0
+        }
+
+        /// A question: was there a death after this call?
+        pub(crate) fn somebody_has_died_since() -> impl Fn() -> bool {
+            let before = if cfg!(shuttle) {
+                DEAD.load(Ordering::Acquire)
+            } else {
+                0
+            };
+            move || cfg!(shuttle) && DEAD.load(Ordering::Acquire) != before
         }
     }
 }
@@ -168,7 +224,7 @@ static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
 static CHECKED: AtomicU64 = AtomicU64::new(0);
 
 #[cold]
-#[cfg_attr(loom, allow(dead_code))]
+#[cfg_attr(any(loom, shuttle), allow(dead_code))]
 fn current_slow() -> ProcessId {
     let pid = std::process::id();
     let cached = ProcessId(CHECKED.load(Ordering::Relaxed));

@@ -9,9 +9,9 @@ pub use bequeath_os::futex::Wait;
 
 use crate::error::Holder;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use kernel::{wait, wait_low, wake, wake_low, wake_op};
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(crate) use model::{wait, wait_low, wake, wake_low, wake_op};
 
 /// The longest sleep on a condition before the sleeper looks again. Only one case needs it: the
@@ -87,14 +87,14 @@ impl Slices {
 /// but on one processor nobody can leave it while we look.
 #[must_use]
 pub fn lock_spins() -> u32 {
-    if cfg!(loom) || limits::usable_processors() <= 1 {
+    if crate::atomic::IS_MODEL || limits::usable_processors() <= 1 {
         0
     } else {
         50
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod kernel {
     use core::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -127,12 +127,16 @@ mod kernel {
     }
 }
 
-/// The futex as loom sees it: exactly as many woken as asked for, nobody woken without a reason, and
-/// no time. A wait for a dead owner "times out" at once; any other wait without a waker is a
-/// deadlock, which loom reports.
-#[cfg(loom)]
+/// The futex as a model checker sees it: exactly as many woken as asked for, nobody woken without a
+/// reason, and no time. A wait for a dead owner "times out" at once, and with shuttle every wait during
+/// which somebody died, since the dead may have been the one that was woken; any other wait without a
+/// waker is a deadlock, which is reported.
+#[cfg(any(loom, shuttle))]
 mod model {
-    use loom::sync::{Condvar, Mutex};
+    use crate::atomic::checker::{
+        self,
+        sync::{Condvar, Mutex},
+    };
 
     use bequeath_os::futex::Wait;
     use bequeath_os::{Deadline, Result};
@@ -140,19 +144,19 @@ mod model {
     use crate::atomic::{AtomicU32, AtomicU64, Ordering};
     use crate::owner::ProcessId;
 
-    loom::lazy_static! {
+    checker::lazy_static! {
         static ref BEDS: Mutex<Beds> = Mutex::new(Beds::default());
         static ref WAKING: Condvar = Condvar::new();
     }
 
     #[derive(Default)]
     struct Beds {
-        asleep: Vec<(usize, u64)>,
+        asleep: Vec<(u64, u64)>,
         next: u64,
     }
 
     impl Beds {
-        fn wake(&mut self, address: usize, count: u32) -> usize {
+        fn wake(&mut self, address: u64, count: u32) -> usize {
             let mut woken = 0;
             self.asleep.retain(|(at, _)| {
                 let wakes = *at == address && woken < count as usize;
@@ -164,15 +168,23 @@ mod model {
         }
     }
 
-    fn address<T>(word: &T) -> usize {
-        core::ptr::from_ref(word) as usize
+    #[cfg(loom)]
+    fn address<T>(word: &T) -> u64 {
+        core::ptr::from_ref(word) as u64
     }
 
-    fn sleep(
-        address: usize,
-        is_changed: impl Fn() -> bool,
-        is_hopeless: impl Fn() -> bool,
-    ) -> Wait {
+    /// The same number for the same word of shared memory, wherever a thread has it mapped.
+    #[cfg(shuttle)]
+    fn address<T>(word: &T) -> u64 {
+        let address = core::ptr::from_ref(word) as usize;
+        let mapped = super::mapped();
+        match mapped.range(..=address).next_back() {
+            Some((base, (len, place))) if address - base < *len => place + (address - base) as u64,
+            _ => address as u64,
+        }
+    }
+
+    fn sleep(address: u64, is_changed: impl Fn() -> bool, is_hopeless: impl Fn() -> bool) -> Wait {
         let mut beds = BEDS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if is_changed() {
             return Wait::Changed;
@@ -198,7 +210,7 @@ mod model {
         sleep(
             address(word),
             || word.load(Ordering::SeqCst) != expected,
-            || false,
+            ProcessId::somebody_has_died_since(),
         )
     }
 
@@ -248,5 +260,23 @@ mod model {
         WAKING.notify_all();
     }
 }
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(crate) use model::somebody_died;
+
+/// Where shared memory is mapped: length, and a number that is the same for all mappings of that memory.
+#[cfg(shuttle)]
+type Mapped = std::collections::BTreeMap<usize, (usize, u64)>;
+
+#[cfg(shuttle)]
+fn mapped() -> std::sync::MutexGuard<'static, Mapped> {
+    static MAPPED: std::sync::Mutex<Mapped> = std::sync::Mutex::new(Mapped::new());
+    MAPPED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Says that `len` bytes from `base` on are the shared memory that goes by the number `place`.
+#[cfg(shuttle)]
+pub fn note_mapping(base: usize, len: usize, place: u64) {
+    mapped().insert(base, (len, place));
+}

@@ -41,7 +41,7 @@ thread_local! {
 /// Looks for `has_come` for a while if that paid lately; true if it came.
 pub(crate) fn look(has_come: impl Fn() -> bool) -> bool {
     // A model knows no time: it would only try the same interleavings again.
-    if cfg!(loom) || !EXPERIENCE.with(is_due) {
+    if crate::atomic::IS_MODEL || !EXPERIENCE.with(is_due) {
         return false;
     }
     let until = Deadline::after(LONGEST);

@@ -142,7 +142,7 @@ pub(crate) mod misses {
 
     pub(crate) fn are_many() -> bool {
         // A model must do the same each time, whatever other runs did.
-        let many = !cfg!(loom) && MISSES.load(Relaxed) >= MANY;
+        let many = !crate::atomic::IS_MODEL && MISSES.load(Relaxed) >= MANY;
         if many {
             MISSES.store(0, Relaxed);
         }

@@ -10,7 +10,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
 use crate::peer::Peer;
-use crate::trace::{Stop, Tracee};
+use crate::trace::{Stop, Together, Tracee};
 
 /// An address executed more often than this counts as a loop.
 const LOOP: usize = 24;
@@ -162,7 +162,9 @@ impl KillPoints {
             let Ok(mut victim) = begin(scenario) else {
                 break;
             };
+            let together = Together::with(&victim);
             let completed = !bring_to(&mut victim, scenario, trace, step);
+            drop(together);
             victim.kill();
             let zombie = number % 2 == 1;
             if !zombie {
@@ -195,10 +197,13 @@ struct Trace {
     /// How often each one's address had been executed by then, itself included.
     occurrence: Vec<usize>,
     total: HashMap<u64, usize>,
+    /// Where it forks first: the child must find no breakpoint in its copy of the text.
+    forks_at: usize,
 }
 
 impl Trace {
-    fn new(places: Vec<u64>) -> Self {
+    fn new(places: Vec<u64>, forks_at: Option<usize>) -> Self {
+        let forks_at = forks_at.unwrap_or(usize::MAX);
         let mut total: HashMap<u64, usize> = HashMap::new();
         let mut occurrence = Vec::with_capacity(places.len());
         for &place in &places {
@@ -210,6 +215,7 @@ impl Trace {
             places,
             occurrence,
             total,
+            forks_at,
         }
     }
 
@@ -240,10 +246,16 @@ fn begin<S: Scenario>(scenario: &mut S) -> std::io::Result<Tracee> {
 fn record(scenario: &mut impl Scenario) -> std::io::Result<Trace> {
     scenario.arrange();
     let mut victim = begin(scenario)?;
+    let together = Together::with(&victim);
     let mut trace = vec![victim.place()];
+    let mut forks_at = victim.is_about_to_fork().then_some(0);
     while step(&mut victim, scenario) {
+        if forks_at.is_none() && victim.is_about_to_fork() {
+            forks_at = Some(trace.len());
+        }
         trace.push(victim.place());
     }
+    drop(together);
     victim.kill();
     victim.reap();
     let death = Death {
@@ -253,16 +265,13 @@ fn record(scenario: &mut impl Scenario) -> std::io::Result<Trace> {
         pid: victim.pid(),
     };
     scenario.check(&death);
-    Ok(Trace::new(trace))
+    Ok(Trace::new(trace, forks_at))
 }
 
 /// One instruction; false at the end of the operation.
 fn step(victim: &mut Tracee, scenario: &mut impl Scenario) -> bool {
-    let mut stop = victim.step();
-    while stop == Stop::Asleep {
-        scenario.nudge();
-        stop = victim.wait_stop();
-    }
+    let stop = victim.step();
+    let stop = victim.wake(stop, &mut || scenario.nudge());
     assert!(
         stop != Stop::Ended,
         "the victim ended inside the operation by itself"
@@ -275,17 +284,17 @@ fn step(victim: &mut Tracee, scenario: &mut impl Scenario) -> bool {
 /// Stepping all the way is quadratic over all goals: run to a breakpoint shortly before the goal where its address was not executed often.
 fn bring_to(victim: &mut Tracee, scenario: &mut impl Scenario, trace: &Trace, goal: usize) -> bool {
     let mut at = 0;
-    if !scenario.sleeps() && goal < trace.places.len() {
-        let cost = |index: usize| trace.occurrence[index] * BREAKPOINT_COST + (goal - index);
-        let near = (goal.saturating_sub(400)..=goal)
-            .min_by_key(|&index| cost(index))
-            .unwrap_or(0);
-        if cost(near) < goal {
-            if !victim.run_to(trace.places[near], trace.occurrence[near]) {
-                return false;
-            }
-            at = near;
+    let last = goal.min(trace.forks_at).min(trace.places.len() - 1);
+    let cost = |index: usize| trace.occurrence[index] * BREAKPOINT_COST + (goal - index);
+    let near = (last.saturating_sub(400)..=last)
+        .min_by_key(|&index| cost(index))
+        .unwrap_or(0);
+    if cost(near) < goal {
+        let (place, occurrence) = (trace.places[near], trace.occurrence[near]);
+        if !victim.run_to(place, occurrence, &mut || scenario.nudge()) {
+            return false;
         }
+        at = near;
     }
     (at..goal).all(|_| step(victim, scenario))
 }

@@ -53,6 +53,23 @@ impl Peer {
         Self { pid, reaped: false }
     }
 
+    /// Forks a child that nobody reaps and that outlives its parent: for parents that are killed. `body` has to
+    /// come to an end. Returns the child's number.
+    ///
+    /// # Panics
+    /// When the system cannot fork.
+    pub fn leave_behind(body: impl FnOnce()) -> u32 {
+        // SAFETY: see the module's invariants.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0, "fork failed: {}", std::io::Error::last_os_error());
+        if pid == 0 {
+            let code = i32::from(catch_unwind(AssertUnwindSafe(body)).is_err());
+            // SAFETY: ends the child without running the test harness's exit handlers.
+            unsafe { libc::_exit(code) };
+        }
+        pid as u32
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -182,13 +182,45 @@ impl Tracee {
         0
     }
 
-    /// Runs at full speed until `address` is about to be executed for the `occurrence`th time (from 1); false when the operation ended before.
+    /// Whether the next instruction is a system call that makes another process or thread.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn run_to(&mut self, address: u64, occurrence: usize) -> bool {
+    pub(crate) fn is_about_to_fork(&self) -> bool {
+        const SYSCALL: u64 = 0x050f;
+        const FORKS: [i64; 4] = [
+            libc::SYS_fork,
+            libc::SYS_vfork,
+            libc::SYS_clone,
+            libc::SYS_clone3,
+        ];
+        let registers = self.registers();
+        FORKS.contains(&(registers.rax as i64))
+            && self
+                .peek(registers.rip)
+                .is_some_and(|word| word & 0xffff == SYSCALL)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn is_about_to_fork(&self) -> bool {
+        false
+    }
+
+    /// Runs at full speed until `address` is about to be executed for the `occurrence`th time (from 1); false when the operation ended before.
+    /// `asleep` is called whenever it sleeps meanwhile, if that is expected.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn run_to(
+        &mut self,
+        address: u64,
+        occurrence: usize,
+        asleep: &mut dyn FnMut(),
+    ) -> bool {
         let mut seen = usize::from(self.place() == address);
         while seen < occurrence {
-            if self.place() == address && self.step() != Stop::Stepped {
-                return false; // step off before the breakpoint goes in
+            if self.place() == address {
+                // Step off before the breakpoint goes in.
+                let stop = self.step();
+                if self.wake(stop, asleep) != Stop::Stepped {
+                    return false;
+                }
             }
             if self.place() == address {
                 seen += 1; // one-instruction loop (rep prefix)
@@ -199,7 +231,7 @@ impl Tracee {
             };
             self.poke(address, (word & !0xff) | 0xcc);
             let stop = self.resume(libc::PTRACE_CONT, 0);
-            if stop != Stop::Marker {
+            if self.wake(stop, asleep) != Stop::Marker {
                 return false;
             }
             self.poke(address, word);
@@ -221,8 +253,22 @@ impl Tracee {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    pub(crate) fn run_to(&mut self, _address: u64, _occurrence: usize) -> bool {
+    pub(crate) fn run_to(
+        &mut self,
+        _address: u64,
+        _occurrence: usize,
+        _asleep: &mut dyn FnMut(),
+    ) -> bool {
         false
+    }
+
+    /// Calls `asleep` until it does not sleep any more.
+    pub(crate) fn wake(&mut self, mut stop: Stop, asleep: &mut dyn FnMut()) -> Stop {
+        while stop == Stop::Asleep {
+            asleep();
+            stop = self.wait_stop();
+        }
+        stop
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -273,6 +319,45 @@ impl Tracee {
             while unsafe { libc::waitpid(self.pid, &mut status, libc::__WALL) } != self.pid {}
             self.reaped = true;
         }
+    }
+}
+
+/// This thread and the traced process on one processor while this lives: a step is two switches between
+/// them, which cost ten times as much from one processor to another.
+pub(crate) struct Together(libc::cpu_set_t);
+
+impl Together {
+    /// None where the kernel does not let us.
+    pub(crate) fn with(victim: &Tracee) -> Option<Self> {
+        // SAFETY: all-zero is an empty set.
+        let mut before: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        let size = size_of::<libc::cpu_set_t>();
+        // SAFETY: the set is a live local of the size given.
+        if unsafe { libc::sched_getaffinity(0, size, &mut before) } != 0 {
+            return None;
+        }
+        // SAFETY: asks for a number.
+        let here = unsafe { libc::sched_getcpu() };
+        let here = usize::try_from(here).ok()?;
+        // SAFETY: all-zero is an empty set.
+        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        if here >= libc::CPU_SETSIZE as usize {
+            return None;
+        }
+        // SAFETY: the number is less than the set's size, as just checked.
+        unsafe { libc::CPU_SET(here, &mut one) };
+        for pid in [0, victim.pid] {
+            // SAFETY: the set is a live local of the size given; the pid is ours or an unreaped child's.
+            unsafe { libc::sched_setaffinity(pid, size, &one) };
+        }
+        Some(Self(before))
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        // SAFETY: the set is a live value of the size given.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.0) };
     }
 }
 

@@ -1,0 +1,131 @@
+//! One operation of a member, killed anywhere, and what the survivor must find.
+
+use std::os::fd::OwnedFd;
+
+use bequeath_shm::{Adopted, AnyHandle, Block, Envelope, Handle, Session};
+use bequeath_testing::{Death, Scenario};
+
+use super::{still_works, Place, World};
+
+/// What the victim has.
+#[derive(Default)]
+pub struct Hands {
+    pub session: Option<Session>,
+    pub place: Option<Handle<Place>>,
+    pub any: Vec<AnyHandle>,
+    pub blocks: Vec<Block>,
+    pub adopted: Vec<Adopted>,
+    pub envelope: Option<Envelope>,
+    pub descriptor: Option<OwnedFd>,
+}
+
+impl Hands {
+    pub fn session(&self) -> &Session {
+        self.session.as_ref().expect("entered")
+    }
+
+    pub fn place(&self) -> &Handle<Place> {
+        self.place.as_ref().expect("entered")
+    }
+}
+
+/// One operation: what the survivor and the victim have before it, and the operation.
+pub struct Operation {
+    pub arrange: fn(&World),
+    pub enter: fn(&mut Hands, &World),
+    pub act: fn(&mut Hands, &World),
+}
+
+pub const NOTHING: Operation = Operation {
+    arrange: |_| {},
+    enter: |_, _| {},
+    act: |_, _| {},
+};
+
+pub struct Killed {
+    pub operation: Operation,
+    pub joins: bool,
+    pub world: Option<World>,
+    pub hands: Hands,
+    pub places: u64,
+    pub references: u64,
+    pub undecided: usize,
+}
+
+impl Killed {
+    pub fn new(operation: Operation) -> Self {
+        let hands = Hands::default();
+        Self {
+            operation,
+            joins: true,
+            world: None,
+            hands,
+            places: 0,
+            references: 0,
+            undecided: 0,
+        }
+    }
+}
+
+impl Scenario for Killed {
+    fn arrange(&mut self) {
+        self.world = None;
+        let world = World::new();
+        let usage = world.session.usage().unwrap();
+        (self.places, self.references) = (usage.places, usage.references);
+        (self.operation.arrange)(&world);
+        self.world = Some(world);
+    }
+
+    fn enter(&mut self) {
+        let world = self.world.as_ref().expect("arranged");
+        let descriptor = world
+            .session
+            .descriptor()
+            .unwrap()
+            .try_clone_to_owned()
+            .unwrap();
+        if self.joins {
+            let session = Session::attach(descriptor).unwrap();
+            self.hands.place = Some(session.open(world.place.reference()).unwrap());
+            self.hands.session = Some(session);
+            (self.operation.enter)(&mut self.hands, world);
+        } else {
+            self.hands.descriptor = Some(descriptor);
+        }
+    }
+
+    fn act(&mut self) {
+        (self.operation.act)(&mut self.hands, self.world.as_ref().expect("arranged"));
+    }
+
+    fn check(&mut self, death: &Death) {
+        let world = self.world.take().expect("arranged");
+        let session = &world.session;
+        session.reap_pid(death.pid);
+        session.scavenge();
+        let usage = session.usage().unwrap();
+        if usage.announced > 0 {
+            // Between announcing a child and saying that there is none: nobody can know, for a minute.
+            self.undecided += 1;
+            return;
+        }
+        assert_eq!(usage.members, 1, "a member is left");
+        assert_eq!(session.scavenge(), 0, "a second look finds something");
+        assert_eq!(
+            session.usage().unwrap(),
+            usage,
+            "a second look changes something"
+        );
+        world.empty_place();
+        let usage = session.usage().unwrap();
+        assert_eq!(
+            (usage.places, usage.references),
+            (self.places, self.references),
+            "leaked or lost: {:#?}",
+            session.describe_places()
+        );
+        still_works(&world);
+        world.end();
+    }
+}
