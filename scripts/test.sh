@@ -17,7 +17,7 @@ while read -r version interpreter; do
 done <<<"$others"
 
 export PYO3_PYTHON=$PWD/.venv/bin/python
-part "cargo test" cargo test --quiet --workspace
+part "cargo test" cargo test --quiet --workspace --no-fail-fast
 print_times
 # The last part's own closing line has its time.
 .venv/bin/python -m pytest tests || failed="$failed, pytest"

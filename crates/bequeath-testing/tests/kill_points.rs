@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bequeath_testing::{Death, KillPoints, Leftovers, Outcome, Peer, Scenario, Watchdog};
@@ -62,9 +63,15 @@ impl Scenario for Pair {
     }
 }
 
+/// One test at a time: each looks at the children of this one process.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_single_store_survives_every_kill_point() {
-    let _watchdog = Watchdog::new(Duration::from_secs(60));
+    let (_alone, _watchdog) = (alone(), Watchdog::new(Duration::from_secs(60)));
     let before = Leftovers::snapshot();
     let report = KillPoints::every(1).run("one store", &mut Pair::new(false));
     assert!(report.points > 100);
@@ -73,14 +80,14 @@ fn a_single_store_survives_every_kill_point() {
 
 #[test]
 fn two_stores_are_caught_in_between() {
-    let _watchdog = Watchdog::new(Duration::from_secs(60));
+    let (_alone, _watchdog) = (alone(), Watchdog::new(Duration::from_secs(60)));
     let report = KillPoints::every(1).search("two stores", &mut Pair::new(true));
     assert!(report.failure.is_some(), "the broken variant passed");
 }
 
 #[test]
 fn a_peer_reports_how_it_ended() {
-    let _watchdog = Watchdog::new(Duration::from_secs(60));
+    let (_alone, _watchdog) = (alone(), Watchdog::new(Duration::from_secs(60)));
     assert_eq!(Peer::spawn(|| {}).join(), Outcome::Exited(0));
     let sleeper = Peer::spawn(|| loop {
         std::thread::park();
