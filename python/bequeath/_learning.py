@@ -23,10 +23,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from . import _engine, _randomness
+from . import _engine, _leftovers, _noticing, _randomness
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class Learner:
     def rest(self, server: _engine.TemplateServer) -> None:
         """A pause: one step, hardly longer than the import of one module."""
         if self._trying and not server.is_trying():
-            self._read_verdict()
+            self._read_verdict(server)
         self._read_reports()
         self._proven = [name for name in self._proven if name not in sys.modules]
         if self._proven:
@@ -132,7 +131,8 @@ class Learner:
             self._known = frozenset(sys.modules)
             gc.collect()
             gc.freeze()
-            server.learned(self._read)
+            server.depend_on(self._read, False, False)
+            server.renew_spare()
         elif self._candidates and not self._trying:
             self._try(server)
 
@@ -168,7 +168,7 @@ class Learner:
             self._barred.update(self._trying)
             self._trying = []
             return
-        _write(self._verdict, 0, b"0")
+        _write(self._verdict, 0, b"0\nno end of the trial")
         try:
             pid = os.fork()
         except OSError:
@@ -182,12 +182,14 @@ class Learner:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
-    def _read_verdict(self) -> None:
+    def _read_verdict(self, server: _engine.TemplateServer) -> None:
         """The first so many are clean; the next one is not, unless there is none."""
-        count, *read = _take(self._verdict, 0, _VERDICT - 4).split(b"\n")
+        count, fault, *read = [*_take(self._verdict, 0, _VERDICT - 4).split(b"\n"), b""]
         clean = int(count) if count.isdigit() else 0
         self._proven += self._trying[:clean]
         self._barred.update(self._trying[clean : clean + 1])
+        for name in self._trying[clean : clean + 1]:
+            server.note(f"kept out\0{name}\0{fault.decode(errors='replace')}")
         self._candidates = self._trying[clean + 1 :] + self._candidates
         self._read = read
         self._trying = []
@@ -205,12 +207,18 @@ class Learner:
             trial = _Trial()
             for count, name in enumerate(self._trying, 1):
                 before = set(sys.modules)
+                fault = None
                 if name not in before:
-                    clean = trial.is_clean(name, self._load)
-                    fresh = [(new, sys.modules[new]) for new in sys.modules if new not in before]
-                    if not clean or not all(self._may_come_along(*new) for new in fresh):
-                        break
-                _write(self._verdict, 0, b"\n".join([b"%d" % count, *sorted(trial.read)]))
+                    fault = trial.fault_of(name, self._load)
+                    for new in [new for new in sys.modules if new not in before]:
+                        if not self._may_come_along(new, sys.modules[new]):
+                            fault = fault or f"{new}, which is not to be loaded ahead"
+                clean = count if fault is None else count - 1
+                text = fault or "the end of the process"  # if the next one ends it
+                verdict = [b"%d" % clean, text.replace("\n", " ").encode(errors="replace")]
+                _write(self._verdict, 0, b"\n".join([*verdict, *sorted(trial.noticed.variables)]))
+                if fault is not None:
+                    break
         except BaseException:
             pass
         finally:
@@ -229,85 +237,44 @@ class _Trial:
     """Imports a module and sees what that did, and what it asked for."""
 
     def __init__(self) -> None:
-        #: Names of the environment's variables that were read.
-        self.read: set[bytes] = set()
-        self._asked_for_the_moment = False
+        self.noticed = _noticing.Noticed()
         self._output = os.memfd_create("bequeath-output", os.MFD_CLOEXEC)
         for number in (1, 2):
             os.dup2(self._output, number)
 
-    def is_clean(self, name: str, load: Callable[[str], object]) -> bool:
-        """Whether a fork after the import of this module is as good as an import after the fork."""
+    def fault_of(self, name: str, load: Callable[[str], object]) -> str | None:
+        """Why a fork after the import of this module is not as good as an import after the fork."""
         before = (_engine.Leftovers(), _state())
         generators = {name: _randomness._state(name) for name in _randomness._at_load}
         if not self._comes_back(name, load):
-            return False
+            return "the alarm set"
         for generator, first in _randomness._at_load.items():
             if _randomness._state(generator) != generators.get(generator, first):
-                return False  # it has drawn a number
+                return f"numbers drawn from {generator}"
+        if name not in sys.modules:
+            return "an error, or no module of its name"
+        if self.noticed.asked:
+            return f"what depends on the moment ({', '.join(sorted(self.noticed.asked))})"
+        left = _leftovers.since(before[0])
+        if left is not None:
+            return left
+        if before[1] != _state():
+            return "the environment, the path, signal handlers or streams changed"
+        if os.fstat(self._output).st_size != 0:
+            return "output"
         gc.collect()
-        clean = (
-            name in sys.modules
-            and not self._asked_for_the_moment
-            and before[0].since() is None
-            and before[1] == _state()
-            and os.fstat(self._output).st_size == 0
-            and not _made_what_would_be_shared()
-        )
+        left = _leftovers.shared_things()
         gc.freeze()  # what was looked at is not looked at again
-        return clean
+        return left
 
     def _comes_back(self, name: str, load: Callable[[str], object]) -> bool:
         """Imports it, against the clock; False if it has set that clock itself."""
         begin = time.monotonic()
         signal.alarm(_PATIENCE)
-        with self._watching():
+        with self.noticed.watching():
             load(name)
         left = signal.alarm(0)
         return abs(left - (_PATIENCE - (time.monotonic() - begin))) < 2
-
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """What the environment says is remembered; what only holds for one process is noticed."""
-        kind: Any = type(os.environ)
-        get, each = kind.__getitem__, kind.__iter__
-
-        def get_noted(environ: Any, key: Any) -> Any:
-            try:
-                self.read.add(environ.encodekey(key))
-            except TypeError:
-                pass
-            return get(environ, key)
-
-        def noticed(original: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any) -> Any:
-                self._notice()
-                return original(*args)
-
-            return call
-
-        kind.__getitem__, kind.__iter__ = get_noted, noticed(each)
-        replaced = [(os, name) for name in ("urandom", "getpid", "getcwd", "getppid")]
-        if "random" in sys.modules:
-            replaced.append((sys.modules["random"], "_urandom"))
-        originals = [getattr(module, name) for module, name in replaced]
-        for (module, name), original in zip(replaced, originals, strict=True):
-            setattr(module, name, noticed(original))
-        try:
-            yield
-        finally:
-            kind.__getitem__, kind.__iter__ = get, each
-            for (module, name), original in zip(replaced, originals, strict=True):
-                setattr(module, name, original)
-
-    def _notice(self) -> None:
-        frame: Any = sys._getframe(2)
-        while frame is not None:
-            # Its own generator, which each child seeds anew.
-            if str(frame.f_globals.get("__name__")).startswith("numpy.random"):
-                return
-            frame = frame.f_back
-        self._asked_for_the_moment = True
 
 
 def _state() -> tuple[Any, ...]:
@@ -318,38 +285,8 @@ def _state() -> tuple[Any, ...]:
         [id(stream) for stream in (sys.stdout, sys.stderr, sys.excepthook, builtins.__import__)],
         [signal.getsignal(number) for number in signal.valid_signals()],
         os.getcwd(),
+        _leftovers.is_traced(),
     )
-
-
-def _made_what_would_be_shared() -> bool:
-    """Whether there is a new thing that each child would have made for itself."""
-    things = gc.get_objects()  # but for those from before: the template's are frozen
-    for thing in (*things, *gc.get_referents(*things)):
-        if _is_generator(thing) or type(thing).__module__ in _OF_THE_SESSION:
-            return True
-    return False
-
-
-#: Where the types of locks, queues and the like are.
-_OF_THE_SESSION = tuple(
-    f"{__package__}.{name}"
-    for name in ("connection", "managers", "pool", "queues", "sharedctypes", "synchronize")
-)
-
-
-def _is_generator(thing: Any) -> bool:
-    """Whether this is a source of random numbers that all children would share."""
-    kind = type(thing)
-    random = sys.modules.get("random")
-    if random is not None and issubclass(kind, random.Random):
-        return thing is not random._inst and not issubclass(kind, random.SystemRandom)
-    numpy: Any = sys.modules.get("numpy.random")
-    if numpy is None or not hasattr(numpy, "mtrand"):
-        return False
-    if issubclass(kind, (numpy.Generator, numpy.RandomState, numpy.BitGenerator)):
-        own = numpy.mtrand._rand
-        return thing is not own and thing is not own._bit_generator
-    return False
 
 
 def _ways_to_find() -> list[Any]:

@@ -14,7 +14,10 @@ import builtins
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+
+TYPE_CHECKING = False  # what `typing` calls so
+if TYPE_CHECKING:
+    from typing import Any
 
 #: How many numbers the program may have drawn while it was loaded: this many blocks of 624.
 _BLOCKS = 64
@@ -46,6 +49,11 @@ def watched() -> Iterator[None]:
                 _seeded[name] = module.getstate() if name == "random" else None
 
 
+def note_those_of_start_up() -> None:
+    """Generators that site hooks loaded, unwatched, are taken for unseeded."""
+    _note_new()
+
+
 def renew() -> None:
     """In the child: new states from the system."""
     for name in _at_load:
@@ -60,6 +68,15 @@ def renew() -> None:
         import os
 
         ssl.RAND_add(os.urandom(32), 32.0)
+
+
+def renew_after_fork() -> None:
+    """In a forked child: numpy's own generator, which knows whether it was seeded by hand.
+
+    (The random module renews itself.)
+    """
+    if "numpy.random" in sys.modules and not _lost_its_seed():
+        sys.modules["numpy.random"].seed()
 
 
 def _note_new() -> None:
@@ -83,8 +100,18 @@ def _state(name: str) -> tuple[tuple[int, ...], int] | None:
     return (tuple(map(int, words)), int(position)) if kind == "MT19937" else None
 
 
+def _lost_its_seed() -> bool:
+    """Whether numpy's generator was seeded by hand: then it forgets what it was made from."""
+    try:
+        return sys.modules["numpy.random"].mtrand._rand._bit_generator._seed_seq is None
+    except AttributeError:
+        return False
+
+
 def _was_seeded(name: str, first: tuple[tuple[int, ...], int]) -> bool:
     now = _state(name)
+    if name == "numpy.random" and _lost_its_seed():
+        return True
     if now is None or now == first:
         return False
     import random

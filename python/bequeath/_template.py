@@ -16,7 +16,19 @@ import signal
 import sys
 import time
 
-from . import _ending, _engine, _logging, _randomness, forkserver, popen_fork, process, spawn, util
+from . import (
+    _ending,
+    _engine,
+    _leftovers,
+    _logging,
+    _noticing,
+    _randomness,
+    forkserver,
+    popen_fork,
+    process,
+    spawn,
+    util,
+)
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
@@ -46,14 +58,21 @@ def main(number: int) -> NoReturn:
     """Set up from the launch behind this descriptor, then serve; children come out of here, too."""
     arrived = _engine.Arrived.from_file(number)
     (door,) = arrived.given
+    left_by_start_up = _leftovers.of_start_up(_expected(arrived))
+    _randomness.note_those_of_start_up()
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)
     _engine.set_process_name("bequeath")
     # A member of the session before anything is loaded: what modules make shall be the tree's.
     setup = _engine.unpack(arrived.head, arrived.head_descriptors)
+    kept_out = setup.get("kept_out", [])
+    if kept_out and left_by_start_up == "a child process":
+        left_by_start_up = None  # of what was kept out: not ours, nor our children's
     _load_own()
-    spoiled = _preload(setup)
-    if spoiled is not None:
-        _start_again(setup, spoiled, door)
+    preload = _Preload(setup)
+    if left_by_start_up is None:
+        spoiled = preload.run()
+        if spoiled is not None:
+            _start_again(setup, *spoiled, door)
     if arrived.parent is not None:
         os.close(arrived.parent)
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)  # whatever a module did to the mask
@@ -61,6 +80,13 @@ def main(number: int) -> NoReturn:
         spawn.compile_main_ahead(setup["main"]["init_main_from_path"])
     _forget_fresh_listings()
     server = _engine.TemplateServer(door, setup["method"] == "forkserver")
+    for name, left in kept_out:
+        server.note(f"kept out\0{name}\0{left}")
+    if left_by_start_up is not None:
+        server.note(f"unfit\0the interpreter's start-up\0{left_by_start_up}")
+        server.refuse_all("unfit")
+    preload.tell(server)
+    threads = _Threads()
     gc.collect()
     known = frozenset(sys.modules)
     gc.freeze()
@@ -68,7 +94,7 @@ def main(number: int) -> NoReturn:
     becoming = _serve(server, learner)
     code = 1
     try:
-        code = _run_child(becoming, learner)
+        code = _run_child(becoming, learner, threads)
     except Exception:
         # It failed before its own code ran: this is all that anybody will learn.
         sys.excepthook(*sys.exc_info())
@@ -84,13 +110,20 @@ def main(number: int) -> NoReturn:
     popen_fork.leave(code)
 
 
+def _expected(arrived: _engine.Arrived) -> list[int]:
+    """The descriptors that a template's start leaves open."""
+    sent = [*arrived.head_descriptors, *arrived.body_descriptors, *arrived.given]
+    sent += [door for _, door in arrived.doors]
+    return [0, 1, 2, *sent, *([] if arrived.parent is None else [arrived.parent])]
+
+
 def _learner(setup: dict[str, Any]) -> Learner | None:
     if not setup["learn"]:
         return None
     from . import _learning
 
     def load(name: str) -> None:
-        with _randomness.watched(), _few_threads():
+        with _randomness.watched():
             _learning.load(name)
         _forget_fresh_listings()
 
@@ -168,39 +201,82 @@ def _load_own() -> None:
         importlib.import_module(f"{__package__}.{name}")
 
 
-def _preload(setup: dict[str, Any]) -> str | None:
-    """Load what the setup names; returns the name of what left something behind, if any."""
-    if not setup["preload"]:
-        return None
-    sys.path[:] = setup["sys_path"]
-    sys.argv[:] = setup["sys_argv"]
-    before = _engine.Leftovers()
-    with _randomness.watched(), _few_threads():
-        for name in setup["preload"]:
-            _load(name, setup["main"])
-            if before.since() is not None:
-                return name  # type: ignore[no-any-return]
-    return None
+class _Preload:
+    """Loads what the setup names, and watches it."""
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        self._setup = setup
+        self._noticed = _noticing.Noticed()
+        #: What is to be told to those who start children here.
+        self.notes: list[str] = []
+        self.failed = False
+
+    def run(self) -> tuple[str, str] | None:
+        """Returns the name of what left something behind, if any did, and what."""
+        setup = self._setup
+        if not setup["preload"]:
+            return None
+        sys.path[:] = setup["sys_path"]
+        sys.argv[:] = setup["sys_argv"]
+        before = _engine.Leftovers()
+        gc.freeze()  # what is shared now is ours
+        with _randomness.watched(), self._noticed.watching():
+            for name in setup["preload"]:
+                self._load(name)
+                left = _leftovers.since(before)
+                if left is not None:
+                    return name, left
+        gc.collect()
+        # Who lists a module wants it, whatever it has made.
+        left = None if setup["listed"] else _leftovers.shared_things()
+        return None if left is None else (_MAIN, left)
+
+    def _load(self, name: str) -> None:
+        try:
+            _load(name, self._setup["main"])
+        except Exception as error:
+            # Whatever goes wrong goes wrong again in the child, where it belongs.
+            how = self._setup["on_error"]
+            if how == "ignore" or not (name == _MAIN or isinstance(error, ImportError)):
+                return
+            what = f"module {name!r}"
+            if name == _MAIN:
+                main = self._setup["main"]
+                what = f"__main__ from {main.get('init_main_from_path', '')!r}"
+            self.notes.append(f"{how}\0{what}\0{error}")
+            self.failed = self.failed or how == "fail"
+        except BaseException:
+            pass
+        finally:
+            _flush()
+
+    def tell(self, server: _engine.TemplateServer) -> None:
+        """What was loaded, to those who start children with it."""
+        for note in self.notes:
+            server.note(note)
+        if self.failed:
+            server.refuse_all("failed")
+        asked = self._noticed.asked
+        server.depend_on(sorted(self._noticed.variables), "environment" in asked, "getcwd" in asked)
 
 
 def _load(name: str, main: dict[str, str]) -> None:
-    """Whatever goes wrong goes wrong again in the child, where it belongs."""
+    if name != _MAIN:
+        importlib.import_module(name)
+        return
+    # An unguarded main that starts processes is told so, as in a child.
     inheriting: Any = process.current_process()
+    inheriting._inheriting = True
     try:
-        if name != _MAIN:
-            importlib.import_module(name)
-        else:
-            # An unguarded main that starts processes is told so, as in a child.
-            inheriting._inheriting = True
-            try:
-                if "init_main_from_name" in main:
-                    spawn._fixup_main_from_name(main["init_main_from_name"])
-                elif "init_main_from_path" in main:
-                    spawn._fixup_main_from_path(main["init_main_from_path"])
-            finally:
-                del inheriting._inheriting
-    except BaseException:
-        pass
+        if "init_main_from_name" in main:
+            spawn._fixup_main_from_name(main["init_main_from_name"])
+        elif "init_main_from_path" in main:
+            spawn._fixup_main_from_path(main["init_main_from_path"])
+    finally:
+        del inheriting._inheriting
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -208,36 +284,53 @@ def _load(name: str, main: dict[str, str]) -> None:
             pass
 
 
-def _start_again(setup: dict[str, Any], spoiled: str, door: int) -> NoReturn:
+def _start_again(setup: dict[str, Any], spoiled: str, left: str, door: int) -> NoReturn:
     """Exec this template anew without what left something behind; threads and all are gone."""
     setup["preload"] = [name for name in setup["preload"] if name != spoiled]
+    setup["kept_out"] = [*setup.get("kept_out", ()), (spoiled, left)]
+    # What an exec leaves alone.
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 0)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2:
+            try:
+                os.set_inheritable(number, False)
+            except OSError:
+                pass  # the folder's own
     command = forkserver._command_line(_engine.lay_ready(_engine.pack(setup), door))
     os.execv(command[0], command)
 
 
-class _few_threads:
-    """Loads numerical libraries without the threads that they start when loaded.
+class _Threads:
+    """How many threads the loaded libraries of linear algebra use.
 
-    The limit is lifted in the child, where the threads belong.
+    They keep the number that they chose when they were loaded, and start their threads when they
+    need them. It is chosen anew in a child that may run on other processors than its template.
     """
 
-    _VARIABLE = "OPENBLAS_NUM_THREADS"
-    lifted: list[Any] = []
+    def __init__(self) -> None:
+        self._processors = len(os.sched_getaffinity(0))
+        self._setters = _thread_setters()
 
-    def __enter__(self) -> None:
-        self._before = os.environ.get(self._VARIABLE)
-        os.environ[self._VARIABLE] = "1"
-
-    def __exit__(self, *exception: object) -> None:
-        if self._before is None:
-            os.environ.pop(self._VARIABLE, None)
-        else:
-            os.environ[self._VARIABLE] = self._before
-        self.lifted[:] = _thread_setters()
+    def choose(self) -> None:
+        """In the child."""
+        processors = len(os.sched_getaffinity(0))
+        if not self._setters or processors == self._processors:
+            return
+        for variable in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+            value = os.environ.get(variable, "")
+            if value.isdigit() and int(value) > 0:
+                processors = min(processors, int(value))
+                break
+        for setter in self._setters:
+            setter(processors)
+        _engine.run_fork_handlers()  # which ends the threads that this has started
 
 
 def _thread_setters() -> list[Any]:
     """How to tell each loaded OpenBLAS how many threads to use."""
+    if "numpy" not in sys.modules:
+        return []
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
             paths = {line.split(maxsplit=5)[-1].strip() for line in maps if "openblas" in line}
@@ -261,18 +354,6 @@ def _thread_setters() -> list[Any]:
     return setters
 
 
-def _lift_thread_limit() -> None:
-    for variable in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(variable, "")
-        if value.isdigit() and int(value) > 0:
-            count = int(value)
-            break
-    else:
-        count = len(os.sched_getaffinity(0))
-    for setter in _few_threads.lifted:
-        setter(count)
-
-
 def _forget_fresh_listings() -> None:
     """A file that came into a directory just after it was listed might never be seen."""
     for path, finder in list(sys.path_importer_cache.items()):
@@ -284,7 +365,7 @@ def _forget_fresh_listings() -> None:
 # --- the child -----------------------------------------------------------------------------------
 
 
-def _run_child(becoming: _engine.Becoming, learner: Learner | None) -> int:
+def _run_child(becoming: _engine.Becoming, learner: Learner | None, threads: _Threads) -> int:
     """Finish what the engine began: be what an exec'ed child is. Then run it."""
     _set_environment(becoming.environment())
     _reopen_streams()
@@ -294,7 +375,7 @@ def _run_child(becoming: _engine.Becoming, learner: Learner | None) -> int:
         interrupt = signum == signal.SIGINT
         signal.signal(signum, signal.default_int_handler if interrupt else signal.SIG_DFL)
     _randomness.renew()
-    _lift_thread_limit()
+    threads.choose()
     forkserver._forkserver._inherited_fds = becoming.arrived.given
     if learner is not None:
         learner.begin()

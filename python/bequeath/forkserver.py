@@ -54,8 +54,11 @@ def start(
             except ConnectionError:
                 _forkserver._discard(template)
                 continue
+            _forkserver._listen(template)
             if isinstance(answer, _engine.Child):
                 return answer, 0.0 if method in _slow else _LISTENING
+            if answer in ("unfit", "failed"):
+                _forkserver._give_up(template)
             util.debug("exec, because the template cannot serve: %s", answer)
             break
     return execute(launch), 0.0
@@ -103,6 +106,13 @@ class ForkServer:
         self._preload_modules: list[str] = ["__main__"]
         #: Who names the modules wants these and no others.
         self._preload_was_set = False
+        self._on_error = "ignore"
+        #: Modules that a template does without, with what they left behind in it.
+        self.kept_out: dict[str, str] = {}
+        #: Keys of templates that cannot serve anybody.
+        self._unfit: set[int] = set()
+        #: Keys of templates whose preload failed, where that is to be an error.
+        self._failed: dict[int, str] = {}
         self._inherited_fds: list[int] | None = None
         self._templates: dict[int, _engine.Template] = {}
         #: Ways to templates of the tree that this process has not used yet.
@@ -118,14 +128,11 @@ class ForkServer:
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
-        if on_error in ("warn", "fail"):  # 3.15's; here a template never reports its preload
-            raise NotImplementedError(
-                f"bequeath does not have on_error={on_error!r} yet: a preload's errors are ignored"
-            )
-        if on_error != "ignore":
+        if on_error not in ("ignore", "warn", "fail"):
             raise ValueError(f"on_error must be 'ignore', 'warn' or 'fail', not {on_error!r}")
         self._preload_modules = list(modules_names)
         self._preload_was_set = True
+        self._on_error = on_error
 
     def get_inherited_fds(self) -> list[int] | None:
         """The descriptors that came with the start; None if no template made this process."""
@@ -144,7 +151,11 @@ class ForkServer:
 
     @property
     def _forkserver_pid(self) -> int | None:
-        preparation = {**spawn._how_to_get_main(), "sys_path": spawn._sys_path()}
+        preparation = {
+            **spawn._how_to_get_main(),
+            "sys_path": spawn._sys_path(),
+            "sys_argv": sys.argv,
+        }
         template = self._templates.get(self._key("forkserver", preparation))
         return None if template is None else template.pid
 
@@ -153,6 +164,10 @@ class ForkServer:
     def _obtain(self, method: str, preparation: dict[str, Any]) -> _engine.Template | None:
         """The template for children of this method with this process's present environment."""
         key = self._key(method, preparation)
+        if key in self._failed:
+            raise ConnectionError(self._failed[key])
+        if key in self._unfit:
+            return None
         with self._lock:
             template = self._templates.get(key)
             if template is not None and template.is_alive():
@@ -167,7 +182,9 @@ class ForkServer:
             return template
 
     def _key(self, method: str, preparation: dict[str, Any]) -> int:
-        return _key(method, preparation, self._preload_modules, self._learns(method))
+        return _key(
+            method, preparation, self._preload_modules, self._on_error, self._learns(method)
+        )
 
     def _learns(self, method: str) -> bool:
         off = os.environ.get("BEQUEATH_LEARN_PRELOAD") == "0"
@@ -200,6 +217,8 @@ class ForkServer:
             "method": method,
             "installed": _install.is_installed(),
             "preload": self._preload_modules if method == "forkserver" else [],
+            "listed": self._preload_was_set,
+            "on_error": self._on_error,
             "learn": self._learns(method),
             "sys_path": [entry for entry in preparation["sys_path"] if isinstance(entry, str)],
             "sys_argv": [str(argument) for argument in preparation["sys_argv"]],
@@ -216,6 +235,42 @@ class ForkServer:
                 template.is_alive()  # reaps it
                 self._failures += 1
                 del self._templates[template.key]
+
+    def _listen(self, template: _engine.Template) -> None:
+        """What the template has to say about what it loaded."""
+        for note in template.notes():
+            what, name, why = note.split("\0", 2)
+            if what == "warn":
+                import warnings
+
+                warnings.warn(f"Failed to preload {name}: {why}", ImportWarning, stacklevel=2)
+            elif what == "fail":
+                self._give_up(template)
+                self._failed[template.key] = f"Failed to preload {name}: {why}"
+                raise ConnectionError(self._failed[template.key])
+            else:
+                self.kept_out[name] = why
+                util.info("templates do without %s, which leaves behind: %s", name, why)
+
+    def _give_up(self, template: _engine.Template) -> None:
+        with self._lock:
+            self._unfit.add(template.key)
+            if self._templates.get(template.key) is template:
+                del self._templates[template.key]
+        template.leave(_PATIENCE)
+
+    def _preload_settings(self) -> dict[str, Any]:
+        """For a child, whose children shall find the same imported."""
+        settings: dict[str, Any] = {"unfit": sorted(self._unfit)} if self._unfit else {}
+        if self._preload_was_set:
+            settings["modules"] = self._preload_modules
+            settings["on_error"] = self._on_error
+        return settings
+
+    def _take_preload_settings(self, settings: dict[str, Any]) -> None:
+        self._unfit = set(settings.get("unfit", ()))
+        if "modules" in settings:
+            self.set_forkserver_preload(settings["modules"], on_error=settings["on_error"])
 
     def _all(self) -> list[_engine.Template]:
         """Those that a child shall know, also those that this process never used itself."""
@@ -259,7 +314,9 @@ def _main_of(preparation: dict[str, Any]) -> dict[str, str]:
     return {key: preparation[key] for key in keys if key in preparation}
 
 
-def _key(method: str, preparation: dict[str, Any], preload: list[str], learns: bool) -> int:
+def _key(
+    method: str, preparation: dict[str, Any], preload: list[str], on_error: str, learns: bool
+) -> int:
     """What a template must have in common with those who use it, as a number."""
     parts: list[object] = [
         method,
@@ -269,10 +326,9 @@ def _key(method: str, preparation: dict[str, Any], preload: list[str], learns: b
     ]
     loaded = method == "forkserver"
     if loaded:
-        parts += [preload, _main_of(preparation)]
-    if learns:
-        # What it learns was found there.
-        parts += ["learns", preparation["sys_path"]]
+        # What it loads was found there, and may have looked at its arguments.
+        parts += [preload, on_error, _main_of(preparation), learns]
+        parts += [preparation["sys_path"], preparation["sys_argv"]]
     return _engine.template_key(repr(parts).encode("utf-8", "surrogateescape"), loaded)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 from . import _engine, _settings, process, util
@@ -95,6 +96,10 @@ class Popen:
                     atexit.register(util._exit_function)
                     if tie is not None:
                         tie.hold()
+                    if "numpy.random" in sys.modules and not _settings.is_strict():
+                        from . import _randomness
+
+                        _randomness.renew_after_fork()
                     code = process_obj._bootstrap(parent_sentinel=this_process)
                 finally:
                     leave(code)

@@ -256,6 +256,11 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     }
     if util._logger is not None:
         data["log_level"] = util._logger.getEffectiveLevel()
+    forkserver = sys.modules.get(f"{__package__}.forkserver")
+    if forkserver is not None:
+        preload = forkserver._forkserver._preload_settings()
+        if preload:
+            data["preload"] = preload
     data.update(_how_to_get_main())
     return data
 
@@ -303,6 +308,10 @@ def prepare(data: dict[str, Any]) -> None:
         _default_context.set_start_method(data["start_method"], force=True)
     if "bequeath" in data:
         _settings.apply(data["bequeath"])
+    if "preload" in data:
+        from . import forkserver
+
+        forkserver._forkserver._take_preload_settings(data["preload"])
     if "tracker" in data:
         from . import resource_tracker
 

@@ -2,17 +2,66 @@
 //! What a process has running or open beside its memory: what a fork would copy wrongly, or lose.
 //!
 //! # Safety invariants
-//! The raw calls only ask, into structures that are whole.
+//! The raw calls only ask, into structures that are whole; the child of [`run_fork_handlers`] only exits.
 
 use std::os::fd::RawFd;
 use std::path::Path;
 
 use crate::attributes::file_identity;
+use crate::errno::{last, Result};
 
-/// How many threads this process has; 1 where procfs does not tell.
+/// The threads of this process beside its first, each with its name; none where procfs does not tell.
 #[must_use]
-pub fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+pub fn threads() -> Vec<(u32, String)> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    let numbers = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut threads: Vec<(u32, String)> = numbers
+        .filter(|thread| *thread != std::process::id())
+        .filter_map(|thread| {
+            // One that has ended since is none.
+            let name = std::fs::read_to_string(format!("/proc/self/task/{thread}/comm")).ok()?;
+            Some((thread, name.trim_end().to_owned()))
+        })
+        .collect();
+    threads.sort_unstable();
+    threads
+}
+
+/// What is open under this number, as procfs calls it: a path, `socket:[1]`.
+#[must_use]
+pub fn name_of(descriptor: RawFd) -> String {
+    std::fs::read_link(format!("/proc/self/fd/{descriptor}"))
+        .map_or_else(|_| "unknown".into(), |path| path.to_string_lossy().into())
+}
+
+/// Lets what libraries do around a fork happen, without a fork that is good for anything.
+///
+/// A library whose threads cannot survive one ends them before it, if it is well made, and starts them
+/// again when they are needed, here or in the child: OpenBLAS does.
+///
+/// # Errors
+/// When no process can be made.
+pub fn run_fork_handlers() -> Result<()> {
+    // SAFETY: the child does nothing but end.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: async-signal-safe.
+        unsafe { libc::_exit(0) };
+    }
+    if pid < 0 {
+        return Err(last("fork"));
+    }
+    loop {
+        // SAFETY: waits for the child that was just made; its status is not wanted.
+        let waited = unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        if waited >= 0 || !last("waitpid").is_interrupted() {
+            return Ok(());
+        }
+    }
 }
 
 /// The open descriptors, each with device and inode of its file, sorted.

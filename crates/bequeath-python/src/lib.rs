@@ -68,7 +68,8 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::template::{
-        lay_ready, template_key, Becoming, Leftovers, Template, TemplateServer, Work,
+        lay_ready, run_fork_handlers, template_key, Becoming, Leftovers, Template, TemplateServer,
+        Work,
     };
     #[pymodule_export]
     use crate::transfer::{

@@ -1,5 +1,6 @@
 //! Templates, as `forkserver` uses them: the starter's side and the template's own.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -76,6 +77,12 @@ impl Template {
     /// The number of the way to it.
     fn door(&self) -> PyResult<i32> {
         self.with(|template| Ok(template.door().as_raw_fd()))
+    }
+
+    /// What it has told since this was last asked.
+    fn notes(&self) -> Vec<String> {
+        self.with(|template| Ok(template.take_notes()))
+            .unwrap_or_default()
     }
 
     /// Whether it is still there.
@@ -196,10 +203,22 @@ impl Leftovers {
         Self(Cleanliness::observe())
     }
 
-    /// What came since; None when nothing did.
-    fn since(&self) -> Option<String> {
-        self.0.difference(&Cleanliness::observe())
+    /// Nothing but these descriptors, as when a program has just begun.
+    #[staticmethod]
+    fn of_a_start_with(descriptors: Vec<i32>) -> Self {
+        Self(Cleanliness::of_a_start_with(&descriptors))
     }
+
+    /// What came since; None when nothing did. `names` has better names for threads than the kernel.
+    fn since(&self, names: HashMap<u32, String>) -> Option<String> {
+        self.0.difference(&Cleanliness::observe(), &names)
+    }
+}
+
+/// Lets libraries end those of their threads that would not survive a fork.
+#[pyfunction]
+pub fn run_fork_handlers() -> PyResult<()> {
+    bequeath_os::leftovers::run_fork_handlers().map_err(|error| raise(error.into()))
 }
 
 /// The template's own books.
@@ -267,12 +286,33 @@ impl TemplateServer {
         self.with(|server| server.is_trying())
     }
 
-    /// More was loaded: which variables that read, for starters to agree in.
-    fn learned(&self, read: Vec<Vec<u8>>) -> PyResult<()> {
-        self.with(|server| {
-            server.note_read(read);
-            server.renew_spare();
-        })
+    /// More was loaded: a child that was forked ahead has not got it.
+    fn renew_spare(&self) -> PyResult<()> {
+        self.with(template::Server::renew_spare)
+    }
+
+    /// What was loaded read these variables (or the whole environment) and asked for the working
+    /// directory: starters must agree in it.
+    fn depend_on(&self, variables: Vec<Vec<u8>>, environment: bool, folder: bool) -> PyResult<()> {
+        let here = folder.then(bequeath_os::attributes::working_directory);
+        let here = here.transpose().map_err(|error| raise(error.into()))?;
+        let directory = here.map(|fd| bequeath_os::memfd::identity(fd.as_fd()));
+        let what = template::Dependence {
+            variables: variables.into_iter().collect(),
+            environment,
+            directory: directory.transpose().map_err(|error| raise(error.into()))?,
+        };
+        self.with(|server| server.depend_on(what))
+    }
+
+    /// Tells this to everybody who starts children here.
+    fn note(&self, text: &str) -> PyResult<()> {
+        self.with(|server| server.note(text))
+    }
+
+    /// This template must not be forked from.
+    fn refuse_all(&self, reason: &str) -> PyResult<()> {
+        self.with(|server| server.refuse_all(reason))
     }
 
     /// In the child: becomes what its starter is, as after an exec; a spare one waits until there is a

@@ -63,6 +63,8 @@ struct Notes {
     ended: HashMap<u32, ExitStatus>,
     /// Requests whose answers are still to come, and unwanted.
     abandoned: usize,
+    /// What the template had to say besides.
+    told: Vec<String>,
 }
 
 const SIGKILL: i32 = 9;
@@ -101,6 +103,12 @@ impl Template {
     #[must_use]
     pub fn door(&self) -> BorrowedFd<'_> {
         self.door.as_fd()
+    }
+
+    /// What the template has told since this was last asked; see [`Server::note`](super::Server::note).
+    #[must_use]
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.line.notes().told)
     }
 
     /// Whether the template is still there.
@@ -169,7 +177,9 @@ impl Template {
             }
             (Told::Refused(reason), _) => Ok(Answer::Refused(reason)),
             (Told::Failed(errno), _) => Err(Error::Fork { errno }),
-            (Told::Ended(..) | Told::Staying, _) => Err(Error::Malformed { what: "answer" }),
+            (Told::Ended(..) | Told::Staying | Told::Note(_), _) => {
+                Err(Error::Malformed { what: "answer" })
+            }
         }
     }
 
@@ -253,6 +263,10 @@ impl Line {
             match Told::decode(&packet[..len])? {
                 Told::Ended(pid, status) => {
                     notes.ended.insert(pid, ExitStatus::from_raw(status));
+                    return Ok(Some(Heard::Noted));
+                }
+                Told::Note(text) => {
+                    notes.told.push(text);
                     return Ok(Some(Heard::Noted));
                 }
                 told => return Ok(Some(Heard::Answer(told, fds.into_iter().next()))),

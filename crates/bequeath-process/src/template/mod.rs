@@ -21,6 +21,7 @@
 
 mod cleanliness;
 mod client;
+mod dependence;
 mod protocol;
 mod request;
 mod server;
@@ -28,6 +29,7 @@ mod spare;
 
 pub use cleanliness::Cleanliness;
 pub use client::{Answer, Template};
+pub use dependence::Dependence;
 pub use request::{Become, Request, SignalMask};
 pub use server::{Server, Work};
 pub use spare::{leave_template, Knowledge, Seat};

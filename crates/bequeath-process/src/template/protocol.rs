@@ -25,6 +25,7 @@ const FAILED: u32 = 6;
 const ENDED: u32 = 7;
 const STAYING: u32 = 8;
 const COLLECTED: u32 = 9;
+const NOTE: u32 = 10;
 
 /// From a starter.
 #[derive(Debug)]
@@ -123,6 +124,8 @@ pub(crate) enum Told {
     Ended(u32, i32),
     /// The answer to a goodbye when others still use the template.
     Staying,
+    /// Something that a starter may want to tell its program.
+    Note(String),
 }
 
 impl Told {
@@ -147,6 +150,10 @@ impl Told {
                 writer.i32(*status);
             }
             Self::Staying => writer = head(STAYING),
+            Self::Note(text) => {
+                writer = head(NOTE);
+                writer.bytes(text.as_bytes());
+            }
         }
         writer.into_bytes()
     }
@@ -162,6 +169,10 @@ impl Told {
             FAILED => Ok(Self::Failed(reader.i32("errno")?)),
             ENDED => Ok(Self::Ended(reader.u32("pid")?, reader.i32("status")?)),
             STAYING => Ok(Self::Staying),
+            NOTE => {
+                let text = reader.bytes("note")?;
+                Ok(Self::Note(String::from_utf8_lossy(text).into_owned()))
+            }
             _ => Err(Error::Malformed { what: "answer" }),
         }
     }

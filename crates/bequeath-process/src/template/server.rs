@@ -3,7 +3,7 @@
 //! One thread, one `epoll`. The interpreter forks between [`Server::next_work`] and
 //! [`Server::started`] or [`Server::seated`]; everything else happens in here.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
@@ -13,6 +13,7 @@ use bequeath_os::epoll::{Epoll, Events};
 use bequeath_os::socket::{self, RecvFlags, SendFlags, MAX_DESCRIPTORS};
 use bequeath_os::{Deadline, PidFd};
 
+use super::dependence::Dependence;
 use super::protocol::{Asked, Start, Told, PACKET};
 use super::request::Request;
 use super::spare::{Knowledge, Seat, Spare};
@@ -50,8 +51,12 @@ pub struct Server {
     spare: Keeping,
     /// A child that finds out what the template may load.
     trial: Option<PidFd>,
-    /// Variables that learned modules read when they were loaded.
-    read: BTreeSet<Vec<u8>>,
+    /// What loaded modules asked for when they were loaded.
+    asked: Dependence,
+    /// What is to be told to everybody who comes.
+    notes: Vec<String>,
+    /// Why nobody can be served.
+    unfit: Option<String>,
     /// A child has ended, or the trial, since the last rest.
     rest_is_due: bool,
     postponed: u32,
@@ -120,7 +125,9 @@ impl Server {
             loaded,
             spare: Keeping::NotYet(0),
             trial: None,
-            read: BTreeSet::new(),
+            asked: Dependence::default(),
+            notes: Vec::new(),
+            unfit: None,
             rest_is_due: false,
             postponed: 0,
             ready: VecDeque::new(),
@@ -235,6 +242,9 @@ impl Server {
                 backlog: VecDeque::new(),
             },
         );
+        for note in self.notes.clone() {
+            self.tell(token, &Told::Note(note), None);
+        }
         Ok(())
     }
 
@@ -295,11 +305,12 @@ impl Server {
                 return None;
             }
         };
-        let wanted = &start.state.environment;
-        let differs = |name: &&Vec<u8>| self.own.environment.get(name) != wanted.get(name);
-        if self.read.iter().any(|name| differs(&name)) {
-            let reason = "an environment variable that a learned module has read differs";
-            self.tell(token, &Told::Refused(reason.into()), None);
+        let own = &self.own.environment;
+        let differs = self
+            .asked
+            .differs(own, &start.state.environment, fds.first());
+        if let Some(reason) = self.unfit.clone().or_else(|| differs.map(Into::into)) {
+            self.tell(token, &Told::Refused(reason), None);
             return None;
         }
         let (spare, keeping) = match std::mem::replace(&mut self.spare, Keeping::NeverAgain) {
@@ -381,10 +392,24 @@ impl Server {
         }
     }
 
-    /// Modules that this template has learned read these variables when they were loaded: who has
-    /// others is not served.
-    pub fn note_read(&mut self, names: Vec<Vec<u8>>) {
-        self.read.extend(names);
+    /// Modules that this template has loaded asked for this: who would give another answer is not
+    /// served.
+    pub fn depend_on(&mut self, what: Dependence) {
+        self.asked.join(what);
+    }
+
+    /// Tells this to everybody who starts children here, once.
+    pub fn note(&mut self, text: &str) {
+        self.notes.push(text.into());
+        let all: Vec<u64> = self.requesters.keys().copied().collect();
+        for token in all {
+            self.tell(token, &Told::Note(text.into()), None);
+        }
+    }
+
+    /// This template must not be forked from, for this reason: nobody is served.
+    pub fn refuse_all(&mut self, reason: &str) {
+        self.unfit = Some(reason.into());
     }
 
     /// In the spare child: what this server knows that [`Seat::wait`] needs.
