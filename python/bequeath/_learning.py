@@ -199,7 +199,7 @@ class Learner:
     def _run_trial(self, server: _engine.TemplateServer) -> NoReturn:
         try:
             server.become_trial()
-            _engine.set_process_name("bequeath-trial")
+            _engine.set_process_name("bequeath-trial", "trial")
             # A module that never ends its import; also if the template is no more.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])

@@ -64,6 +64,7 @@ def main(number: int) -> NoReturn:
     _engine.set_process_name("bequeath")
     # A member of the session before anything is loaded: what modules make shall be the tree's.
     setup = _engine.unpack(arrived.head, arrived.head_descriptors)
+    _engine.set_process_name("bequeath", f"template of {setup['method']}")
     kept_out = setup.get("kept_out", [])
     if kept_out and left_by_start_up == "a child process":
         left_by_start_up = None  # of what was kept out: not ours, nor our children's
@@ -149,7 +150,7 @@ def _serve(server: _engine.TemplateServer, learner: Learner | None) -> _engine.B
             continue
         if pid == 0:
             if work.is_ahead:
-                _engine.set_process_name("bequeath-spare")
+                _engine.set_process_name("bequeath-spare", "spare")
                 _rehearse()
             becoming = server.become_child(work)
             if becoming is None:

@@ -286,7 +286,8 @@ class BaseProcess:
             former = _current_process
             _current_process = self
             _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
-            _engine.set_process_name(self._name)
+            method = self._start_method or context._default_context.get_start_method()
+            _engine.set_process_name(self._name, method)
             _name_log_records()
             if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
                 threading.main_thread()._set_native_id()  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ mod parcel;
 pub mod queue;
 mod record;
 mod recv;
+pub mod seen;
 mod segment;
 mod send;
 mod state;

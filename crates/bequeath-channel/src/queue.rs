@@ -11,6 +11,7 @@
 use bequeath_os::Deadline;
 use bequeath_shm::{kind, AnyHandle, BlockName, Handle, Object, Reference, Session};
 use bequeath_sync::atomic::{AtomicU64, Ordering};
+use bequeath_sync::waiting::Waiting;
 use bequeath_sync::{Cell, Interrupt, WaitWord};
 
 use crate::companions::Companions;
@@ -28,7 +29,7 @@ pub struct Body {
     pub(crate) not_full: WaitWord,
     pub(crate) all_done: WaitWord,
     /// 0 = unbounded.
-    capacity: AtomicU64,
+    pub(crate) capacity: AtomicU64,
     /// Payloads up to this travel inside records; 0 = as long as a record may be.
     longest_inline: AtomicU64,
 }
@@ -255,6 +256,7 @@ impl Queue {
     /// # Errors
     /// [`Error::TimedOut`], [`Error::Interrupted`].
     pub fn join(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<()> {
+        let mut waiting = Waiting::new();
         loop {
             let guard = crate::wait::lock(&self.handle.cell, deadline, interrupt, Error::TimedOut)?;
             if State::decode(guard.state())?.unfinished == 0 {
@@ -266,6 +268,7 @@ impl Queue {
                 deadline,
                 interrupt,
                 Error::TimedOut,
+                &mut waiting,
             )?;
         }
     }
@@ -275,6 +278,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Empty`], [`Error::Closed`], [`Error::Interrupted`].
     pub fn wait_message(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<()> {
+        let mut waiting = Waiting::new();
         loop {
             let guard = crate::wait::lock(&self.handle.cell, deadline, interrupt, Error::Empty)?;
             let state = State::decode(guard.state())?;
@@ -292,6 +296,7 @@ impl Queue {
                 deadline,
                 interrupt,
                 Error::Empty,
+                &mut waiting,
             )?;
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word 0   bits 0..31 payload bytes   32..39 form   40..47 kind   48..63 descriptors
-//! word 1   id of the parcel with the descriptors, 0 = none
+//! word 1   bits 0..41 id of the parcel with the descriptors, 0 = none   42..63 the sender's pid, only for telling
 //! ```
 //! A record is its header and payload, rounded up to [`ALIGN`]; it never crosses a segment's end.
 
@@ -18,6 +18,10 @@ pub(crate) const LONGEST: usize = 4096;
 pub(crate) const LONGEST_PAYLOAD: usize = LONGEST - HEADER;
 /// Payload of a record that names an envelope: its name and the message's size.
 pub(crate) const ENVELOPE_PAYLOAD: usize = 16;
+
+/// Above the parcel's id: the sender. (Nobody sends 2^42 parcels; no pid is longer than 22 bits.)
+const SENDER: u32 = 42;
+const PARCEL: u64 = (1 << SENDER) - 1;
 
 /// What a record is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct Header {
     pub(crate) len: usize,
     pub(crate) descriptors: u16,
     pub(crate) parcel: u64,
+    /// The pid of who sent it.
+    pub(crate) sender: u32,
 }
 
 impl Header {
@@ -48,7 +54,10 @@ impl Header {
             | (self.form as u64) << 32
             | u64::from(self.kind) << 40
             | u64::from(self.descriptors) << 48;
-        [word, self.parcel]
+        [
+            word,
+            self.parcel & PARCEL | u64::from(self.sender) << SENDER,
+        ]
     }
 
     /// Reads what shared memory says, and refuses what no sender writes.
@@ -64,7 +73,8 @@ impl Header {
             kind: (words[0] >> 40) as u8,
             len: (words[0] & 0xffff_ffff) as usize,
             descriptors: (words[0] >> 48) as u16,
-            parcel: words[1],
+            parcel: words[1] & PARCEL,
+            sender: (words[1] >> SENDER) as u32,
         };
         let fits = match form {
             Form::Inline => header.len <= LONGEST_PAYLOAD,
@@ -100,7 +110,8 @@ mod tests {
             kind: 200,
             len: 4080,
             descriptors: 253,
-            parcel: u64::MAX,
+            parcel: PARCEL,
+            sender: (1 << 22) - 1,
         };
         assert_eq!(Header::decode(header.encode()).unwrap(), header);
     }

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use bequeath_os::Deadline;
 use bequeath_shm::{Block, BlockName, Envelope, Incoming, IncomingEnvelope, Reference, Session};
+use bequeath_sync::waiting::Waiting;
 use bequeath_sync::Interrupt;
 
 use crate::broken::{self, Mistake};
@@ -91,6 +92,7 @@ impl Queue {
         };
         inline.clear();
         inline.reserve(LONGEST_PAYLOAD); // not under the cell
+        let mut waiting = Waiting::new();
         loop {
             let mut guard = wait::lock(&body.cell, deadline, interrupt, Error::Empty)?;
             let mut state = State::decode(guard.state())?;
@@ -107,7 +109,14 @@ impl Queue {
                 if state.has(CLOSED) {
                     return Err(Error::Closed);
                 }
-                wait::sleep(guard, &body.not_empty, deadline, interrupt, Error::Empty)?;
+                wait::sleep(
+                    guard,
+                    &body.not_empty,
+                    deadline,
+                    interrupt,
+                    Error::Empty,
+                    &mut waiting,
+                )?;
                 continue;
             }
             let taken = take(self.session(), self.reference(), &mut state)?;

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use bequeath_os::socket::MAX_DESCRIPTORS;
 use bequeath_os::Deadline;
 use bequeath_shm::{Block, Envelope, Outgoing as Moving, Room};
-use bequeath_sync::Interrupt;
+use bequeath_sync::waiting::Waiting;
+use bequeath_sync::{Interrupt, ProcessId};
 
 use crate::broken::{self, Mistake};
 use crate::error::{Error, Result};
@@ -53,6 +54,7 @@ impl<'a> Prepared<'a> {
             len,
             descriptors: count,
             parcel: 0,
+            sender: ProcessId::current().pid(),
         };
         if payload.len() <= queue.handle.longest_inline()
             && buffers.is_empty()
@@ -148,6 +150,7 @@ impl Queue {
     ) -> Result<()> {
         let body = &*self.handle;
         let mut fresh: Option<Block> = None;
+        let mut waiting = Waiting::new();
         loop {
             let mut guard = wait::lock(&body.cell, deadline, interrupt, Error::Full)?;
             let mut state = State::decode(guard.state())?;
@@ -158,7 +161,14 @@ impl Queue {
                 .capacity()
                 .is_some_and(|capacity| state.count >= capacity)
             {
-                wait::sleep(guard, &body.not_full, deadline, interrupt, Error::Full)?;
+                wait::sleep(
+                    guard,
+                    &body.not_full,
+                    deadline,
+                    interrupt,
+                    Error::Full,
+                    &mut waiting,
+                )?;
                 continue;
             }
             let before = state;
@@ -192,7 +202,14 @@ impl Queue {
                     guard.commit_and_hold();
                 }
                 if !self.send_parcel(before.count, prepared)? {
-                    wait::sleep(guard, &body.not_full, deadline, interrupt, Error::Full)?;
+                    wait::sleep(
+                        guard,
+                        &body.not_full,
+                        deadline,
+                        interrupt,
+                        Error::Full,
+                        &mut waiting,
+                    )?;
                     continue;
                 }
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bequeath_os::Deadline;
+use bequeath_sync::waiting::Waiting;
 use bequeath_sync::{Cell, Guard, Interrupt, Interrupted, WaitOutcome, WaitWord};
 
 use crate::error::{Error, Result};
@@ -60,11 +61,12 @@ pub(crate) fn sleep(
     deadline: Deadline,
     interrupt: &mut dyn Interrupt,
     late: Error,
+    waiting: &mut Waiting,
 ) -> Result<()> {
     if deadline.is_past() {
         return Err(late);
     }
-    match guard.wait(on, deadline) {
+    match guard.wait_as(on, deadline, waiting) {
         // After the deadline the caller looks a last time, then comes here with a deadline that is past.
         WaitOutcome::Woken | WaitOutcome::TimedOut => {}
         WaitOutcome::Slice | WaitOutcome::Interrupted => interrupt.check()?,

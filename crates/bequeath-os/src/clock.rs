@@ -83,3 +83,9 @@ impl Deadline {
         })
     }
 }
+
+/// The kernel's number of the calling thread.
+#[must_use]
+pub fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get() as u32
+}

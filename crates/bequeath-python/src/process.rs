@@ -63,8 +63,8 @@ impl Child {
         let deadline = deadline(timeout)?;
         // Detached also when it only looks: a template's child may have to be asked after.
         let status = uninterrupted(py, || py.detach(|| child.wait(deadline)))?;
-        if status.is_some() {
-            session::reaped(child.pid());
+        if let Some(status) = status {
+            session::reaped(child.pid(), status.code());
         }
         Ok(status.map(engine::ExitStatus::code))
     }
@@ -425,8 +425,13 @@ pub fn tell_starter(child_end: i32, word: &[u8]) -> PyResult<bool> {
 
 /// What `ps` calls this process.
 #[pyfunction]
-pub fn set_process_name(name: &str) {
+#[pyo3(signature = (name, role=None))]
+pub fn set_process_name(name: &str, role: Option<&str>) {
     engine::set_process_name(name);
+    bequeath_shm::set_name(name);
+    if let Some(role) = role.and_then(bequeath_shm::Role::named) {
+        bequeath_shm::set_role(role);
+    }
 }
 
 /// Ends this process with the C library's exit functions, but without taking the interpreter apart.

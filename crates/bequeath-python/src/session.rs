@@ -61,9 +61,10 @@ pub fn join(descriptor: OwnedFd) -> PyResult<()> {
     Ok(())
 }
 
-/// A child is dead: what it held is given back. To be called with nothing held.
-pub fn reaped(pid: u32) {
+/// A child is dead, with this exit code: what it held is given back. To be called with nothing held.
+pub fn reaped(pid: u32, code: i32) {
     if let Some(session) = Session::current() {
+        session.note_death(pid, code);
         session.reap_pid(pid);
     }
 }

@@ -23,6 +23,13 @@ pub(crate) fn get() -> Option<Session> {
     Some(Session(unsafe { Arc::from_raw(inner) }))
 }
 
+/// As [`get`], for the rest of the process's life.
+pub(crate) fn get_ref() -> Option<&'static Inner> {
+    let inner = CURRENT.load(Acquire).cast_const();
+    // SAFETY: null, or from `Arc::into_raw` with a count that is never given back: alive for ever.
+    unsafe { inner.as_ref() }
+}
+
 pub(crate) fn set(session: &Session) {
     CURRENT.store(Arc::into_raw(Arc::clone(&session.0)).cast_mut(), Release);
 }

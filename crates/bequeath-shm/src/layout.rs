@@ -25,7 +25,13 @@ pub(crate) const DEFAULT_SIZE: u64 = 1 << 40;
 pub(crate) const MINIMUM_SIZE: u64 = 4 * EXTENT;
 
 pub(crate) const MAGIC: u64 = 0x6265_7175_6561_7468;
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
+
+/// Where the table of those who wait starts, and how many fit (`waits.rs`).
+pub(crate) const WAITS_AT: u64 = 64 * 1024;
+pub(crate) const WAITS: u64 = (DEATHS_AT - WAITS_AT) / 32;
+/// Where the latest deaths are noted: one page (`deaths.rs`).
+pub(crate) const DEATHS_AT: u64 = MEMBERS_AT - PAGE;
 
 /// Where the table of members starts, and how many fit.
 pub(crate) const MEMBERS_AT: u64 = 128 * 1024;
@@ -167,9 +173,43 @@ pub(crate) struct Member {
     pub(crate) note: AtomicU64,
     /// For a pending child: when it was announced (seconds of the monotonic clock).
     pub(crate) stamp: AtomicU64,
-    spare: [AtomicU64; 4],
+    /// What kind of process it is, and its name (`about.rs`); only for telling.
+    pub(crate) about: About,
 }
 const _: () = assert!(core::mem::size_of::<Member>() == 64);
+
+/// What a process tells of itself.
+#[repr(C)]
+pub(crate) struct About {
+    pub(crate) role: AtomicU64,
+    pub(crate) name: [AtomicU64; 3],
+}
+
+/// The latest deaths, in a ring.
+#[repr(C)]
+pub(crate) struct Deaths {
+    pub(crate) next: AtomicU64,
+    pub(crate) records: [DeathRecord; 63],
+}
+// SAFETY: repr(C), atomics only.
+unsafe impl Plain for Deaths {}
+const _: () = assert!(core::mem::size_of::<Deaths>() as u64 <= PAGE);
+
+/// One death.
+#[repr(C)]
+pub(crate) struct DeathRecord {
+    /// `ProcessId` bits; 0 while the record is written.
+    pub(crate) process: AtomicU64,
+    /// The exit code or the negated signal in the low half; above it 1, where it is known.
+    pub(crate) status: AtomicU64,
+    /// When, in nanoseconds of the monotonic clock.
+    pub(crate) at: AtomicU64,
+    pub(crate) about: About,
+    spare: AtomicU64,
+}
+const _: () = assert!(core::mem::size_of::<DeathRecord>() == 64);
+// SAFETY: the entries of those who wait are repr(C), atomics only.
+unsafe impl Plain for bequeath_sync::waiting::Entry {}
 // SAFETY: repr(C), atomics only.
 unsafe impl Plain for Member {}
 
@@ -241,7 +281,8 @@ pub(crate) struct Header {
     pub(crate) references: AtomicU64,
     /// First extent that was never used; a hint that only grows.
     pub(crate) fresh: AtomicU64,
-    spare: AtomicU64,
+    /// Entries of the table of those who wait that are backed.
+    pub(crate) waits: AtomicU64,
     /// Guards claims of several extents: intent (start, count).
     pub(crate) runs: Cell<3>,
     /// The channel's: guards the board.
@@ -250,7 +291,7 @@ pub(crate) struct Header {
     pub(crate) free_runs: Hints,
     pub(crate) pools: [Hints; POOLS],
 }
-const _: () = assert!(core::mem::size_of::<Header>() as u64 <= MEMBERS_AT);
+const _: () = assert!(core::mem::size_of::<Header>() as u64 <= WAITS_AT);
 // SAFETY: repr(C), atomics and a cell, which consists of atomics.
 unsafe impl Plain for Header {}
 

@@ -1,6 +1,7 @@
 //! The session: memory, blocks and counted objects shared by the processes of one tree.
 #![doc = include_str!("../README.md")]
 
+mod about;
 mod adopted;
 mod arena;
 pub mod block;
@@ -8,6 +9,7 @@ mod budget;
 mod census;
 mod counting;
 mod current;
+mod deaths;
 pub mod envelope;
 mod error;
 mod fork;
@@ -25,12 +27,15 @@ mod scavenger;
 pub mod session;
 mod site;
 mod space;
+mod waits;
 mod words;
 
+pub use about::{set_name, set_role, AboutProcess, Role};
 pub use adopted::{Adopted, IN_PLACE};
 pub use block::{Block, Incoming, Outgoing};
 pub use budget::{parse_limit, LIMIT_VARIABLE};
 pub use census::{Census, HeldBy, Identity, MemberSeen, Observer, PlaceSeen, ReferenceSeen};
+pub use deaths::Death;
 pub use envelope::{Envelope, IncomingEnvelope, Room};
 pub use error::{Error, Result};
 pub use fork::{Announced, ForkTicket};

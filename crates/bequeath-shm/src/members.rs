@@ -164,6 +164,7 @@ impl Space {
         let generation = ((member.state.load(Acquire) >> 32) as u32).wrapping_add(1);
         member.note.store(0, Relaxed);
         member.stamp.store(stamp, Relaxed);
+        member.about.set_words([0; 4]);
         member.state.store(standing.with(generation), Release);
         Ok(Some(MemberName { index, generation }))
     }

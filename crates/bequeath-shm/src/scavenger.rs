@@ -124,6 +124,10 @@ impl Session {
     }
 
     fn forget_member(&self, seen: Seen) -> bool {
+        if let (Standing::Live, Some(process)) = (seen.standing, seen.identity) {
+            // Its parent, who learns the cause, may come later.
+            self.space().note_death(&seen, process, None);
+        }
         match seen.standing {
             Standing::Leaving => {
                 self.space()

@@ -12,7 +12,9 @@ use bequeath_sync::ProcessId;
 
 use crate::budget;
 use crate::current;
-use crate::layout::{Geometry, Header, DEFAULT_SIZE, MAGIC, MINIMUM_SIZE, VERSION};
+use crate::layout::{
+    Geometry, Header, DEATHS_AT, DEFAULT_SIZE, MAGIC, MINIMUM_SIZE, PAGE, VERSION,
+};
 use crate::local::{Local, LocalTables};
 use crate::members::Standing;
 use crate::space::{Access, Space};
@@ -90,6 +92,7 @@ impl Session {
         let fd = memfd::create(c"bequeath", geometry.size)?;
         memfd::seal(&fd)?;
         memfd::allocate(&fd, 0, size_of::<Header>() as u64)?;
+        memfd::allocate(&fd, DEATHS_AT, PAGE)?;
         let space = Space::new(fd, geometry, Access::Write)?;
         write_header(&space, options.limit)?;
         Self::join(space)
@@ -110,6 +113,7 @@ impl Session {
         crate::objects::register();
         let identity = ProcessId::current();
         let me = space.join(identity, Standing::Live, 0)?;
+        space.tell_about(me);
         Ok(Self(Arc::new(Inner {
             space,
             me: AtomicU64::new(me.to_word()),
@@ -125,9 +129,15 @@ impl Session {
         current::get()
     }
 
+    /// The same, borrowed for the rest of the process's life.
+    pub(crate) fn current_for_ever() -> Option<&'static Inner> {
+        current::get_ref()
+    }
+
     /// Makes this the process's default session, and its members the ones that locks ask about.
     pub fn set_current(&self) {
         current::set(self);
+        crate::waits::provide();
         bequeath_sync::owner::set_exited_in_order(|process| {
             Self::current().is_some_and(|session| session.space().left_in_order(process))
         });
@@ -180,6 +190,7 @@ impl Session {
 
     pub(crate) fn become_member(&self, me: MemberName) {
         self.0.me.store(me.to_word(), Relaxed);
+        self.0.space.tell_about(me);
         self.0
             .identity
             .store(ProcessId::current().to_bits(), Relaxed);

@@ -10,7 +10,9 @@ use crate::cell::{Cell, Guard};
 use crate::error::{Error, Result};
 use crate::owner::ProcessId;
 use crate::park::Interrupt;
+use crate::seen::{self, BarrierSeen};
 use crate::wait_word::{WaitOutcome, WaitWord};
+use crate::waiting::Waiting;
 
 /// Arrived parties whose lives are watched; those beyond count, but their death is not noticed.
 const WATCHED: usize = 56;
@@ -151,13 +153,14 @@ impl Barrier {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub fn arrive(&self, interrupt: &mut dyn Interrupt) -> Result<Arrival> {
+        let mut waiting = Waiting::new();
         loop {
             let mut guard = self.cell.lock_until(Deadline::NEVER, interrupt)?;
             let mut state = State::of(guard.state());
             match state.phase {
                 BROKEN => return Err(Error::Broken),
                 // The time to arrive is not counted against the caller's, as in threading.
-                ACTING => self.look(guard, Deadline::NEVER, interrupt)?,
+                ACTING => self.look(guard, Deadline::NEVER, interrupt, &mut waiting)?,
                 _ => {
                     let index = state.arrived;
                     if let Some(place) = self.arrived.get(index as usize) {
@@ -209,6 +212,7 @@ impl Barrier {
         deadline: Deadline,
         interrupt: &mut dyn Interrupt,
     ) -> Result<()> {
+        let mut waiting = Waiting::new();
         loop {
             let guard = self.cell.lock();
             let state = State::of(guard.state());
@@ -228,7 +232,7 @@ impl Barrier {
                 // Unless the others passed in this very moment.
                 continue;
             }
-            if let Err(stop) = self.look(guard, deadline, interrupt) {
+            if let Err(stop) = self.look(guard, deadline, interrupt, &mut waiting) {
                 self.abort_generation(arrival.generation);
                 return Err(stop);
             }
@@ -241,8 +245,9 @@ impl Barrier {
         guard: Guard<'_, 5>,
         deadline: Deadline,
         interrupt: &mut dyn Interrupt,
+        waiting: &mut Waiting,
     ) -> Result<()> {
-        match guard.wait(&self.passed, deadline) {
+        match guard.wait_as(&self.passed, deadline, waiting) {
             WaitOutcome::Woken | WaitOutcome::TimedOut => Ok(()),
             WaitOutcome::Slice | WaitOutcome::Interrupted => {
                 self.break_for_the_dead();
@@ -314,6 +319,27 @@ impl Barrier {
         } else {
             0
         }
+    }
+
+    /// What a copy of a barrier's words says; `None` when it is too short.
+    #[must_use]
+    pub fn read(words: &[u64]) -> Option<BarrierSeen> {
+        let (state, cell_held_by) = seen::cell::<5>(words)?;
+        let state = State::of(state);
+        let first = core::mem::offset_of!(Self, arrived) / 8;
+        let present = state.arrived.min(WATCHED as u64) as usize;
+        let names = words.get(first..first + WATCHED)?.iter().take(present);
+        Some(BarrierSeen {
+            parties: state.parties,
+            arrived: state.arrived,
+            generation: state.generation,
+            broken: state.phase == BROKEN,
+            acting: state.phase == ACTING,
+            present: names
+                .filter_map(|bits| ProcessId::from_bits(*bits))
+                .collect(),
+            cell_held_by,
+        })
     }
 
     /// Whether it is broken.

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::owner::{ProcessId, PID_MASK};
 use crate::park::{self, Interrupt, Never, Slices};
 use crate::wait_word::{misses, WaitOutcome, WaitWord};
+use crate::waiting::Waiting;
 
 const SELECTOR: u64 = 1;
 pub(crate) const SLEEPERS: u64 = 1 << 31;
@@ -155,6 +156,7 @@ impl<const N: usize> Cell<N> {
         }
         let mut slices = Slices::growing(LOCK_SLICE);
         let deadline = deadline.max(Deadline::after(GRACE));
+        let mut waiting = Waiting::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
             if word & PID_MASK == 0 {
@@ -176,6 +178,7 @@ impl<const N: usize> Cell<N> {
             {
                 continue;
             }
+            waiting.on(&self.word);
             match park::wait_low(&self.word, marked as u32, slices.next(deadline)) {
                 // A signal ends a slice too: with a timer that ticks faster than slices the death of
                 // an owner would never be noticed otherwise.
@@ -319,7 +322,7 @@ impl<const N: usize> Guard<'_, N> {
     /// Registers as a sleeper of `wait`, unlocks (committing what was staged) and sleeps until
     /// woken, until `deadline`, or for a slice. Comes back *without* the lock.
     pub fn wait(self, wait: &WaitWord, deadline: Deadline) -> WaitOutcome {
-        self.wait_slice(wait, deadline, park::SLICE)
+        self.wait_as(wait, deadline, &mut Waiting::new())
     }
 
     /// As [`wait`](Self::wait), with a slice of the caller's choice.
@@ -329,10 +332,30 @@ impl<const N: usize> Guard<'_, N> {
         deadline: Deadline,
         slice: core::time::Duration,
     ) -> WaitOutcome {
+        self.sleep_on(wait, deadline, slice, &mut Waiting::new())
+    }
+
+    /// As [`wait`](Self::wait), as part of a longer wait.
+    pub fn wait_as(
+        self,
+        wait: &WaitWord,
+        deadline: Deadline,
+        waiting: &mut Waiting,
+    ) -> WaitOutcome {
+        self.sleep_on(wait, deadline, park::SLICE, waiting)
+    }
+
+    fn sleep_on(
+        self,
+        wait: &WaitWord,
+        deadline: Deadline,
+        slice: core::time::Duration,
+        waiting: &mut Waiting,
+    ) -> WaitOutcome {
         let expected = wait.event.load(Ordering::Relaxed);
         let (period, alone) = wait.register();
         self.commit();
-        let outcome = wait.sleep(expected, deadline, slice, alone);
+        let outcome = wait.sleep(expected, deadline, slice, alone, waiting);
         wait.deregister(period);
         outcome
     }

@@ -21,6 +21,8 @@ use crate::lock::Lock;
 use crate::owner::ProcessId;
 use crate::park::{self, Interrupt, Slices};
 use crate::recursive::RecursiveLock;
+use crate::seen::ConditionSeen;
+use crate::waiting::Waiting;
 
 /// Waiters with a slot; those beyond share one place to sleep, and may be woken without need.
 const SLOTS: usize = 60;
@@ -177,6 +179,23 @@ impl Condition {
             + self.overflow_sleepers.load(Ordering::Relaxed) as usize
     }
 
+    /// What a copy of a condition's words says; `None` when it is too short.
+    #[must_use]
+    pub fn read(words: &[u64]) -> Option<ConditionSeen> {
+        let first = core::mem::offset_of!(Self, slots) / 8;
+        let slots = words.get(first..first + 2 * SLOTS)?.chunks_exact(2);
+        let with = |mark: u64| {
+            let words = slots.clone().map(|slot| slot[0]);
+            let marked = words.filter(move |word| word & MARK == mark);
+            marked.filter_map(ProcessId::from_word).collect()
+        };
+        Some(ConditionSeen {
+            waiting: with(WAITING),
+            notified: with(NOTIFIED),
+            overflow: (words[1] >> 32) as u32,
+        })
+    }
+
     fn enter(&self) -> Option<&Slot> {
         let mine = ProcessId::current().to_bits() | WAITING;
         let free = |slot: &&Slot| {
@@ -219,10 +238,12 @@ impl Condition {
     ) -> Result<()> {
         let waiting = ProcessId::current().to_bits() | WAITING;
         let mut slices = Slices::idle();
+        let mut waiting_on = Waiting::new();
         let end = loop {
             if slot.word.load(Ordering::Acquire) != waiting {
                 break End::Notified;
             }
+            waiting_on.on(&slot.word);
             match park::wait_low(&slot.word, waiting as u32, slices.next(deadline)) {
                 Wait::TimedOut if deadline.is_past() => break End::GaveUp(Error::TimedOut),
                 Wait::TimedOut | Wait::Interrupted if self.take_over_a_notification() => {
@@ -265,7 +286,9 @@ impl Condition {
         interrupt: &mut dyn Interrupt,
     ) -> Result<()> {
         let mut slices = Slices::idle();
+        let mut waiting_on = Waiting::new();
         let result = loop {
+            waiting_on.on(&self.overflow_event);
             match park::wait(&self.overflow_event, expected, slices.next(deadline)) {
                 Wait::Woken | Wait::Changed => break Ok(()),
                 Wait::TimedOut if deadline.is_past() => break Err(Error::TimedOut),

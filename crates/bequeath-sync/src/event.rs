@@ -5,7 +5,9 @@ use bequeath_os::Deadline;
 use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::park::Interrupt;
+use crate::seen::{self, EventSeen};
 use crate::wait_word::{WaitOutcome, WaitWord};
+use crate::waiting::Waiting;
 
 /// A flag between processes. All zero is a cleared event.
 ///
@@ -70,11 +72,12 @@ impl Event {
         let mut guard = self.cell.lock_until(deadline, interrupt)?;
         let before = guard.state();
         let mut now = before;
+        let mut waiting = Waiting::new();
         while now[FLAG] == 0 && now[TIMES] == before[TIMES] {
             if deadline.is_past() {
                 return Err(Error::TimedOut);
             }
-            match guard.wait(&self.set, deadline) {
+            match guard.wait_as(&self.set, deadline, &mut waiting) {
                 WaitOutcome::Woken | WaitOutcome::TimedOut => {}
                 WaitOutcome::Slice | WaitOutcome::Interrupted => interrupt.check()?,
             }
@@ -82,6 +85,17 @@ impl Event {
             now = guard.state();
         }
         Ok(())
+    }
+
+    /// What a copy of an event's words says; `None` when it is too short.
+    #[must_use]
+    pub fn read(words: &[u64]) -> Option<EventSeen> {
+        let (state, cell_held_by) = seen::cell::<2>(words)?;
+        Some(EventSeen {
+            set: state[FLAG] != 0,
+            times: state[TIMES],
+            cell_held_by,
+        })
     }
 }
 

@@ -11,11 +11,13 @@ pub mod lock;
 pub mod owner;
 pub mod park;
 pub mod recursive;
+pub mod seen;
 pub mod semaphore;
 #[cfg(shuttle)]
 mod shuttled;
 mod spinning;
 pub mod wait_word;
+pub mod waiting;
 mod word;
 
 pub use barrier::Barrier;

@@ -7,6 +7,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Holder, Result};
 use crate::owner::{thread_number, ProcessId};
 use crate::park::Interrupt;
+use crate::seen::LockSeen;
 use crate::word::OwnerWord;
 
 /// A lock between processes. All zero is a free lock.
@@ -26,7 +27,7 @@ pub struct Lock {
     /// Which thread of the owner; zero for a moment after it was taken. Only for telling.
     thread: AtomicU64,
     recovering: AtomicU32,
-    reserved: [AtomicU32; 3],
+    reserved: AtomicU32,
 }
 
 impl Lock {
@@ -37,7 +38,7 @@ impl Lock {
             word: OwnerWord::new(),
             thread: AtomicU64::new(0),
             recovering: AtomicU32::new(0),
-            reserved: core::array::from_fn(|_| AtomicU32::new(0)),
+            reserved: AtomicU32::new(0),
         }
     }
 
@@ -133,6 +134,19 @@ impl Lock {
     #[must_use]
     pub fn abandoned_by(&self) -> Option<Holder> {
         self.word.abandoned_by()
+    }
+
+    /// What a copy of a lock's words says; `None` when it is too short.
+    #[must_use]
+    pub fn read(words: &[u64]) -> Option<LockSeen> {
+        let [word, noted, thread, ..] = *words else {
+            return None;
+        };
+        let thread = (thread != 0).then_some(thread);
+        Some(LockSeen {
+            thread,
+            ..crate::word::read(word, noted)
+        })
     }
 
     /// Whether this thread of this process took it.

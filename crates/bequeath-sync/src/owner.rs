@@ -329,6 +329,15 @@ pub fn set_exited_in_order(ask: Asked) {
     EXITED_IN_ORDER.store(ask as *mut (), Ordering::Release);
 }
 
+/// Calls what `waiting::set_provider` was given.
+pub(crate) fn call_provider(provide: *mut ()) -> Option<&'static crate::waiting::Entry> {
+    // SAFETY: a non-null value was stored by `set_provider` from a function of this very type.
+    let provide = unsafe {
+        core::mem::transmute::<*mut (), fn() -> Option<&'static crate::waiting::Entry>>(provide)
+    };
+    provide()
+}
+
 /// Whether this dead process ended in order.
 #[must_use]
 pub fn exited_in_order(process: ProcessId) -> bool {

@@ -6,6 +6,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Holder, Result};
 use crate::owner::{thread_number, ProcessId};
 use crate::park::Interrupt;
+use crate::seen::LockSeen;
 use crate::word::OwnerWord;
 
 /// A lock between processes, owned by a thread. All zero is a free lock.
@@ -198,6 +199,23 @@ impl RecursiveLock {
     #[must_use]
     pub fn abandoned_by(&self) -> Option<Holder> {
         self.word.abandoned_by()
+    }
+
+    /// What a copy of a lock's words says; `None` when it is too short.
+    #[must_use]
+    pub fn read(words: &[u64]) -> Option<LockSeen> {
+        let [word, noted, thread, depth, ..] = *words else {
+            return None;
+        };
+        let seen = crate::word::read(word, noted);
+        let its = seen
+            .owner
+            .is_some_and(|owner| thread >> 40 == u64::from(owner.pid()));
+        Some(LockSeen {
+            thread: its.then_some(thread & 0xff_ffff_ffff),
+            depth: (depth as u32).max(1),
+            ..seen
+        })
     }
 
     /// Whether this thread of this process holds it.

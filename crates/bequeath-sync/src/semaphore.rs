@@ -14,7 +14,9 @@ use crate::cell::{Cell, Guard};
 use crate::error::{Error, Holder, Result};
 use crate::owner::{exited_in_order, ProcessId};
 use crate::park::{Interrupt, LONG_WAIT};
+use crate::seen::{self, Holding, SemaphoreSeen};
 use crate::wait_word::{WaitOutcome, WaitWord};
+use crate::waiting::Waiting;
 
 /// The largest value, as `SEM_VALUE_MAX` on Linux.
 pub const VALUE_MAX: u32 = i32::MAX as u32;
@@ -149,6 +151,7 @@ impl Semaphore {
     /// [`Error::TimedOut`] and [`Error::Interrupted`].
     pub fn acquire(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<()> {
         let mut patience = None;
+        let mut waiting = Waiting::new();
         loop {
             let (guard, state) = self.settled(self.cell.lock_until(deadline, interrupt)?);
             if state.value > 0 {
@@ -163,7 +166,7 @@ impl Semaphore {
                 return Err(Error::TimedOut);
             }
             let patient_until = *patience.get_or_insert_with(|| Deadline::after(LONG_WAIT));
-            match guard.wait(&self.given, deadline) {
+            match guard.wait_as(&self.given, deadline, &mut waiting) {
                 WaitOutcome::Woken | WaitOutcome::TimedOut => {}
                 WaitOutcome::Slice | WaitOutcome::Interrupted => {
                     if self.give_back_of_the_dead() {
@@ -311,6 +314,40 @@ impl Semaphore {
         guard.stage(state.words());
         guard.commit_and_wake(&self.given, u32::try_from(units).unwrap_or(VALUE_MAX));
         units > 0
+    }
+
+    /// What a copy of a semaphore's words says; `None` when it is too short.
+    #[must_use]
+    pub fn read(words: &[u64]) -> Option<SemaphoreSeen> {
+        let (state, cell_held_by) = seen::cell::<6>(words)?;
+        let state = State::of(state);
+        let first = core::mem::offset_of!(Self, holders) / 8;
+        let mut entries: [(u64, u64); HOLDERS] = [(0, 0); HOLDERS];
+        for (entry, pair) in entries.iter_mut().zip(words.get(first..)?.chunks_exact(2)) {
+            *entry = (pair[0], pair[1]);
+        }
+        // As whoever locks next does first: the last commit may not have reached the table.
+        if let Some(entry) = entries.get_mut((state.entry as usize).wrapping_sub(1)) {
+            *entry = (state.entry_process, state.entry_net);
+        }
+        let holding = |&(process, net): &(u64, u64)| {
+            let process = ProcessId::from_bits(process)?;
+            let units = net as i64;
+            (units > 0).then_some(Holding { process, units })
+        };
+        let robust = state.is_robust();
+        Some(SemaphoreSeen {
+            value: state.value,
+            bound: state.limit(),
+            robust,
+            last_taker: ProcessId::from_bits(state.last_taker),
+            holders: entries
+                .iter()
+                .filter(|_| robust)
+                .filter_map(holding)
+                .collect(),
+            cell_held_by,
+        })
     }
 
     fn tell_of_last_taker(&self, state: State, interrupt: &mut dyn Interrupt) {

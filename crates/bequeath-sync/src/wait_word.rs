@@ -9,6 +9,7 @@ use bequeath_os::Deadline;
 use crate::atomic::{AtomicU32, Ordering};
 use crate::park;
 use crate::spinning;
+use crate::waiting::Waiting;
 
 /// A place to sleep until somebody commits with [`Guard::commit_and_wake`](crate::Guard::commit_and_wake). All zero is valid.
 ///
@@ -72,11 +73,13 @@ impl WaitWord {
         deadline: Deadline,
         slice: core::time::Duration,
         alone: bool,
+        waiting: &mut Waiting,
     ) -> WaitOutcome {
         // One at most looks, whoever else waits: a wake is for one, and the others would look in vain.
         if alone && spinning::look(|| self.event.load(Ordering::Relaxed) != expected) {
             return WaitOutcome::Woken;
         }
+        waiting.on(&self.event);
         match park::wait(
             &self.event,
             expected,

@@ -18,8 +18,10 @@ use bequeath_os::Deadline;
 use crate::atomic::{AtomicU64, Ordering};
 use crate::cell::SLEEPERS;
 use crate::error::{Error, Holder, Result};
-use crate::owner::{exited_in_order, ProcessId};
+use crate::owner::{exited_in_order, ProcessId, PID_MASK};
 use crate::park::{self, Interrupt, Slices, LONG_WAIT};
+use crate::seen::{HeldSince, LockSeen};
+use crate::waiting::Waiting;
 
 const ABANDONED: u64 = 1 << 1;
 const RECOVERED: u64 = 1 << 2;
@@ -33,13 +35,38 @@ enum Fate {
     Killed,
 }
 
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct OwnerWord(AtomicU64, Noted);
+
+/// When the owner was seen to hold the word, by who had to wait for it: only for telling. Taking a
+/// free word reads no clock.
+///
+/// ```text
+/// bit 0        exact: the owner itself wrote it as it got the word, after a wait
+/// bits 8..30   the owner's pid: about another owner it says nothing
+/// bits 32..63  milliseconds of the monotonic clock, low 32 bits
+/// ```
 #[repr(transparent)]
 #[derive(Debug)]
-pub(crate) struct OwnerWord(AtomicU64);
+struct Noted(core::sync::atomic::AtomicU64);
+
+const EXACT: u64 = 1;
+
+impl Noted {
+    fn note(&self, word: u64, exact: u64) {
+        let milliseconds = Deadline::now().as_nanos() / 1_000_000;
+        let note = (word & PID_MASK) | exact | milliseconds << 32;
+        self.0.store(note, core::sync::atomic::Ordering::Relaxed);
+    }
+}
 
 impl OwnerWord {
     pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self(
+            AtomicU64::new(0),
+            Noted(core::sync::atomic::AtomicU64::new(0)),
+        )
     }
 
     /// Who holds it, dead or alive.
@@ -111,6 +138,7 @@ impl OwnerWord {
         }
         let mut slices = Slices::growing(LONGEST_SLICE);
         let mut patience = Some(Deadline::after(LONG_WAIT));
+        let mut waiting = Waiting::new();
         loop {
             let word = self.0.load(Ordering::Relaxed);
             if word == 0 {
@@ -121,6 +149,7 @@ impl OwnerWord {
                     .compare_exchange(0, mine, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
                 {
+                    self.1.note(mine, EXACT);
                     return Ok(());
                 }
                 continue;
@@ -135,14 +164,18 @@ impl OwnerWord {
                 }
             }
             let marked = word | SLEEPERS;
-            if word != marked
-                && self
+            if word != marked {
+                let change = (Ordering::Relaxed, Ordering::Relaxed);
+                if self
                     .0
-                    .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
+                    .compare_exchange(word, marked, change.0, change.1)
                     .is_err()
-            {
-                continue;
+                {
+                    continue;
+                }
+                self.1.note(marked, 0);
             }
+            waiting.on(&self.0);
             match park::wait_low(&self.0, marked as u32, slices.next(deadline)) {
                 // A signal counts as the end of a slice: see `cell.rs`.
                 Wait::TimedOut | Wait::Interrupted if self.0.load(Ordering::Relaxed) == marked => {
@@ -216,6 +249,25 @@ impl OwnerWord {
             .0
             .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed);
         taken.map(|_| ()).map_err(|_| Error::NotAbandoned)
+    }
+}
+
+/// What the two words of a lock say, copied from somewhere.
+pub(crate) fn read(word: u64, noted: u64) -> LockSeen {
+    let owner = ProcessId::from_word(word);
+    let contended = word & SLEEPERS != 0;
+    let about_it = owner.is_some() && contended && (word ^ noted) & PID_MASK == 0;
+    LockSeen {
+        owner,
+        thread: None,
+        depth: 1,
+        abandoned: word & ABANDONED != 0,
+        recovered: word & RECOVERED != 0,
+        contended,
+        held_since: about_it.then_some(HeldSince {
+            milliseconds: (noted >> 32) as u32,
+            exact: noted & EXACT != 0,
+        }),
     }
 }
 

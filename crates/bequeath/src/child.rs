@@ -159,14 +159,15 @@ impl<R> Child<R> {
         loop {
             match self.process.wait(deadline) {
                 Err(error) if error.is_interrupted() => continue,
-                waited => return Ok(waited?.inspect(|_| self.give_back())),
+                waited => return Ok(waited?.inspect(|status| self.give_back(*status))),
             }
         }
     }
 
     /// What the worker still held is free again, once.
-    fn give_back(&self) {
+    fn give_back(&self, status: ExitStatus) {
         if !self.given_back.swap(true, Ordering::Relaxed) {
+            self.session.note_death(self.pid(), status.code());
             self.session.reap_pid(self.pid());
         }
     }

@@ -146,6 +146,8 @@ fn prepare_and_call(mut start: Arrived<Start>, joined: &mut Option<Session>) -> 
     }
     // What `ps` and `top` show; a kernel without the file shows the program's name.
     let _ = std::fs::write("/proc/self/comm", &start.head.name);
+    bequeath_shm::set_name(&start.head.name);
+    bequeath_shm::set_role(bequeath_shm::Role::Worker);
     let function = start.head.function;
     let arguments = start.open(&session)?;
     function.call(arguments, &session)
