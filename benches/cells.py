@@ -199,6 +199,22 @@ def with_lock(contender: str) -> Iterator[Sample]:
     yield sample
 
 
+@contextmanager
+def by_calls(contender: str) -> Iterator[Sample]:
+    package, kind = contender.split(".")
+    held = getattr(context(package), kind)()
+
+    def sample() -> float:
+        count = 50000
+        began = time.perf_counter()
+        for _ in range(count):
+            held.acquire()
+            held.release()
+        return (time.perf_counter() - began) / count
+
+    yield sample
+
+
 def answer_events(orders: Any, ping: Any, pong: Any) -> None:
     while True:
         ping.wait()
@@ -276,6 +292,8 @@ CELLS = {
     "queue-ping-pong": Cell("Queue ping-pong", 5, queue_ping_pong, **QUEUES),
     "pipe-ping-pong": Cell("Pipe ping-pong", 1.2, pipe_ping_pong, ("Pipe",)),
     "lock": Cell("with Lock", 2, with_lock, ("Lock",)),
+    "semaphore": Cell("Semaphore, acquire() and release()", 1, by_calls, ("Semaphore",)),
+    "bounded": Cell("BoundedSemaphore, the same", 1, by_calls, ("BoundedSemaphore",)),
     "event": Cell("Event round trip", 2, event_round_trip, ("Event",)),
     "value": Cell("Value update under its lock", 3, value_update, ("Value",)),
     "spawn": Cell("Process start to join, spawn", 15, start_to_join("spawn", 3), **PROCESS),

@@ -20,7 +20,7 @@ use pyo3::types::{PyBool, PyString, PyTuple};
 use pyo3::PyTypeInfo;
 
 use crate::sharedctypes::{Synchronized, SynchronizedBase};
-use crate::synchronize::{Lock, RLock, Semaphore};
+use crate::synchronize::{BoundedSemaphore, Lock, RLock, Semaphore};
 
 struct Definition<T>(UnsafeCell<T>);
 // SAFETY: the interpreter only reads definitions.
@@ -111,7 +111,9 @@ pub fn quicken(py: Python<'_>) -> PyResult<()> {
     replace::<SynchronizedBase, 1>(py, &WRAPPER)?;
     replace::<Lock, 4>(py, &LOCK)?;
     replace::<RLock, 4>(py, &RLOCK)?;
-    replace::<Semaphore, 4>(py, &SEMAPHORE)
+    replace::<Semaphore, 4>(py, &SEMAPHORE)?;
+    // Its own, since a descriptor of the base looks for that among the bases at each call.
+    replace::<BoundedSemaphore, 4>(py, &SEMAPHORE)
 }
 
 fn replace<T: PyTypeInfo, const N: usize>(

@@ -126,13 +126,15 @@ impl<const N: usize> Cell<N> {
     #[inline]
     fn take_from(&self, word: u64, sleepers: u64) -> Option<Guard<'_, N>> {
         let selector = word & SELECTOR;
-        let mine = ProcessId::current().to_bits() | sleepers | selector;
+        let me = ProcessId::current();
+        let mine = me.to_bits() | sleepers | selector;
         let taken = self
             .word
             .compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed);
         // Built only when taken: a guard that comes into being unlocks when it goes.
         taken.is_ok().then(|| Guard {
             cell: self,
+            me,
             selector,
             staged: false,
             dead: None,
@@ -214,6 +216,31 @@ impl<const N: usize> Cell<N> {
             park::wake_low(&self.word, 1);
         }
     }
+
+    /// By the holder.
+    #[cold]
+    fn unlock_and_wake(&self, selector: u64, wait: &WaitWord, count: u32) {
+        wait.event.fetch_add(1, Ordering::Relaxed);
+        if misses::are_many() {
+            // Perhaps the registered are dead. Nobody can register while we hold the cell, and who
+            // registered but does not sleep yet will find the event changed: forgetting is safe.
+            if park::wake(&wait.event, count) == 0 {
+                wait.forget_sleepers();
+            }
+            return self.unlock(selector);
+        }
+        // The kernel's store follows everything written before; this fence says so to the compiler
+        // and to architectures where entering the kernel is no barrier.
+        fence(Ordering::Release);
+        match park::wake_op(&wait.event, count, &self.word, selector as u16) {
+            Ok(woken) => misses::note(woken),
+            // Refused, nothing was stored: the same in two steps.
+            Err(_) => {
+                self.unlock(selector);
+                misses::note(park::wake(&wait.event, count));
+            }
+        }
+    }
 }
 
 impl<const N: usize> Default for Cell<N> {
@@ -227,6 +254,7 @@ impl<const N: usize> Default for Cell<N> {
 #[must_use = "a guard that is dropped unlocks at once"]
 pub struct Guard<'a, const N: usize> {
     cell: &'a Cell<N>,
+    me: ProcessId,
     selector: u64,
     staged: bool,
     dead: Option<ProcessId>,
@@ -249,6 +277,13 @@ impl<const N: usize> Guard<'_, N> {
             word.store(value, Ordering::Relaxed);
         }
         self.staged = true;
+    }
+
+    /// The process that holds it: this one.
+    #[must_use]
+    #[inline]
+    pub const fn holder(&self) -> ProcessId {
+        self.me
     }
 
     /// The dead process from whom this lock was taken over, if any: what it did since its last
@@ -285,37 +320,12 @@ impl<const N: usize> Guard<'_, N> {
     /// sleepers registered all three are one system call, which SIGKILL cannot divide.
     #[inline]
     pub fn commit_and_wake(self, wait: &WaitWord, count: u32) {
-        if wait.has_sleepers() {
-            self.commit_and_wake_slow(wait, count)
-        } else {
-            self.commit()
-        }
-    }
-
-    #[cold]
-    fn commit_and_wake_slow(self, wait: &WaitWord, count: u32) {
         let (cell, next) = (self.cell, self.next());
-        wait.event.fetch_add(1, Ordering::Relaxed);
-        if misses::are_many() {
-            // Perhaps the registered are dead. Nobody can register while we hold the cell, and who
-            // registered but does not sleep yet will find the event changed: forgetting is safe.
-            if park::wake(&wait.event, count) == 0 {
-                wait.forget_sleepers();
-            }
-            core::mem::forget(self);
-            return cell.unlock(next);
-        }
-        // The kernel's store follows everything written before; this fence says so to the compiler
-        // and to architectures where entering the kernel is no barrier.
-        fence(Ordering::Release);
         core::mem::forget(self);
-        match park::wake_op(&wait.event, count, &cell.word, next as u16) {
-            Ok(woken) => misses::note(woken),
-            // Refused, nothing was stored: the same in two steps.
-            Err(_) => {
-                cell.unlock(next);
-                misses::note(park::wake(&wait.event, count));
-            }
+        if wait.has_sleepers() {
+            cell.unlock_and_wake(next, wait, count);
+        } else {
+            cell.unlock(next);
         }
     }
 

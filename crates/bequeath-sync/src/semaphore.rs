@@ -3,9 +3,10 @@
 //!
 //! Semaphores signal as often as they exclude, so a plain one defines no holders: nothing comes back
 //! by itself. A robust one keeps, per process, what it took minus what it gave. That table is too
-//! large to be kept twice in the cell. Instead each commit names the one entry that it changes and
-//! the new value; whoever locks next writes that entry again before doing anything else. Writing it
-//! twice changes nothing, so a death between commit and write is repaired by the next.
+//! large to be kept twice in the cell. Instead the state carries the one entry that was changed last,
+//! and that entry of the table is not to be believed: who changes another entry first writes the
+//! carried one to its place. Writing it twice changes nothing, so a death in between is repaired by
+//! the next; and a process that takes and gives alone never touches the table.
 
 use bequeath_os::Deadline;
 
@@ -36,13 +37,14 @@ const ROBUST: u64 = 1 << 63;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Semaphore {
-    cell: Cell<6>,
+    cell: Cell<3>,
     given: WaitWord,
-    reserved: AtomicU64,
+    /// The most units there may be, and whether it is robust; written by `init` only.
+    bound: AtomicU64,
     holders: [Entry; HOLDERS],
 }
 
-/// What one process took minus what it gave (two's complement).
+/// What one process took minus what it gave, as far as it is not carried by the state.
 #[repr(C)]
 #[derive(Debug)]
 struct Entry {
@@ -50,50 +52,57 @@ struct Entry {
     net: AtomicU64,
 }
 
-/// The cell's words, named.
+/// The cell's words: value and `net`; the carried entry; who took last.
 #[derive(Clone, Copy)]
 struct State {
     value: u64,
-    bound: u64,
+    /// What the process of the carried entry took minus what it gave; within 32 bits.
+    net: i64,
+    carried: Carried,
     last_taker: u64,
-    /// The entry that the last commit changed, plus one; zero for none.
-    entry: u64,
-    entry_process: u64,
-    entry_net: u64,
 }
 
+/// A process and the number of its entry plus one, where a process's bits are zero; 0 for none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Carried(u64);
+
 impl State {
-    fn of(words: [u64; 6]) -> Self {
-        let [value, bound, last_taker, entry, entry_process, entry_net] = words;
+    #[inline]
+    fn of([units, carried, last_taker]: [u64; 3]) -> Self {
         Self {
-            value,
-            bound,
+            value: units & u64::from(u32::MAX),
+            net: units as i64 >> 32,
+            carried: Carried(carried),
             last_taker,
-            entry,
-            entry_process,
-            entry_net,
         }
     }
 
-    fn words(self) -> [u64; 6] {
-        [
-            self.value,
-            self.bound,
-            self.last_taker,
-            self.entry,
-            self.entry_process,
-            self.entry_net,
-        ]
-    }
-
-    fn limit(&self) -> u64 {
-        self.bound & !ROBUST
-    }
-
-    fn is_robust(&self) -> bool {
-        self.bound & ROBUST != 0
+    #[inline]
+    fn words(self) -> [u64; 3] {
+        let units = self.value | (self.net as u64) << 32;
+        [units, self.carried.0, self.last_taker]
     }
 }
+
+impl Carried {
+    const NUMBER: u64 = 0xff;
+
+    /// Entry `index`, with a process or with nobody.
+    fn new(index: usize, process: u64) -> Self {
+        Self(process | (index as u64 + 1))
+    }
+
+    fn index(self) -> Option<usize> {
+        ((self.0 & Self::NUMBER) as usize).checked_sub(1)
+    }
+
+    #[inline]
+    fn process(self) -> u64 {
+        self.0 & !Self::NUMBER
+    }
+}
+
+const _: () = assert!(HOLDERS < Carried::NUMBER as usize);
 
 impl Semaphore {
     /// A semaphore with `value` units, at most `bound`.
@@ -108,7 +117,7 @@ impl Semaphore {
         let made = Self {
             cell: Cell::new(),
             given: WaitWord::new(),
-            reserved: AtomicU64::new(0),
+            bound: AtomicU64::new(0),
             holders: core::array::from_fn(entry),
         };
         made.init(value, bound, robust)?;
@@ -128,21 +137,25 @@ impl Semaphore {
             });
         }
         let bound = u64::from(bound) | if robust { ROBUST } else { 0 };
+        self.bound.store(bound, Ordering::Relaxed);
         let mut guard = self.cell.lock();
-        guard.stage([value.into(), bound, 0, 0, 0, 0]);
+        guard.stage([value.into(), 0, 0]);
         guard.commit();
         Ok(())
     }
 
-    /// Locks, and finishes what the last commit left to write.
-    fn settled<'a>(&'a self, guard: Guard<'a, 6>) -> (Guard<'a, 6>, State) {
-        let state = State::of(guard.state());
-        let index = (state.entry as usize).wrapping_sub(1);
-        if let Some(entry) = self.holders.get(index) {
-            entry.process.store(state.entry_process, Ordering::Relaxed);
-            entry.net.store(state.entry_net, Ordering::Relaxed);
+    #[inline]
+    fn is_robust(&self) -> bool {
+        self.bound.load(Ordering::Relaxed) & ROBUST != 0
+    }
+
+    /// Under the cell: writes the carried entry to its place.
+    fn settle(&self, carried: Carried, net: i64) {
+        let entry = carried.index().and_then(|index| self.holders.get(index));
+        if let Some(entry) = entry {
+            entry.process.store(carried.process(), Ordering::Relaxed);
+            entry.net.store(net as u64, Ordering::Relaxed);
         }
-        (guard, state)
     }
 
     /// Waits for a unit and takes it.
@@ -153,7 +166,8 @@ impl Semaphore {
         let mut patience = None;
         let mut waiting = Waiting::new();
         loop {
-            let (guard, state) = self.settled(self.cell.lock_until(deadline, interrupt)?);
+            let guard = self.cell.lock_until(deadline, interrupt)?;
+            let state = State::of(guard.state());
             if state.value > 0 {
                 self.take(guard, state);
                 return Ok(());
@@ -184,8 +198,10 @@ impl Semaphore {
 
     /// Takes a unit if there is one.
     #[must_use]
+    #[inline]
     pub fn try_acquire(&self) -> bool {
-        let (guard, state) = self.settled(self.cell.lock());
+        let guard = self.cell.lock();
+        let state = State::of(guard.state());
         let there = state.value > 0;
         if there {
             self.take(guard, state);
@@ -193,11 +209,12 @@ impl Semaphore {
         there
     }
 
-    fn take(&self, mut guard: Guard<'_, 6>, mut state: State) {
+    #[inline]
+    fn take(&self, mut guard: Guard<'_, 3>, mut state: State) {
         state.value -= 1;
-        state.last_taker = ProcessId::current().to_bits();
-        self.note(&mut state, 1);
-        guard.stage(state.words());
+        let me = guard.holder().to_bits();
+        state.last_taker = me;
+        guard.stage(self.noted(state, me, 1).words());
         guard.commit();
     }
 
@@ -205,14 +222,16 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`Error::NotHeld`] beyond the bound; nothing was given then.
+    #[inline]
     pub fn release(&self, units: u32) -> Result<()> {
-        let (mut guard, mut state) = self.settled(self.cell.lock());
-        if state.value.saturating_add(units.into()) > state.limit() {
+        let mut guard = self.cell.lock();
+        let mut state = State::of(guard.state());
+        state.value += u64::from(units);
+        if state.value > self.bound().into() {
             return Err(Error::NotHeld);
         }
-        state.value += u64::from(units);
-        self.note(&mut state, -i64::from(units));
-        guard.stage(state.words());
+        let me = guard.holder().to_bits();
+        guard.stage(self.noted(state, me, -i64::from(units)).words());
         guard.commit_and_wake(&self.given, units);
         Ok(())
     }
@@ -220,13 +239,14 @@ impl Semaphore {
     /// How many units are there now.
     #[must_use]
     pub fn value(&self) -> u32 {
-        u32::try_from(State::of(self.cell.lock().state()).value).unwrap_or(VALUE_MAX)
+        State::of(self.cell.lock().state()).value as u32
     }
 
     /// The bound.
     #[must_use]
+    #[inline]
     pub fn bound(&self) -> u32 {
-        u32::try_from(State::of(self.cell.lock().state()).limit()).unwrap_or(VALUE_MAX)
+        (self.bound.load(Ordering::Relaxed) & !ROBUST) as u32
     }
 
     /// Who took a unit last.
@@ -235,26 +255,38 @@ impl Semaphore {
         ProcessId::from_bits(State::of(self.cell.lock().state()).last_taker)
     }
 
-    /// Prepares the change of this process's entry, to be written after the commit.
-    fn note(&self, state: &mut State, change: i64) {
-        state.entry = 0;
-        if !state.is_robust() {
-            return;
+    /// Under the cell: with the change of this process's entry, if entries are kept.
+    #[inline]
+    fn noted(&self, mut state: State, me: u64, change: i64) -> State {
+        if self.is_robust() {
+            if state.carried.process() != me {
+                (state.carried, state.net) = self.carry(state.carried, state.net, me);
+            }
+            state.net += change;
+            if state.net != i64::from(state.net as i32) {
+                // What one process took and others gave, or the other way round, adds up without limit.
+                state.net = state.net.clamp(i32::MIN.into(), i32::MAX.into());
+            }
         }
-        let me = ProcessId::current().to_bits();
-        let Some((index, old)) = self.entry_of(me) else {
-            return;
-        };
-        state.entry = index as u64 + 1;
-        state.entry_process = me;
-        state.entry_net = old.wrapping_add(change) as u64;
+        state
+    }
+
+    /// Under the cell: settles the carried entry; then this process's is to be carried, or none when
+    /// the table is full. (Plain words in and out keep the caller's in registers.)
+    #[cold]
+    fn carry(&self, carried: Carried, net: i64, process: u64) -> (Carried, i64) {
+        self.settle(carried, net);
+        match self.entry_of(process) {
+            Some((index, net)) => (Carried::new(index, process), net),
+            None => (Carried(0), 0),
+        }
     }
 
     /// This process's entry and what it says, or an unused one.
     fn entry_of(&self, process: u64) -> Option<(usize, i64)> {
         let mut unused = None;
         for (index, entry) in self.holders.iter().enumerate() {
-            let net = entry.net.load(Ordering::Relaxed) as i64;
+            let net = entry.net();
             if entry.process.load(Ordering::Relaxed) == process {
                 return Some((index, net));
             }
@@ -268,33 +300,37 @@ impl Semaphore {
     /// Gives back what killed processes held; true if anything came back. Their lives are looked at
     /// without the cell, and the entries compared again under it.
     fn give_back_of_the_dead(&self) -> bool {
-        let (guard, state) = self.settled(self.cell.lock());
+        if !self.is_robust() {
+            return false;
+        }
+        let guard = self.cell.lock();
+        let state = State::of(guard.state());
+        self.settle(state.carried, state.net);
         drop(guard);
         let mut came_back = false;
-        if state.is_robust() {
-            for (index, entry) in self.holders.iter().enumerate() {
-                let bits = entry.process.load(Ordering::Relaxed);
-                let holds = entry.net.load(Ordering::Relaxed) as i64 > 0;
-                let Some(process) = ProcessId::from_bits(bits).filter(|_| holds) else {
-                    continue;
-                };
-                if process.is_dead() && !exited_in_order(process) {
-                    came_back |= self.give_back(index, bits);
-                }
+        for (index, entry) in self.holders.iter().enumerate() {
+            let bits = entry.process.load(Ordering::Relaxed);
+            let Some(process) = ProcessId::from_bits(bits).filter(|_| entry.net() > 0) else {
+                continue;
+            };
+            if process.is_dead() && !exited_in_order(process) {
+                came_back |= self.give_back(index, bits);
             }
         }
         came_back
     }
 
     fn give_back(&self, index: usize, process: u64) -> bool {
-        let (mut guard, mut state) = self.settled(self.cell.lock());
+        let mut guard = self.cell.lock();
+        let mut state = State::of(guard.state());
+        self.settle(state.carried, state.net);
         let (mut net, mut others) = (0, 0);
         for (at, entry) in self.holders.iter().enumerate() {
-            let holds = (entry.net.load(Ordering::Relaxed) as i64).max(0) as u64;
+            let holds = entry.net().max(0) as u64;
             if at == index && entry.process.load(Ordering::Relaxed) == process {
                 net = holds;
             } else {
-                others = u64::saturating_add(others, holds);
+                others += holds;
             }
         }
         if net == 0 {
@@ -302,15 +338,12 @@ impl Semaphore {
         }
         // Never more than is missing once the living have theirs: a unit that one process took and
         // another gave back must not come back twice.
-        let missing = state
-            .limit()
+        let missing = u64::from(self.bound())
             .saturating_sub(state.value)
             .saturating_sub(others);
         let units = net.min(missing);
         state.value += units;
-        state.entry = index as u64 + 1;
-        state.entry_process = 0;
-        state.entry_net = 0;
+        (state.carried, state.net) = (Carried::new(index, 0), 0);
         guard.stage(state.words());
         guard.commit_and_wake(&self.given, u32::try_from(units).unwrap_or(VALUE_MAX));
         units > 0
@@ -319,26 +352,28 @@ impl Semaphore {
     /// What a copy of a semaphore's words says; `None` when it is too short.
     #[must_use]
     pub fn read(words: &[u64]) -> Option<SemaphoreSeen> {
-        let (state, cell_held_by) = seen::cell::<6>(words)?;
+        let (state, cell_held_by) = seen::cell::<3>(words)?;
         let state = State::of(state);
+        let bound = *words.get(core::mem::offset_of!(Self, bound) / 8)?;
         let first = core::mem::offset_of!(Self, holders) / 8;
         let mut entries: [(u64, u64); HOLDERS] = [(0, 0); HOLDERS];
         for (entry, pair) in entries.iter_mut().zip(words.get(first..)?.chunks_exact(2)) {
             *entry = (pair[0], pair[1]);
         }
-        // As whoever locks next does first: the last commit may not have reached the table.
-        if let Some(entry) = entries.get_mut((state.entry as usize).wrapping_sub(1)) {
-            *entry = (state.entry_process, state.entry_net);
+        // Its place in the table is not to be believed.
+        let carried = state.carried.index();
+        if let Some(entry) = carried.and_then(|index| entries.get_mut(index)) {
+            *entry = (state.carried.process(), state.net as u64);
         }
         let holding = |&(process, net): &(u64, u64)| {
             let process = ProcessId::from_bits(process)?;
             let units = net as i64;
             (units > 0).then_some(Holding { process, units })
         };
-        let robust = state.is_robust();
+        let robust = bound & ROBUST != 0;
         Some(SemaphoreSeen {
             value: state.value,
-            bound: state.limit(),
+            bound: bound & !ROBUST,
             robust,
             last_taker: ProcessId::from_bits(state.last_taker),
             holders: entries
@@ -359,5 +394,12 @@ impl Semaphore {
                 exited_in_order: exited_in_order(process),
             });
         }
+    }
+}
+
+impl Entry {
+    fn net(&self) -> i64 {
+        let net = self.net.load(Ordering::Relaxed) as i64;
+        net.clamp(i32::MIN.into(), i32::MAX.into())
     }
 }

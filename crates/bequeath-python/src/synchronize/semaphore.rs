@@ -48,6 +48,7 @@ impl Semaphore {
         Ok(outcome.map_err(EngineError::from)?)
     }
 
+    #[cold]
     fn wait(&self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {
         let semaphore = &**self.shared.get()?;
         let result = blocking::wait(py, "Semaphore", |interrupt| {
