@@ -72,6 +72,7 @@ pub struct Report {
 pub struct KillPoints {
     every: usize,
     minimum: usize,
+    both_ways: bool,
 }
 
 impl KillPoints {
@@ -81,6 +82,7 @@ impl KillPoints {
         Self {
             every: every.max(1),
             minimum: 50,
+            both_ways: false,
         }
     }
 
@@ -95,7 +97,18 @@ impl KillPoints {
             Self {
                 every: 0,
                 minimum: 50,
+                both_ways: false,
             }
+        }
+    }
+
+    /// Where each instruction counts, each is killed at twice: with the victim reaped before the check, and
+    /// with it a zombie. For operations of a few hundred instructions.
+    #[must_use]
+    pub fn both_ways(self) -> Self {
+        Self {
+            both_ways: self.every == 1,
+            ..self
         }
     }
 
@@ -153,11 +166,13 @@ impl KillPoints {
             traced: true,
             failure: None,
         };
-        for (number, &step) in chosen
+        let last = chosen.len() - 1;
+        let tried = chosen
             .iter()
             .enumerate()
-            .filter(|(number, _)| number % every == 0 || number + 1 == chosen.len())
-        {
+            .filter(|(number, _)| number % every == 0 || *number == last);
+        let fates = if self.both_ways { 2 } else { 1 };
+        for &step in tried.flat_map(|(_, step)| std::iter::repeat_n(step, fates)) {
             scenario.arrange();
             let Ok(mut victim) = begin(scenario) else {
                 break;
@@ -166,7 +181,7 @@ impl KillPoints {
             let completed = !bring_to(&mut victim, scenario, trace, step);
             drop(together);
             victim.kill();
-            let zombie = number % 2 == 1;
+            let zombie = report.points % 2 == 1;
             if !zombie {
                 victim.reap();
             }

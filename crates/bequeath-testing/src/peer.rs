@@ -108,6 +108,18 @@ impl Peer {
         {}
     }
 
+    /// Whether it is dead; it is not reaped by this.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        // SAFETY: all-zero is a valid siginfo_t.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG;
+        // SAFETY: asks about our own child; the result is written to a local.
+        let asked = unsafe { libc::waitid(libc::P_PID, self.pid as u32, &mut info, flags) };
+        // SAFETY: what the call wrote, or zero.
+        asked == 0 && unsafe { info.si_pid() } == self.pid
+    }
+
     /// Waits until its main thread sleeps in a futex, poll or the like.
     ///
     /// # Panics
