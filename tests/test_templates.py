@@ -502,6 +502,56 @@ def draw(connection):
     )
 
 
+COMPUTING = """
+import numpy
+def threads(): return len(os.listdir("/proc/self/task"))
+def wanted():
+    import ctypes
+    with open("/proc/self/maps") as maps:
+        path = next(line.split()[-1] for line in maps if "openblas" in line)
+    names = ["scipy_openblas_get_num_threads64_", "openblas_get_num_threads64_",
+             "scipy_openblas_get_num_threads", "openblas_get_num_threads"]
+    library = ctypes.CDLL(path)
+    return next(getattr(library, name) for name in names if hasattr(library, name))()
+def work(connection):
+    first = threads()
+    numpy.ones((600, 600)) @ numpy.ones((600, 600))
+    connection.send((first, threads(), wanted()))
+def ask():
+    receiver, sender = context.Pipe(False)
+    process = context.Process(target=work, args=(sender,))
+    process.start()
+    answer = receiver.recv()
+    process.join()
+    return answer
+"""
+
+
+def test_numpy_has_its_threads_when_it_computes(ours: Implementation, tmp_path: Path) -> None:
+    """As many as in a fresh interpreter, for this child's processors, and none before."""
+    if ours.start_method != "forkserver":
+        pytest.skip("loads nothing ahead")
+    pytest.importorskip("numpy")
+    prints(
+        ours,
+        tmp_path,
+        COMPUTING,
+        """
+        def fresh():
+            os.environ["BEQUEATH_TEMPLATES"] = "0"
+            answer = ask()
+            del os.environ["BEQUEATH_TEMPLATES"]
+            return answer[1:]
+        for _ in range(3):  # the later ones are forked ahead
+            first, *then = ask()
+        same = tuple(then) == fresh()
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        print(first, same, ask()[2], fresh()[1])
+        """,
+        "1 True 1 1",
+    )
+
+
 def test_signals_have_their_numbers() -> None:
     """The engine's plan leaves to the interpreter what it always ignores."""
     assert (signal.SIGPIPE, signal.SIGXFSZ, os.SCHED_BATCH) == (13, 25, 3)

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
+    from ._loaded import Loaded
 
-def end_like_an_interpreter(code: int, known: frozenset[str]) -> NoReturn:
+
+def end_like_an_interpreter(code: int, known: Loaded) -> NoReturn:
     """End this process; `known` are the modules that its template had loaded."""
     if threading.active_count() > 1:
         # Daemon threads must be stopped before modules are emptied; only the interpreter can.
@@ -49,12 +51,13 @@ def _write_files() -> None:
                 pass
 
 
-def _empty_modules(known: frozenset[str]) -> None:
+def _empty_modules(known: Loaded) -> None:
     own = process._current_process
     for name in ("_target", "_args", "_kwargs"):
         own.__dict__.pop(name, None)
     spawn.old_main_modules.clear()
-    names = [name for name in sys.modules if name not in known or name in MAINS]
+    names = [name for name in MAINS if name in sys.modules]
+    names += [name for name in known.since() if name not in MAINS]
     modules: list[weakref.ref[ModuleType]] = []
     for name in names:
         try:

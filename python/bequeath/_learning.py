@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 
 from . import _engine, _leftovers, _noticing, _randomness
+from ._loaded import Loaded
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Learner:
         self._verdict = mmap.mmap(-1, _VERDICT)
         self._slot = 0
         #: What children have without having imported it.
-        self._known = frozenset(sys.modules)
+        self._known = Loaded()
         self._barred: set[str] = set()
         self._candidates: list[str] = []
         self._trying: list[str] = []
@@ -67,7 +68,8 @@ class Learner:
         self._read: list[bytes] = []
         self._trials = 0
         self._child = 0
-        self._at_start: tuple[Any, ...] = ()
+        self._environment: dict[bytes, bytes] | None = None
+        self._note_ways()
 
     # --- in the child ----------------------------------------------------------------------------
 
@@ -75,24 +77,23 @@ class Learner:
         """In the template: another child is about to be forked."""
         self._slot = (self._slot + 1) % _SLOTS
 
-    def begin(self) -> None:
-        """In the child, before its own code runs."""
+    def begin(self, environment: dict[bytes, bytes] | None) -> None:
+        """In the child, before its own code runs; `environment` if it is not the template's."""
         self._child = os.getpid()
-        self._at_start = (dict(os.environ), _ways_to_find())
+        self._environment = environment
 
     def tell(self) -> None:
         """In the child, at its end: which modules were imported."""
         if os.getpid() != self._child:
             return
-        now = (dict(os.environ), _ways_to_find())
-        unchanged = now == self._at_start and sys.path == self._sys_path
-        names = [
-            name
-            for name, module in list(sys.modules.items())
-            if name not in self._known and self._is_installed(name, module)
-        ]
+        names = [name for name in self._known.since() if self._is_installed(name)]
         if not names:
             return
+        environment, ways = self._at_start
+        if self._environment is not None:
+            environment = self._environment
+        now = (_variables(), _ways_to_find(), sys.path)
+        unchanged = now == (environment, ways, self._sys_path)
         # Packages before what is in them; else in the order in which they were complete.
         names.sort(key=lambda name: name.count("."))
         text = "\n".join(["try" if unchanged else "bar", *names]).encode()
@@ -100,9 +101,9 @@ class Learner:
             text = text[: _SLOT - 4].rpartition(b"\n")[0]
         _write(self._reports, self._slot * _SLOT, text)
 
-    def _is_installed(self, name: str, module: ModuleType) -> bool:
+    def _is_installed(self, name: str) -> bool:
         """Whether it was found under this name among what is installed."""
-        spec = getattr(module, "__spec__", None)
+        spec = getattr(sys.modules.get(name), "__spec__", None)
         if spec is None or getattr(spec, "name", None) != name:
             return False
         if name.partition(".")[0] in (*_NEVER, self._own):
@@ -128,13 +129,18 @@ class Learner:
             enough = time.monotonic() + _STEP
             while self._proven and time.monotonic() < enough:
                 self._load(self._proven.pop(0))
-            self._known = frozenset(sys.modules)
+            self._known = Loaded()
+            self._note_ways()
             gc.collect()
             gc.freeze()
             server.depend_on(self._read, False, False)
             server.renew_spare()
         elif self._candidates and not self._trying:
             self._try(server)
+
+    def _note_ways(self) -> None:
+        """What a child starts with that decides what an import finds."""
+        self._at_start = (_variables(), _ways_to_find())
 
     def _read_reports(self) -> None:
         for slot in range(_SLOTS):
@@ -287,6 +293,10 @@ def _state() -> tuple[Any, ...]:
         os.getcwd(),
         _leftovers.is_traced(),
     )
+
+
+def _variables() -> dict[bytes, bytes]:
+    return dict(os.environ._data)  # type: ignore[attr-defined]
 
 
 def _ways_to_find() -> list[Any]:

@@ -29,6 +29,7 @@ from . import (
     spawn,
     util,
 )
+from ._loaded import Loaded
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def main(number: int) -> NoReturn:
     preload.tell(server)
     threads = _Threads()
     gc.collect()
-    known = frozenset(sys.modules)
+    known = Loaded()
     gc.freeze()
     learner = _learner(setup)
     becoming = _serve(server, learner)
@@ -151,7 +152,7 @@ def _serve(server: _engine.TemplateServer, learner: Learner | None) -> _engine.B
         if pid == 0:
             if work.is_ahead:
                 _engine.set_process_name("bequeath-spare", "spare")
-                _rehearse()
+                _rehearse(work)
             becoming = server.become_child(work)
             if becoming is None:
                 os._exit(0)
@@ -159,21 +160,46 @@ def _serve(server: _engine.TemplateServer, learner: Learner | None) -> _engine.B
         server.forked(work, pid)
 
 
-def _rehearse() -> None:
-    """In a child that was forked ahead: walk the way it will go, without effect; nobody waits.
+def _rehearse(work: _engine.Work) -> None:
+    """In a child that was forked ahead: walk the way it will go, until somebody asks for it.
 
-    The memory on the way, shared with the template until then, becomes its own.
+    Nothing comes of it but that the memory on the way, shared with the template until then,
+    becomes its own.
     """
+    for step in (_rehearse_stream, _rehearse_unpickling, _rehearse_preparation, _rehearse_main):
+        if work.is_asked_for:
+            return
+        step()
+
+
+def _rehearse_stream() -> None:
     _stream(1, "<stdout>", sys.stdout)
-    pickle.loads(pickle.dumps(_Rehearsal(target=_nothing, name="rehearsal"))).run()
+
+
+def _rehearse_unpickling() -> None:
+    pickle.loads(_PICKLED).run()
+
+
+def _rehearse_preparation() -> None:
     spawn.prepare({"sys_path": sys.path, "sys_argv": sys.argv, "dir": os.getcwd()})
-    mains = {name: sys.modules[name] for name in _ending.MAINS if name in sys.modules}
-    spawn._become_main(lambda namespace: exec(_REHEARSAL, namespace))
-    sys.modules.update(mains)
-    spawn.old_main_modules.clear()
     _logging.name_records()
     util._flush_std_streams()
-    gc.collect()
+
+
+def _rehearse_main() -> None:
+    mains = {name: sys.modules.get(name) for name in _ending.MAINS}
+    spawn._become_main(_run_rehearsal)
+    for name, module in mains.items():
+        if module is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = module
+    spawn.old_main_modules.clear()
+
+
+def _run_rehearsal(namespace: dict[str, Any]) -> None:
+    exec(_REHEARSAL, namespace)
+    namespace.clear()  # its functions and it would keep each other alive
 
 
 class _Rehearsal(process.BaseProcess):
@@ -187,7 +213,8 @@ def _nothing() -> None:
     pass
 
 
-_REHEARSAL = compile("import sys, os\ndef function(): pass\nclass Type: pass\n", "-", "exec")
+_PICKLED = pickle.dumps(_Rehearsal(target=_nothing, name="rehearsal"))
+_REHEARSAL = compile("import sys, os\ndef function(): pass\n", "-", "exec")
 
 
 # --- loading ------------------------------------------------------------------------------------
@@ -368,7 +395,8 @@ def _forget_fresh_listings() -> None:
 
 def _run_child(becoming: _engine.Becoming, learner: Learner | None, threads: _Threads) -> int:
     """Finish what the engine began: be what an exec'ed child is. Then run it."""
-    _set_environment(becoming.environment())
+    environment = becoming.environment()
+    _set_environment(environment)
     _reopen_streams()
     for signum in becoming.ignore:
         signal.signal(signum, signal.SIG_IGN)
@@ -379,7 +407,7 @@ def _run_child(becoming: _engine.Becoming, learner: Learner | None, threads: _Th
     threads.choose()
     forkserver._forkserver._inherited_fds = becoming.arrived.given
     if learner is not None:
-        learner.begin()
+        learner.begin(environment)
     becoming.unblock_signals()
     return spawn.run(becoming.arrived)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 
@@ -63,6 +62,8 @@ _LONGEST_PATH = 107
 
 def _unused_path() -> str:
     """A free name in this process' own directory, or, where that is too long, in a short one."""
+    import tempfile  # it brings in a dozen modules that few programs need
+
     path = tempfile.mktemp(prefix="listener-", dir=util.get_temp_dir())
     if len(os.fsencode(path)) > _LONGEST_PATH:
         name = f"bequeath-{os.getpid()}-{next(_listener_numbers)}-"

@@ -120,6 +120,7 @@ class ForkServer:
         self._inherited: list[_engine.Template] = []
         self._failures = 0
         self._lock = threading.Lock()
+        self._follows_forks = False
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
         """Modules that children of the forkserver find imported, as far as that is safe.
@@ -168,7 +169,7 @@ class ForkServer:
             raise ConnectionError(self._failed[key])
         if key in self._unfit:
             return None
-        with self._lock:
+        with self._locked():
             template = self._templates.get(key)
             if template is not None and template.is_alive():
                 return template
@@ -230,7 +231,7 @@ class ForkServer:
         return _engine.Template.start(key, _engine.pack(setup), path, _command_line)
 
     def _discard(self, template: _engine.Template) -> None:
-        with self._lock:
+        with self._locked():
             if self._templates.get(template.key) is template:
                 template.is_alive()  # reaps it
                 self._failures += 1
@@ -253,7 +254,7 @@ class ForkServer:
                 util.info("templates do without %s, which leaves behind: %s", name, why)
 
     def _give_up(self, template: _engine.Template) -> None:
-        with self._lock:
+        with self._locked():
             self._unfit.add(template.key)
             if self._templates.get(template.key) is template:
                 del self._templates[template.key]
@@ -274,7 +275,7 @@ class ForkServer:
 
     def _all(self) -> list[_engine.Template]:
         """Those that a child shall know, also those that this process never used itself."""
-        with self._lock:
+        with self._locked():
             for key in [*self._doors, *(template.key for template in self._inherited)]:
                 if key not in self._templates:
                     template = self._through_door(key)
@@ -290,6 +291,13 @@ class ForkServer:
             else:
                 self._doors[key] = door
 
+    def _locked(self) -> threading.Lock:
+        """The lock. Until somebody needs it there is no hook, either, that each child would run."""
+        if not self._follows_forks:
+            os.register_at_fork(after_in_child=self._after_fork_in_child)
+            self._follows_forks = True
+        return self._lock
+
     # --- the end --------------------------------------------------------------------------------
 
     def _stop(self) -> None:
@@ -297,7 +305,9 @@ class ForkServer:
 
         `util` calls it at exit, after everything that others do there.
         """
-        with self._lock:
+        if not self._follows_forks:
+            return  # there never was one
+        with self._locked():
             templates, self._templates = self._templates, {}
         for template in templates.values():
             template.leave(_PATIENCE)
@@ -367,5 +377,3 @@ ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload
-
-os.register_at_fork(after_in_child=_forkserver._after_fork_in_child)

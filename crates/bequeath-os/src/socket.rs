@@ -99,6 +99,15 @@ pub fn recv(
     recv_vectored(socket, &mut [IoSliceMut::new(bytes)], max_fds, flags)
 }
 
+/// Waits for a packet and says how long it is; it stays to be received.
+///
+/// # Errors
+/// EINTR, ECONNRESET.
+pub fn next_length(socket: impl AsFd) -> Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    Ok(recv(socket, &mut [0], 0, flags)?.len)
+}
+
 /// As [`recv`], into several pieces.
 ///
 /// # Errors

@@ -367,6 +367,16 @@ impl Work {
         let work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*work, Some(template::Work::Spare(_)))
     }
+
+    /// In a child that was forked ahead: whether somebody waits for it now.
+    #[getter]
+    fn is_asked_for(&self) -> bool {
+        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*work {
+            Some(template::Work::Spare(seat)) => seat.is_asked_for(),
+            _ => true,
+        }
+    }
 }
 
 impl Work {

@@ -17,7 +17,7 @@ use bequeath_os::poll::{self, Events};
 use bequeath_os::socket::{self, RecvFlags, SendFlags, SocketType, MAX_DESCRIPTORS};
 use bequeath_os::{attributes, Deadline, PidFd};
 
-use super::protocol::{Asked, PACKET};
+use super::protocol::Asked;
 use super::request::{Become, Request};
 use super::server::Server;
 use crate::error::{Error, Result};
@@ -63,6 +63,12 @@ impl Seat {
         }
     }
 
+    /// In the spare child: whether there is a request, or will never be one.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        poll::is_ready(self.inside.as_fd(), Events::IN).unwrap_or(true)
+    }
+
     /// In the spare child: waits for a request and becomes what it asks for; `None` when the template
     /// has ended.
     ///
@@ -77,14 +83,7 @@ impl Seat {
         // SAFETY: the server was turned into `knowledge`, which forgot its descriptors, and the
         // outer end was forgotten above.
         unsafe { attributes::close_all_but(&keep) }?;
-        let mut packet = vec![0; PACKET];
-        let received = loop {
-            match socket::recv(&inside, &mut packet, MAX_DESCRIPTORS, RecvFlags::empty()) {
-                Err(error) if error.is_interrupted() => {}
-                other => break other,
-            }
-        };
-        let Some(received) = received.ok().filter(|received| received.len > 0) else {
+        let Some((packet, fds)) = next_packet(&inside) else {
             return Ok(None);
         };
         attributes::forget_pending_signals();
@@ -93,7 +92,7 @@ impl Seat {
             return Ok(None);
         }
         drop(inside);
-        let Asked::Start(start) = Asked::decode(&packet[..received.len])? else {
+        let Asked::Start(start) = Asked::decode(&packet)? else {
             return Err(Error::Malformed { what: "request" });
         };
         let plan = knowledge
@@ -102,8 +101,26 @@ impl Seat {
             .map_err(|what| Error::Refused {
                 reason: what.into(),
             })?;
-        let request = Request::new(0, plan, *start, knowledge.own.environment, received.fds)?;
+        let request = Request::new(0, plan, *start, knowledge.own.environment, fds)?;
         request.become_starter(also_keep).map(Some)
+    }
+}
+
+/// Waits for a packet; `None` at the end of the stream. It takes no more memory than the packet: each page
+/// that is written to has to be copied from the template's first.
+fn next_packet(inside: &OwnedFd) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
+    loop {
+        let mut packet = match socket::next_length(inside) {
+            Ok(0) => return None,
+            Ok(length) => vec![0; length],
+            Err(error) if error.is_interrupted() => continue,
+            Err(_) => return None,
+        };
+        match socket::recv(inside, &mut packet, MAX_DESCRIPTORS, RecvFlags::empty()) {
+            Ok(received) if received.len == packet.len() => return Some((packet, received.fds)),
+            Err(error) if error.is_interrupted() => {}
+            _ => return None,
+        }
     }
 }
 
