@@ -18,6 +18,7 @@ use crate::companions::Companions;
 use crate::error::{Error, Result};
 use crate::message::{Message, Outgoing};
 use crate::record::LONGEST_PAYLOAD;
+use crate::segment::segment_bytes;
 use crate::send::Prepared;
 use crate::state::{State, CLOSED, WORDS};
 
@@ -32,6 +33,8 @@ pub struct Body {
     pub(crate) capacity: AtomicU64,
     /// Payloads up to this travel inside records; 0 = as long as a record may be.
     longest_inline: AtomicU64,
+    /// Bytes of its segments, for onlookers.
+    pub(crate) segment: AtomicU64,
 }
 
 const _: () = assert!(std::mem::size_of::<Body>() == 256);
@@ -115,6 +118,8 @@ impl Queue {
     #[track_caller]
     pub fn with_options(session: &Session, options: Options) -> Result<Self> {
         let handle = session.create_object::<Body>(|body| {
+            body.segment
+                .store(segment_bytes(session) as u64, Ordering::Relaxed);
             body.capacity
                 .store(options.capacity.unwrap_or(0), Ordering::Relaxed);
             body.longest_inline.store(

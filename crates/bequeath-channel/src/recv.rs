@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::message::{Message, Payload};
 use crate::queue::{Body, Queue};
 use crate::record::{Form, Header, HEADER, LONGEST_PAYLOAD};
-use crate::segment::{Segment, FIRST, SEGMENT};
+use crate::segment::{Segment, FIRST};
 use crate::state::{name, State, CLOSED, RAISED, WATCHED};
 use crate::{parcel, wait};
 
@@ -28,7 +28,7 @@ struct Taken {
 /// Finds the oldest record of a queue that is not empty and turns `state` into what remains.
 fn take(session: &Session, me: Reference, state: &mut State) -> Result<Taken> {
     let mut segment = Segment::at(session, name(state.head_segment)?)?;
-    let at_end = state.head + HEADER > SEGMENT;
+    let at_end = state.head + HEADER > segment.len();
     let mut header = Header::decode(if at_end {
         Header::END
     } else {
@@ -51,7 +51,7 @@ fn take(session: &Session, me: Reference, state: &mut State) -> Result<Taken> {
         }
     }
     let at = state.head;
-    if header.form == Form::End || at + header.size() > SEGMENT {
+    if header.form == Form::End || at + header.size() > segment.len() {
         return Err(Error::Corrupted("a record leaves its segment"));
     }
     state.head += header.size();

@@ -10,7 +10,7 @@ use bequeath_sync::{seen, ProcessId};
 
 use crate::queue::Body;
 use crate::record::{Form, Header, HEADER};
-use crate::segment::{FIRST, SEGMENT};
+use crate::segment::{FIRST, LONGEST_SEGMENT};
 use crate::state::{State, CLOSED, WATCHED, WORDS};
 
 /// No more messages than this are looked at for their senders.
@@ -87,13 +87,16 @@ pub fn senders(
     let mut found = BTreeMap::new();
     let state = seen::cell::<WORDS>(words).and_then(|(state, _)| State::decode(state).ok());
     if let Some(state) = state {
-        walk(&state, &mut copy, &mut found);
+        let bytes = words.get(offset_of!(Body, segment) / 8).copied();
+        let bytes = bytes.unwrap_or(0).min(LONGEST_SEGMENT as u64) as usize;
+        walk(&state, bytes, &mut copy, &mut found);
     }
     found
 }
 
 fn walk(
     state: &State,
+    bytes: usize,
     copy: &mut dyn FnMut(u64, usize) -> Option<Vec<u64>>,
     found: &mut BTreeMap<u32, u64>,
 ) -> Option<()> {
@@ -103,10 +106,10 @@ fn walk(
     let mut hops = left + 1;
     while left > 0 && hops > 0 {
         hops -= 1;
-        let segment = copy(BlockName::from_bits(name)?.offset, SEGMENT)?;
+        let segment = copy(BlockName::from_bits(name)?.offset, bytes)?;
         while left > 0 {
             let words = match segment.get(at / 8..at / 8 + 2) {
-                Some(words) if at + HEADER <= SEGMENT => [words[0], words[1]],
+                Some(words) if at + HEADER <= bytes => [words[0], words[1]],
                 _ => Header::END,
             };
             let header = Header::decode(words).ok()?;

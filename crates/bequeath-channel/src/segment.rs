@@ -1,5 +1,5 @@
 #![allow(unsafe_code)]
-//! A segment: 64 KiB of the arena with records of one queue, and the name of the next segment.
+//! A segment: 64 KiB of the arena (less in a small one) with records of one queue, and the name of the next segment.
 //!
 //! ```text
 //! 0..8   name of the next segment (true once the tail has left this one)
@@ -15,8 +15,8 @@ use bequeath_sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
-/// Bytes of a segment.
-pub(crate) const SEGMENT: usize = 65_536;
+/// Most bytes of a segment.
+pub(crate) const LONGEST_SEGMENT: usize = 65_536;
 /// Where the first record is.
 pub(crate) const FIRST: usize = 16;
 
@@ -24,29 +24,44 @@ pub(crate) const FIRST: usize = 16;
 #[derive(Clone, Copy)]
 pub(crate) struct Segment {
     memory: *mut u8,
+    len: usize,
+}
+
+/// Bytes of each segment in a session: the same for all its processes.
+pub(crate) fn segment_bytes(session: &Session) -> usize {
+    session.largest_slot().min(LONGEST_SEGMENT)
 }
 
 impl Segment {
     /// The segment of this name.
     pub(crate) fn at(session: &Session, name: BlockName) -> Result<Self> {
         let (memory, capacity) = Block::peek(session, name)?;
-        Self::new(memory, capacity)
+        Self::new(memory, capacity, segment_bytes(session))
     }
 
     /// A fresh segment in a block that this process owns.
     pub(crate) fn in_block(block: &Block) -> Result<Self> {
-        Self::new(block.as_ptr(), block.capacity())
+        Self::new(
+            block.as_ptr(),
+            block.capacity(),
+            segment_bytes(block.session()),
+        )
     }
 
-    fn new(memory: *mut u8, capacity: usize) -> Result<Self> {
-        if capacity < SEGMENT || memory as usize % 16 != 0 {
+    fn new(memory: *mut u8, capacity: usize, len: usize) -> Result<Self> {
+        if capacity < len || memory as usize % 16 != 0 {
             return Err(Error::Corrupted("a segment is too small"));
         }
-        Ok(Self { memory })
+        Ok(Self { memory, len })
+    }
+
+    /// Its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     fn word(&self, at: usize) -> Result<&AtomicU64> {
-        if at % 8 != 0 || at + 8 > SEGMENT {
+        if at % 8 != 0 || at.saturating_add(8) > self.len {
             return Err(Error::Corrupted("a word outside its segment"));
         }
         // SAFETY: within the segment, as just checked.
@@ -79,7 +94,7 @@ impl Segment {
 
     /// Copies a payload in.
     pub(crate) fn write(&self, at: usize, bytes: &[u8]) -> Result<()> {
-        if at.checked_add(bytes.len()).is_none_or(|end| end > SEGMENT) {
+        if at.checked_add(bytes.len()).is_none_or(|end| end > self.len) {
             return Err(Error::Corrupted("a payload outside its segment"));
         }
         // SAFETY: within the segment, as just checked.
@@ -91,7 +106,7 @@ impl Segment {
 
     /// Copies a payload of `len` bytes out, replacing the content of `into`. Allocates nothing where `into` has the capacity.
     pub(crate) fn read(&self, at: usize, len: usize, into: &mut Vec<u8>) -> Result<()> {
-        if at.checked_add(len).is_none_or(|end| end > SEGMENT) {
+        if at.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(Error::Corrupted("a payload outside its segment"));
         }
         into.clear();

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::message::Outgoing;
 use crate::queue::Queue;
 use crate::record::{self, Form, Header, HEADER};
-use crate::segment::{Segment, FIRST, SEGMENT};
+use crate::segment::{segment_bytes, Segment, FIRST};
 use crate::state::{name, State, CLOSED, RAISED, WATCHED};
 use crate::{parcel, wait};
 
@@ -182,7 +182,7 @@ impl Queue {
                 Appended::NeedsSegment => {
                     // Never allocated under the cell: allocation may have to ask every object about its blocks.
                     drop(guard);
-                    let block = self.session().allocate(SEGMENT);
+                    let block = self.session().allocate(segment_bytes(self.session()));
                     fresh = Some(block.map_err(|error| over_budget(self, prepared.bytes, error))?);
                     continue;
                 }
@@ -278,24 +278,25 @@ impl Queue {
             state.tail = FIRST;
         }
         let mut moving = None;
-        let segment = if state.tail_segment != 0 && state.tail + size <= SEGMENT {
-            Segment::at(self.session(), name(state.tail_segment)?)?
-        } else {
-            let (word, segment) = if state.spare != 0 {
-                let word = std::mem::take(&mut state.spare);
-                (word, Segment::at(self.session(), name(word)?)?)
-            } else if let Some(block) = fresh.take() {
-                let segment = Segment::in_block(&block)?;
-                let outgoing = block.prepare(self.reference());
-                let word = outgoing.name().to_bits();
-                moving = Some(outgoing);
-                (word, segment)
+        let segment =
+            if state.tail_segment != 0 && state.tail + size <= segment_bytes(self.session()) {
+                Segment::at(self.session(), name(state.tail_segment)?)?
             } else {
-                return Ok(Appended::NeedsSegment);
+                let (word, segment) = if state.spare != 0 {
+                    let word = std::mem::take(&mut state.spare);
+                    (word, Segment::at(self.session(), name(word)?)?)
+                } else if let Some(block) = fresh.take() {
+                    let segment = Segment::in_block(&block)?;
+                    let outgoing = block.prepare(self.reference());
+                    let word = outgoing.name().to_bits();
+                    moving = Some(outgoing);
+                    (word, segment)
+                } else {
+                    return Ok(Appended::NeedsSegment);
+                };
+                self.link(state, word, segment)?;
+                segment
             };
-            self.link(state, word, segment)?;
-            segment
-        };
         if !broken::is(Mistake::CommitBeforeBytes) {
             prepared.write(segment, state.tail)?;
         }
@@ -312,7 +313,7 @@ impl Queue {
         } else {
             let old = Segment::at(self.session(), name(state.tail_segment)?)?;
             old.set_next(word)?;
-            if state.tail + HEADER <= SEGMENT {
+            if state.tail + HEADER <= old.len() {
                 old.set_words(state.tail, Header::END)?;
             }
         }

@@ -3,7 +3,7 @@
 use bequeath_shm::BlockName;
 
 use crate::error::{Error, Result};
-use crate::segment::{FIRST, SEGMENT};
+use crate::segment::{FIRST, LONGEST_SEGMENT};
 
 /// Words of the cell.
 pub(crate) const WORDS: usize = 8;
@@ -57,7 +57,7 @@ impl State {
     pub(crate) fn decode(words: [u64; WORDS]) -> Result<Self> {
         let (head, tail) = ((words[2] & 0xffff_ffff) as usize, (words[2] >> 32) as usize);
         let place = |segment: u64, at: usize| {
-            segment == 0 || (at % 16 == 0 && (FIRST..=SEGMENT).contains(&at))
+            segment == 0 || (at % 16 == 0 && (FIRST..=LONGEST_SEGMENT).contains(&at))
         };
         let consistent = place(words[0], head)
             && place(words[1], tail)

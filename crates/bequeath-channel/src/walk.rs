@@ -5,7 +5,7 @@ use bequeath_shm::{BlockName, Session};
 use crate::error::{Error, Result};
 use crate::queue::Body;
 use crate::record::{Form, Header, HEADER};
-use crate::segment::{Segment, FIRST, SEGMENT};
+use crate::segment::{Segment, FIRST};
 use crate::state::{name, State};
 
 /// More segments than any arena has.
@@ -32,7 +32,7 @@ fn search(state: &State, session: &Session, wanted: u64) -> Result<bool> {
             return Ok(true);
         }
         let segment = Segment::at(session, name(word)?)?;
-        let header = if at + HEADER <= SEGMENT {
+        let header = if at + HEADER <= segment.len() {
             segment.words(at)?
         } else {
             Header::END

@@ -76,7 +76,7 @@ fn session(error: bequeath_shm::Error) -> PyErr {
     use bequeath_shm::Error as E;
     match error {
         E::Os(error) => os(error),
-        E::Budget { .. } | E::OutOfMemory { .. } | E::ArenaFull { .. } | E::TooLarge(_) => {
+        E::Budget { .. } | E::OutOfMemory { .. } | E::ArenaFull { .. } | E::TooLarge { .. } => {
             PyMemoryError::new_err(error.to_string())
         }
         E::FileSizeLimit { .. } => {

@@ -3,14 +3,15 @@
 //! Everything else here is advice that may be wrong after a death: the stack of lately freed places
 //! (so that warm pages are used again first), the cursor and count of free slots per extent. What
 //! decides is the owner word, so a death at any instruction leaves each slot with exactly one owner.
+//!
+//! Who takes a slot looks *afterwards* whether its extent still is what it was: an extent whose slots
+//! are all free may meanwhile have been given back (`extents.rs`). Then the slot is put back as it was.
 
 use std::sync::atomic::Ordering::*;
 
-use crate::layout::{
-    holds_objects, shape_of, Extent, Hints, Slot, EXTENT, EXTENT_SHIFT, PAGE, SLOT,
-};
+use crate::layout::{holds_objects, Extent, Hints, Slot, EXTENT_ENTRY, PAGE, POOLS, SLOT};
 use crate::space::{pages, Space};
-use crate::words::{Use, FREE_COLD, FREE_WARM};
+use crate::words::{Use, UseWord, FREE_COLD, FREE_WARM};
 use crate::{Error, Result};
 
 /// A slot or run, found.
@@ -22,6 +23,8 @@ pub(crate) struct Place<'a> {
     /// `None` for a run.
     pub(crate) pool: Option<usize>,
     pub(crate) slot: &'a Slot,
+    /// Which use of its extent this was found under.
+    pub(crate) stamp: u64,
 }
 
 impl Hints {
@@ -41,49 +44,80 @@ impl Space {
     /// The slot or run that starts exactly at `offset`.
     pub(crate) fn place(&self, offset: u64) -> Result<Place<'_>> {
         const WRONG: Error = Error::Corrupted("an offset where no slot starts");
-        let index = offset >> EXTENT_SHIFT;
+        let index = self.geometry.index_of(offset);
         if index < self.geometry.first {
             return Err(WRONG);
         }
-        let extent = self.extent(index)?;
-        match Use::from_word(extent.shape.load(Acquire)) {
-            Use::Slots(pool) => {
-                let shape = shape_of(pool);
-                let inside = (offset & (EXTENT - 1))
-                    .checked_sub(shape.first)
-                    .ok_or(WRONG)?;
+        let word = self.use_of(index)?;
+        let inside = self.geometry.inside(offset);
+        match word.parse() {
+            Use::Slots { pool, watermark } | Use::Emptying { pool, watermark } => {
+                let shape = self.geometry.shape_of(pool);
                 let number = inside / shape.size;
-                let usable = extent.watermark.load(Acquire).min(shape.count);
-                if inside % shape.size != 0 || number >= u64::from(usable) {
+                if inside % shape.size != 0 || number >= u64::from(watermark.min(shape.count)) {
                     return Err(WRONG);
                 }
-                self.slot_place(index, pool, number as u32)
+                self.slot_place(index, pool, number as u32, word)
             }
-            Use::Run(count)
-                if offset & (EXTENT - 1) == 0 && count <= self.geometry.extents - index =>
+            Use::Run(count) | Use::Dissolving(count)
+                if inside == 0 && count <= self.geometry.extents - index =>
             {
                 Ok(Place {
                     offset,
-                    size: count * EXTENT,
+                    size: count * self.geometry.extent(),
                     pool: None,
-                    slot: &extent.run,
+                    slot: &self.extent(index)?.run,
+                    stamp: word.stamp(),
                 })
             }
             _ => Err(WRONG),
         }
     }
 
-    pub(crate) fn slot_place(&self, extent: u64, pool: usize, number: u32) -> Result<Place<'_>> {
-        let shape = shape_of(pool);
-        let start = extent << EXTENT_SHIFT;
-        let slot = self.shared(start + u64::from(number) * SLOT)?;
-        let offset = start + shape.first + u64::from(number) * shape.size;
+    fn slot_place(
+        &self,
+        extent: u64,
+        pool: usize,
+        number: u32,
+        word: UseWord,
+    ) -> Result<Place<'_>> {
+        let size = self.geometry.shape_of(pool).size;
         Ok(Place {
-            offset,
-            size: shape.size,
+            offset: self.geometry.start_of(extent) + u64::from(number) * size,
+            size,
             pool: Some(pool),
-            slot,
+            slot: self.slot(extent, number)?,
+            stamp: word.stamp(),
         })
+    }
+
+    /// A slot's entry, which stays where it is whatever its extent is used for.
+    pub(crate) fn slot(&self, extent: u64, number: u32) -> Result<&Slot> {
+        if extent < self.geometry.first || extent >= self.geometry.extents {
+            return Err(Error::Corrupted("a slot beyond the arena"));
+        }
+        self.shared(self.geometry.table_at(extent) + u64::from(number) * SLOT)
+    }
+
+    /// What an extent is used for now.
+    pub(crate) fn use_of(&self, index: u64) -> Result<UseWord> {
+        Ok(UseWord(self.extent(index)?.shape.load(Acquire)))
+    }
+
+    /// Whether the place is still what it was found as. Stays true as long as somebody has the place.
+    pub(crate) fn is_current(&self, place: &Place<'_>) -> bool {
+        self.use_of(self.geometry.index_of(place.offset))
+            .is_ok_and(|word| word.stamp() == place.stamp)
+    }
+
+    /// After its owner word was taken: whether it may be. Together with `extents.rs`, which changes the
+    /// use first and looks at the owners then, one of the two sees the other (hence SeqCst).
+    pub(crate) fn may_be_taken(&self, place: &Place<'_>) -> bool {
+        let Ok(extent) = self.extent(self.geometry.index_of(place.offset)) else {
+            return false;
+        };
+        let word = UseWord(extent.shape.load(SeqCst));
+        word.stamp() == place.stamp && matches!(word.parse(), Use::Slots { .. } | Use::Run(_))
     }
 
     /// Takes a free slot of the pool: `word` becomes its owner. Its pages may be missing.
@@ -99,7 +133,7 @@ impl Space {
         }
         // Elsewhere only where a search promises success soon; rather grow than search for long.
         let current = u64::from(hints.current.load(Relaxed));
-        let worthwhile = (shape_of(pool).count / 16).max(1) as i32;
+        let worthwhile = (self.geometry.shape_of(pool).count / 16).max(1) as i32;
         if let Some(place) = self.take_in_extent(current, pool, word, 1)? {
             return Ok(place);
         }
@@ -115,7 +149,11 @@ impl Space {
                 return Ok(place);
             }
         }
-        match self.claim_extent(pool) {
+        let claimed = match self.claim_extent(pool) {
+            Err(Error::ArenaFull { .. }) if self.give_back_extents() > 0 => self.claim_extent(pool),
+            result => result,
+        };
+        match claimed {
             Ok(extent) => {
                 hints.current.store(extent as u32, Relaxed);
                 match self.take_at_watermark(extent, pool, word)? {
@@ -124,26 +162,44 @@ impl Space {
                     None => self.take_slot(pool, word),
                 }
             }
-            Err(full) => self.take_in_any(pool, word, i32::MIN)?.ok_or(full),
+            Err(full) => {
+                // Larger slots serve, too; but an object's slot stays one for ever.
+                let last = if holds_objects(pool) {
+                    pool + 1
+                } else {
+                    POOLS / 2
+                };
+                for pool in pool..last {
+                    if let Some(place) = self.take_in_any(pool, word, i32::MIN)? {
+                        return Ok(place);
+                    }
+                }
+                Err(full)
+            }
         }
     }
 
-    fn try_take(&self, place: &Place<'_>, word: u64) -> bool {
+    /// Takes a free place; false when it is not free, or not there any more.
+    pub(crate) fn try_take(&self, place: &Place<'_>, word: u64) -> bool {
+        let owner = &place.slot.owner;
         for free in [FREE_WARM, FREE_COLD] {
-            if place
-                .slot
-                .owner
-                .compare_exchange(free, word, Acquire, Relaxed)
-                .is_ok()
-            {
-                if free == FREE_WARM {
-                    self.count_warm(place, -1);
-                }
-                if let Ok(extent) = self.extent(place.offset >> EXTENT_SHIFT) {
-                    extent.free.fetch_sub(1, Relaxed);
-                }
-                return true;
+            if owner.compare_exchange(free, word, SeqCst, Relaxed).is_err() {
+                continue;
             }
+            if !self.may_be_taken(place) {
+                let _ = owner.compare_exchange(word, free, AcqRel, Relaxed);
+                return false;
+            }
+            if free == FREE_WARM {
+                self.count_warm(place, -1);
+            }
+            if let (Some(_), Ok(extent)) = (
+                place.pool,
+                self.extent(self.geometry.index_of(place.offset)),
+            ) {
+                extent.free.fetch_sub(1, Relaxed);
+            }
+            return true;
         }
         false
     }
@@ -159,13 +215,20 @@ impl Space {
         total.fetch_add(bytes, Relaxed);
     }
 
-    fn extent_of(&self, index: u64, pool: usize) -> Result<Option<&Extent>> {
+    /// An extent of the pool, with the number of its usable slots.
+    fn extent_of(&self, index: u64, wanted: usize) -> Result<Option<(&Extent, UseWord, u32)>> {
         if index < self.geometry.first || index >= self.geometry.extents {
             return Ok(None);
         }
         let extent = self.extent(index)?;
-        let is_its = Use::from_word(extent.shape.load(Acquire)) == Use::Slots(pool);
-        Ok(is_its.then_some(extent))
+        let word = UseWord(extent.shape.load(Acquire));
+        Ok(match word.parse() {
+            Use::Slots { pool, watermark } if pool == wanted => {
+                let usable = watermark.min(self.geometry.shape_of(pool).count);
+                Some((extent, word, usable))
+            }
+            _ => None,
+        })
     }
 
     /// Looks through the usable slots of one extent, if it is this pool's and at least so many are free.
@@ -173,21 +236,20 @@ impl Space {
         &self,
         index: u64,
         pool: usize,
-        word: u64,
+        owner: u64,
         at_least: i32,
     ) -> Result<Option<Place<'_>>> {
-        let Some(extent) = self.extent_of(index, pool)? else {
+        let Some((extent, word, usable)) = self.extent_of(index, pool)? else {
             return Ok(None);
         };
         if extent.free.load(Relaxed) < at_least {
             return Ok(None);
         }
-        let watermark = extent.watermark.load(Acquire).min(shape_of(pool).count);
-        let start = extent.cursor.load(Relaxed) % watermark.max(1);
-        for number in (start..watermark).chain(0..start) {
-            let place = self.slot_place(index, pool, number)?;
+        let start = extent.cursor.load(Relaxed) % usable.max(1);
+        for number in (start..usable).chain(0..start) {
+            let place = self.slot_place(index, pool, number, word)?;
             let is_free = matches!(place.slot.owner.load(Relaxed), FREE_COLD | FREE_WARM);
-            if is_free && self.try_take(&place, word) {
+            if is_free && self.try_take(&place, owner) {
                 extent.cursor.store(number + 1, Relaxed);
                 return Ok(Some(place));
             }
@@ -197,43 +259,58 @@ impl Space {
     }
 
     /// Makes more slots of an extent usable and takes one.
-    fn take_at_watermark(&self, index: u64, pool: usize, word: u64) -> Result<Option<Place<'_>>> {
-        let Some(extent) = self.extent_of(index, pool)? else {
-            return Ok(None);
-        };
+    fn take_at_watermark(&self, index: u64, pool: usize, owner: u64) -> Result<Option<Place<'_>>> {
         loop {
-            let watermark = extent.watermark.load(Acquire).min(shape_of(pool).count);
-            if watermark == shape_of(pool).count {
+            let Some((extent, word, usable)) = self.extent_of(index, pool)? else {
+                return Ok(None);
+            };
+            if usable == self.geometry.shape_of(pool).count {
                 return Ok(None);
             }
-            self.raise_watermark(index, extent, pool, watermark)?;
-            if let Some(place) = self.take_in_extent(index, pool, word, 1)? {
+            self.raise_watermark(index, extent, word)?;
+            if let Some(place) = self.take_in_extent(index, pool, owner, 1)? {
                 return Ok(Some(place));
             }
         }
     }
 
-    /// Makes some more slots usable. Backing twice is harmless, so a death in between is too.
-    fn raise_watermark(
-        &self,
-        index: u64,
-        extent: &Extent,
-        pool: usize,
-        watermark: u32,
-    ) -> Result<()> {
-        let shape = shape_of(pool);
+    /// Makes some more slots usable. Backing twice is harmless, so a death in between is too; and what
+    /// was found is exchanged as a whole, so that nothing happens to an extent that was given back.
+    fn raise_watermark(&self, index: u64, extent: &Extent, word: UseWord) -> Result<()> {
+        let Use::Slots { pool, watermark } = word.parse() else {
+            return Ok(());
+        };
+        let shape = self.geometry.shape_of(pool);
         let next = (watermark + shape.step).min(shape.count);
-        let start = index << EXTENT_SHIFT;
-        let table = (u64::from(watermark) * SLOT) & !(PAGE - 1);
-        self.back(start + table, pages(u64::from(next) * SLOT - table) * PAGE)?;
+        let table = self.geometry.table_at(index);
+        let span =
+            |from: u64, to: u64| (from & !(PAGE - 1), pages(to - (from & !(PAGE - 1))) * PAGE);
+        let (at, len) = span(
+            table + u64::from(watermark) * SLOT,
+            table + u64::from(next) * SLOT,
+        );
+        self.back(at, len)?;
         if shape.size < PAGE {
-            let from = (shape.first + u64::from(watermark) * shape.size) & !(PAGE - 1);
-            let to = shape.first + u64::from(next) * shape.size;
-            self.back(start + from, pages(to - from) * PAGE)?;
+            let start = self.geometry.start_of(index);
+            let (at, len) = span(
+                start + u64::from(watermark) * shape.size,
+                start + u64::from(next) * shape.size,
+            );
+            self.back(at, len)?;
         }
+        let base = extent.base.load(Acquire);
+        if base != 0 {
+            for number in watermark..next {
+                self.slot(index, number)?.generation.fetch_max(base, AcqRel);
+            }
+        }
+        let raised = word.with(Use::Slots {
+            pool,
+            watermark: next,
+        });
         if extent
-            .watermark
-            .compare_exchange(watermark, next, AcqRel, Relaxed)
+            .shape
+            .compare_exchange(word.0, raised.0, AcqRel, Relaxed)
             .is_ok()
         {
             extent.cursor.store(watermark, Relaxed);
@@ -242,18 +319,13 @@ impl Space {
         Ok(())
     }
 
-    fn take_in_any(&self, pool: usize, word: u64, at_least: i32) -> Result<Option<Place<'_>>> {
+    fn take_in_any(&self, pool: usize, owner: u64, at_least: i32) -> Result<Option<Place<'_>>> {
         for index in self.used_extents() {
-            let extent = self.extent(index)?;
-            if Use::from_word(extent.shape.load(Relaxed)) == Use::Slots(pool)
-                && extent.free.load(Relaxed) >= at_least
-            {
-                if let Some(place) = self.take_in_extent(index, pool, word, at_least)? {
-                    self.header().pools[pool]
-                        .current
-                        .store(index as u32, Relaxed);
-                    return Ok(Some(place));
-                }
+            if let Some(place) = self.take_in_extent(index, pool, owner, at_least)? {
+                self.header().pools[pool]
+                    .current
+                    .store(index as u32, Relaxed);
+                return Ok(Some(place));
             }
         }
         Ok(None)
@@ -274,39 +346,50 @@ impl Space {
         {
             self.back_directory(index)?;
             let extent = self.extent(index)?;
-            let word = Use::Slots(pool).to_word();
-            if extent
-                .shape
-                .compare_exchange(0, word, AcqRel, Relaxed)
-                .is_ok()
+            let word = UseWord(extent.shape.load(Acquire));
+            let slots = word.with(Use::Slots { pool, watermark: 0 });
+            if word.parse() == Use::Free
+                && extent
+                    .shape
+                    .compare_exchange(word.0, slots.0, AcqRel, Relaxed)
+                    .is_ok()
             {
                 self.header().fresh.fetch_max(index + 1, AcqRel);
                 return Ok(index);
             }
         }
-        Err(Error::ArenaFull {
-            needed: EXTENT,
+        Err(self.full(self.geometry.extent()))
+    }
+
+    /// What to say when no range of so many bytes is free.
+    pub(crate) fn full(&self, needed: u64) -> Error {
+        Error::ArenaFull {
+            needed,
             size: self.geometry.size,
-        })
+        }
     }
 
     /// Makes sure that the directory has a page for this extent's entry.
     pub(crate) fn back_directory(&self, index: u64) -> Result<()> {
-        use crate::layout::{DIRECTORY_AT, EXTENT_ENTRY};
+        let wanted = index - self.geometry.first;
         let backed = self.header().extents.load(Acquire);
-        if index < backed {
+        if wanted < backed {
             return Ok(());
         }
-        let until = (index + PAGE / EXTENT_ENTRY) / (PAGE / EXTENT_ENTRY) * (PAGE / EXTENT_ENTRY);
-        let from = (DIRECTORY_AT + backed * EXTENT_ENTRY) & !(PAGE - 1);
-        self.back_tables(from, DIRECTORY_AT + until * EXTENT_ENTRY - from)?;
-        self.header().extents.fetch_max(until, AcqRel);
+        let first = self.geometry.entry_at(self.geometry.first);
+        let to = first + (wanted + 1) * EXTENT_ENTRY;
+        let from = (first + backed * EXTENT_ENTRY) & !(PAGE - 1);
+        let end = to.div_ceil(PAGE) * PAGE;
+        self.back_tables(from, end - from)?;
+        self.header()
+            .extents
+            .fetch_max((end - first) / EXTENT_ENTRY, AcqRel);
         Ok(())
     }
 
     /// Gives the first `len` bytes of an owned place pages.
     pub(crate) fn back_place(&self, place: &Place<'_>, len: u64) -> Result<()> {
-        if place.pool.is_some_and(|pool| shape_of(pool).size < PAGE) {
+        if place.pool.is_some() && place.size < PAGE {
             return Ok(());
         }
         let (have, need) = (
@@ -329,9 +412,7 @@ impl Space {
         // The next user has another generation; whoever dies here leaves `word`, and this is repeated.
         slot.generation.fetch_add(1, Relaxed);
         slot.via.store(0, Relaxed);
-        let small = place
-            .pool
-            .is_some_and(|pool| shape_of(pool).size < PAGE || holds_objects(pool));
+        let small = place.keeps_its_pages();
         let warm = small || self.has_room_for_warm(place) || self.cool(place).is_err();
         let free = if warm { FREE_WARM } else { FREE_COLD };
         if warm {
@@ -346,10 +427,17 @@ impl Space {
         }
         match place.pool {
             Some(pool) => {
-                if let Ok(extent) = self.extent(place.offset >> EXTENT_SHIFT) {
-                    extent.free.fetch_add(1, Relaxed);
+                let index = self.geometry.index_of(place.offset);
+                let hints = &self.header().pools[pool];
+                let free = self
+                    .extent(index)
+                    .map_or(0, |extent| extent.free.fetch_add(1, Relaxed) + 1);
+                // The pages of small slots come back only with their extent.
+                if small && !holds_objects(pool) && u64::from(hints.current.load(Relaxed)) != index
+                {
+                    self.give_back_if_empty(index, free);
                 }
-                self.header().pools[pool].push(place.offset);
+                hints.push(place.offset);
             }
             None => self.header().free_runs.push(place.offset),
         }
@@ -381,35 +469,34 @@ impl Space {
     /// Every slot and run that is in use or warm.
     pub(crate) fn for_each_place(&self, mut visit: impl FnMut(Place<'_>)) {
         for index in self.used_extents() {
-            let Ok(extent) = self.extent(index) else {
+            let Ok(word) = self.use_of(index) else {
                 continue;
             };
-            match Use::from_word(extent.shape.load(Acquire)) {
-                Use::Slots(pool) => {
-                    let shape = shape_of(pool);
-                    let watermark = extent.watermark.load(Acquire).min(shape.count);
-                    let first = (index << EXTENT_SHIFT) + shape.first;
+            match word.parse() {
+                Use::Slots { pool, watermark } | Use::Emptying { pool, watermark } => {
+                    let shape = self.geometry.shape_of(pool);
+                    let first = self.geometry.start_of(index);
+                    let usable = watermark.min(shape.count);
                     let Ok(slots) =
-                        self.shared_row::<Slot>(index << EXTENT_SHIFT, watermark.into())
+                        self.shared_row::<Slot>(self.geometry.table_at(index), usable.into())
                     else {
                         continue;
                     };
                     for (number, slot) in slots.iter().enumerate() {
                         // Cold places are nobody's and hold nothing.
                         if slot.owner.load(Relaxed) != FREE_COLD {
-                            let offset = first + number as u64 * shape.size;
-                            let (size, pool) = (shape.size, Some(pool));
                             visit(Place {
-                                offset,
-                                size,
-                                pool,
+                                offset: first + number as u64 * shape.size,
+                                size: shape.size,
+                                pool: Some(pool),
                                 slot,
+                                stamp: word.stamp(),
                             });
                         }
                     }
                 }
-                Use::Run(_) => {
-                    if let Ok(place) = self.place(index << EXTENT_SHIFT) {
+                Use::Run(_) | Use::Dissolving(_) => {
+                    if let Ok(place) = self.place(self.geometry.start_of(index)) {
                         visit(place);
                     }
                 }
@@ -420,29 +507,46 @@ impl Space {
 
     /// Gives the pages of free places back: when memory is short. `word` is this process's own.
     pub(crate) fn trim(&self, word: u64) -> u64 {
-        let mut bytes = 0;
+        let before = self.used().unwrap_or(0);
         self.for_each_place(|place| {
-            let small = place
-                .pool
-                .is_some_and(|pool| shape_of(pool).size < PAGE || holds_objects(pool));
             let slot = place.slot;
-            if !small
-                && slot
-                    .owner
-                    .compare_exchange(FREE_WARM, word, Acquire, Relaxed)
-                    .is_ok()
+            if !place.keeps_its_pages()
+                && slot.owner.load(Relaxed) == FREE_WARM
+                && self.try_take(&place, word)
             {
-                self.count_warm(&place, -1);
-                let had = u64::from(slot.backed.load(Relaxed)) * PAGE;
                 let free = if self.cool(&place).is_ok() {
-                    bytes += had;
                     FREE_COLD
                 } else {
+                    self.count_warm(&place, 1);
                     FREE_WARM
                 };
-                let _ = slot.owner.compare_exchange(word, free, Release, Relaxed);
+                if slot
+                    .owner
+                    .compare_exchange(word, free, Release, Relaxed)
+                    .is_ok()
+                {
+                    self.count_free(&place);
+                }
             }
         });
-        bytes
+        self.give_back_extents();
+        before.saturating_sub(self.used().unwrap_or(before))
+    }
+
+    fn count_free(&self, place: &Place<'_>) {
+        if let (Some(_), Ok(extent)) = (
+            place.pool,
+            self.extent(self.geometry.index_of(place.offset)),
+        ) {
+            extent.free.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Whether freeing it gives no pages back: small slots share pages, objects stay objects.
+    pub(crate) fn keeps_its_pages(&self) -> bool {
+        self.pool
+            .is_some_and(|pool| self.size < PAGE || holds_objects(pool))
     }
 }

@@ -18,7 +18,6 @@ use std::sync::atomic::Ordering::*;
 use crate::adopted::Adopted;
 use crate::arena::Place;
 use crate::envelope;
-use crate::layout::{pool_for, EXTENT, EXTENT_SHIFT};
 use crate::reference::Reference;
 use crate::session::Session;
 use crate::words::{self, Owner};
@@ -42,6 +41,7 @@ pub struct Block {
     address: NonNull<u8>,
     capacity: usize,
     len: usize,
+    run: bool,
 }
 
 // SAFETY: a block is owned memory, like a vector's.
@@ -87,7 +87,7 @@ impl Session {
     fn try_allocate(&self, len: u64) -> Result<(Block, usize)> {
         let word = words::owned(self.me()?);
         let space = self.space();
-        let place = match pool_for(len, false) {
+        let place = match space.geometry.pool_for(len, false) {
             Some(pool) => space.take_slot(pool, word)?,
             None => space.take_run(len, word)?,
         };
@@ -112,6 +112,7 @@ impl Session {
             address,
             capacity,
             len: len as usize,
+            run: place.pool.is_none(),
         };
         Ok((block, used_before as usize))
     }
@@ -130,7 +131,7 @@ impl Session {
         if place.pool.is_some() {
             place.size
         } else {
-            len.next_multiple_of(EXTENT)
+            len.next_multiple_of(self.space().geometry.extent())
         }
     }
 
@@ -163,6 +164,7 @@ impl Session {
             address,
             capacity: capacity as usize,
             len: len as usize,
+            run: place.pool.is_none(),
         })
     }
 }
@@ -372,7 +374,7 @@ impl Block {
     }
 
     pub(crate) fn is_run(&self) -> bool {
-        self.name.offset & (EXTENT - 1) == 0 && self.name.offset >> EXTENT_SHIFT != 0
+        self.run
     }
 
     /// The block in a place that this process has just taken over as owner.

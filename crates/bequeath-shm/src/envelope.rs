@@ -130,7 +130,7 @@ impl Envelope {
             .saturating_mul(8);
         let payload_at = round_up(lists.min(1 << 40), 64);
         let len = payload_at.saturating_add(room.payload as u64);
-        let block = session.allocate(usize::try_from(len).map_err(|_| Error::TooLarge(len))?)?;
+        let block = session.allocate(usize::try_from(len).unwrap_or(usize::MAX))?;
         let this = Self {
             block,
             mapped: Vec::new(),

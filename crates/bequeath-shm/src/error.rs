@@ -44,8 +44,13 @@ pub enum Error {
         allowed: u64,
     },
     /// A request that no arena can meet, such as a length beyond the address space.
-    #[error("a block of {0} bytes is beyond what an arena can hold")]
-    TooLarge(u64),
+    #[error("a block of {needed} bytes is beyond what the arena can hold ({room} bytes)")]
+    TooLarge {
+        /// Bytes that were asked for.
+        needed: u64,
+        /// The most that there can be.
+        room: u64,
+    },
     /// A table of fixed size is full.
     #[error("the session's table of {what} is full ({limit} entries)")]
     TableFull {

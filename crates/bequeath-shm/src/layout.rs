@@ -1,9 +1,10 @@
 #![allow(unsafe_code)]
 //! What stands where in the arena, and the shapes of all shared tables.
 //!
-//! The arena is a sparse file of fixed size, in extents of 4 MiB. The first ones hold the tables
-//! below, backed page by page as they fill; the others hold slots of one size, or runs for blocks
-//! beyond the largest slot.
+//! The arena is a sparse file of fixed size. First stand the tables below, backed page by page as they
+//! fill; the rest are extents (4 MiB, less in a small arena), each holding slots of one size or part of
+//! a run. The slots' entries stand in tables of their own, at the same place whatever an extent is used
+//! for, so that a late compare-and-swap meets an entry and never somebody's bytes.
 //!
 //! # Safety invariants
 //! [`Plain`] is implemented only for `repr(C)` structures of atomics (and cells, which are such):
@@ -14,30 +15,33 @@ use bequeath_sync::Cell;
 
 use crate::site::MakerWords;
 
-/// Bytes of an extent.
-pub(crate) const EXTENT: u64 = 1 << EXTENT_SHIFT;
-pub(crate) const EXTENT_SHIFT: u32 = 22;
+/// Bytes that a process maps at a time.
+pub(crate) const GRANULE: u64 = 1 << GRANULE_SHIFT;
+pub(crate) const GRANULE_SHIFT: u32 = 22;
 /// Bytes of a page as far as the layout is concerned (kernels with larger pages round up).
 pub(crate) const PAGE: u64 = 4096;
 
+/// Bytes of an extent: the largest and smallest, as powers of two.
+const EXTENT_SHIFTS: std::ops::RangeInclusive<u32> = 14..=22;
+/// An arena is divided into so many extents at least, where it is large enough.
+const EXTENTS_AT_LEAST: u64 = 64;
+
 /// Default and smallest size of an arena.
 pub(crate) const DEFAULT_SIZE: u64 = 1 << 40;
-pub(crate) const MINIMUM_SIZE: u64 = 4 * EXTENT;
+pub(crate) const MINIMUM_SIZE: u64 = 256 * 1024;
 
 pub(crate) const MAGIC: u64 = 0x6265_7175_6561_7468;
 pub(crate) const VERSION: u64 = 2;
 
-/// Where the table of those who wait starts, and how many fit (`waits.rs`).
-pub(crate) const WAITS_AT: u64 = 64 * 1024;
-pub(crate) const WAITS: u64 = (DEATHS_AT - WAITS_AT) / 32;
-/// Where the latest deaths are noted: one page (`deaths.rs`).
-pub(crate) const DEATHS_AT: u64 = MEMBERS_AT - PAGE;
-
-/// Where the table of members starts, and how many fit.
-pub(crate) const MEMBERS_AT: u64 = 128 * 1024;
-pub(crate) const MEMBERS: u64 = 8192;
-/// Where the directory of extents starts.
-pub(crate) const DIRECTORY_AT: u64 = MEMBERS_AT + MEMBERS * 64;
+/// Where the latest deaths are noted: one page behind the header (`deaths.rs`).
+pub(crate) const DEATHS_AT: u64 = 16 * 1024;
+/// Where the table of those who wait starts, and how many fit at most (`waits.rs`).
+pub(crate) const WAITS_AT: u64 = DEATHS_AT + PAGE;
+const WAITS: u64 = 1920;
+/// Bytes of its entries.
+pub(crate) const WAIT: u64 = 32;
+/// How many members there may be at most.
+const MEMBERS: u64 = 8192;
 
 /// Shared structures: atomics only.
 ///
@@ -45,8 +49,8 @@ pub(crate) const DIRECTORY_AT: u64 = MEMBERS_AT + MEMBERS * 64;
 /// `repr(C)`, only atomics, valid for every bit pattern, alignment at most 64.
 pub(crate) unsafe trait Plain {}
 
-/// Bytes of each size class. The two largest leave room for a table of slots in their extent, and
-/// for an envelope's head before a payload of 256 KiB or 1 MiB.
+/// Bytes of each size class. The two largest leave room for an envelope's head before a payload of
+/// 256 KiB or 1 MiB. Classes that do not fit an extent are not used.
 pub(crate) const CLASSES: [u64; 9] = [
     256,
     512,
@@ -61,61 +65,29 @@ pub(crate) const CLASSES: [u64; 9] = [
 /// Pools: each class once for blocks and once for objects (whose memory stays theirs for ever).
 pub(crate) const POOLS: usize = 2 * CLASSES.len();
 
-/// Size, table and number of slots of one class.
-#[derive(Clone, Copy, Debug)]
+/// Size and number of slots of one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClassShape {
     /// Bytes of a slot.
     pub(crate) size: u64,
-    /// Slots of an extent.
+    /// Slots of an extent; zero when not one fits.
     pub(crate) count: u32,
-    /// Where the first slot starts in the extent, after the table.
-    pub(crate) first: u64,
     /// Slots made usable at a time.
     pub(crate) step: u32,
 }
 
 impl ClassShape {
-    const fn of(size: u64) -> Self {
-        let mut count = EXTENT / (size + SLOT);
-        let mut first = round_up(count * SLOT, PAGE);
-        while first + count * size > EXTENT {
-            count -= 1;
-            first = round_up(count * SLOT, PAGE);
-        }
-        let step = if size < PAGE { 65_536 / size } else { 128 };
+    const fn of(size: u64, extent: u64) -> Self {
+        let count = extent / size;
+        let quarter = extent / 4;
+        let ahead = if quarter < 65_536 { quarter } else { 65_536 };
+        let step = if size < PAGE { ahead / size } else { 128 };
         Self {
             size,
             count: count as u32,
-            first,
             step: step as u32,
         }
     }
-}
-
-/// The shapes of all classes.
-pub(crate) const SHAPES: [ClassShape; 9] = {
-    let mut shapes = [ClassShape::of(CLASSES[0]); 9];
-    let mut class = 1;
-    while class < CLASSES.len() {
-        shapes[class] = ClassShape::of(CLASSES[class]);
-        class += 1;
-    }
-    shapes
-};
-
-/// The pool that serves `len` bytes, or `None` for what needs a run of extents.
-pub(crate) fn pool_for(len: u64, objects: bool) -> Option<usize> {
-    let class = CLASSES.iter().position(|size| *size >= len)?;
-    Some(if objects {
-        class + CLASSES.len()
-    } else {
-        class
-    })
-}
-
-/// The shape of the slots of a pool.
-pub(crate) fn shape_of(pool: usize) -> ClassShape {
-    SHAPES[pool % CLASSES.len()]
 }
 
 /// Whether a pool's slots hold objects.
@@ -145,14 +117,14 @@ unsafe impl Plain for Slot {}
 /// One extent's entry in the directory.
 #[repr(C)]
 pub(crate) struct Extent {
-    /// What the extent is used for (`words.rs`).
+    /// What the extent is used for, how many slots are usable, how often that changed (`words.rs`).
     pub(crate) shape: AtomicU64,
     /// Where to look for a free slot next; a hint.
     pub(crate) cursor: AtomicU32,
     /// How many slots may be free below the watermark; a hint.
     pub(crate) free: AtomicI32,
-    /// Slots whose table entry (and memory, for small ones) is backed; only grows.
-    pub(crate) watermark: AtomicU32,
+    /// Generations of places in it are at least this: names from its former uses stay stale.
+    pub(crate) base: AtomicU32,
     spare: [AtomicU32; 3],
     /// The slot of the run that starts here.
     pub(crate) run: Slot,
@@ -283,7 +255,9 @@ pub(crate) struct Header {
     pub(crate) fresh: AtomicU64,
     /// Entries of the table of those who wait that are backed.
     pub(crate) waits: AtomicU64,
-    /// Guards claims of several extents: intent (start, count).
+    /// Where the budget comes from (`budget.rs`).
+    pub(crate) limit_source: AtomicU64,
+    /// Guards claims of several extents and the giving back of extents: intent (start, count, what).
     pub(crate) runs: Cell<3>,
     /// The channel's: guards the board.
     pub(crate) board: Cell<1>,
@@ -291,7 +265,7 @@ pub(crate) struct Header {
     pub(crate) free_runs: Hints,
     pub(crate) pools: [Hints; POOLS],
 }
-const _: () = assert!(core::mem::size_of::<Header>() as u64 <= WAITS_AT);
+const _: () = assert!(core::mem::size_of::<Header>() as u64 <= DEATHS_AT);
 // SAFETY: repr(C), atomics and a cell, which consists of atomics.
 unsafe impl Plain for Header {}
 
@@ -303,27 +277,147 @@ pub(crate) const fn round_up(value: u64, to: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) size: u64,
+    extent_shift: u32,
     /// Extents of the whole arena.
     pub(crate) extents: u64,
+    pub(crate) waits: u64,
+    pub(crate) members_at: u64,
+    pub(crate) members: u64,
+    directory_at: u64,
     pub(crate) references_at: u64,
     pub(crate) references: u64,
+    tables_at: u64,
     /// First extent that is not a table.
     pub(crate) first: u64,
+    shapes: [ClassShape; CLASSES.len()],
+    /// Bytes of the largest slot.
+    pub(crate) largest_slot: u64,
 }
 
 impl Geometry {
     /// The layout of an arena of `size` bytes (rounded down to whole extents).
     pub(crate) fn of(size: u64) -> Self {
-        let extents = size / EXTENT;
-        let references_at = round_up(DIRECTORY_AT + extents * EXTENT_ENTRY, PAGE);
-        let references = (size / 4096).clamp(4096, 1 << 22);
-        let first = (references_at + references * REFERENCE_SLOT).div_ceil(EXTENT);
+        let wanted = (size / EXTENTS_AT_LEAST).max(1).ilog2();
+        let extent_shift = wanted.clamp(*EXTENT_SHIFTS.start(), *EXTENT_SHIFTS.end());
+        let extent = 1 << extent_shift;
+        let extents = size >> extent_shift;
+        let waits = (size / 4096).clamp(PAGE / WAIT, WAITS) & !(PAGE / WAIT - 1);
+        let members_at = WAITS_AT + waits * WAIT;
+        let members = (size / 4096).clamp(PAGE / 64, MEMBERS) & !(PAGE / 64 - 1);
+        let directory_at = members_at + members * 64;
+        let references_at = round_up(directory_at + extents * EXTENT_ENTRY, PAGE);
+        let references = (size / 1024).clamp(512, 1 << 22);
+        let table = extent / CLASSES[0] * SLOT;
+        let tables_at = round_up(references_at + references * REFERENCE_SLOT, table);
+        let usable = (extents * extent).saturating_sub(tables_at) / (extent + table);
         Self {
-            size: extents * EXTENT,
+            size: extents * extent,
+            extent_shift,
             extents,
+            waits,
+            members_at,
+            members,
+            directory_at,
             references_at,
             references,
-            first,
+            tables_at,
+            first: extents - usable,
+            shapes: CLASSES.map(|size| ClassShape::of(size, extent)),
+            largest_slot: CLASSES
+                .into_iter()
+                .filter(|size| *size <= extent)
+                .fold(0, u64::max),
         }
+    }
+
+    /// Bytes of an extent.
+    pub(crate) const fn extent(&self) -> u64 {
+        1 << self.extent_shift
+    }
+
+    /// The extent in which a place lies.
+    pub(crate) const fn index_of(&self, offset: u64) -> u64 {
+        offset >> self.extent_shift
+    }
+
+    /// Where an extent starts.
+    pub(crate) const fn start_of(&self, index: u64) -> u64 {
+        index << self.extent_shift
+    }
+
+    /// How far into its extent a place lies.
+    pub(crate) const fn inside(&self, offset: u64) -> u64 {
+        offset & (self.extent() - 1)
+    }
+
+    /// Where the directory's entry of an extent stands.
+    pub(crate) const fn entry_at(&self, index: u64) -> u64 {
+        self.directory_at + (index - self.first) * EXTENT_ENTRY
+    }
+
+    /// Where the entries of an extent's slots stand: a whole table lies in one granule.
+    pub(crate) const fn table_at(&self, index: u64) -> u64 {
+        self.tables_at + (index - self.first) * (self.extent() / CLASSES[0] * SLOT)
+    }
+
+    /// The pages that hold an extent's table of slots and no other's: where and how many bytes.
+    pub(crate) fn own_table(&self, index: u64) -> Option<(u64, u64)> {
+        let table = self.extent() / CLASSES[0] * SLOT;
+        (table % PAGE == 0).then(|| (self.table_at(index), table))
+    }
+
+    /// The pool that serves `len` bytes, or `None` for what needs a run of extents.
+    pub(crate) fn pool_for(&self, len: u64, objects: bool) -> Option<usize> {
+        let fits = |shape: &ClassShape| shape.size >= len && shape.count > 0;
+        let class = self.shapes.iter().position(fits)?;
+        Some(if objects {
+            class + CLASSES.len()
+        } else {
+            class
+        })
+    }
+
+    /// The shape of the slots of a pool.
+    pub(crate) fn shape_of(&self, pool: usize) -> ClassShape {
+        self.shapes[pool % CLASSES.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_and_extents_do_not_overlap_in_any_arena() {
+        let odd = [
+            MINIMUM_SIZE,
+            1_000_000,
+            1 << 20,
+            3_000_000,
+            16 << 20,
+            300 << 20,
+            DEFAULT_SIZE,
+        ];
+        for size in odd {
+            let geometry = Geometry::of(size);
+            let last = geometry.extents - 1;
+            let table = geometry.table_at(last) - geometry.table_at(last - 1);
+            assert!(geometry.entry_at(last) + EXTENT_ENTRY <= geometry.references_at);
+            assert!(
+                geometry.table_at(last) + table <= geometry.start_of(geometry.first),
+                "{size}"
+            );
+            assert_eq!(GRANULE % table, 0);
+            assert_eq!(geometry.table_at(geometry.first) % table, 0);
+            assert!(geometry.extents - geometry.first >= 8, "{geometry:?}");
+            // No more than a quarter goes for tables.
+            assert!(geometry.first * 4 <= geometry.extents + 4, "{geometry:?}");
+            for pool in 0..CLASSES.len() {
+                let shape = geometry.shape_of(pool);
+                assert!(u64::from(shape.count) * SLOT <= table && shape.step > 0);
+            }
+        }
+        assert_eq!(Geometry::of(DEFAULT_SIZE).extent(), 4 << 20);
+        assert_eq!(Geometry::of(1_000_000).largest_slot, 16_384);
     }
 }

@@ -12,6 +12,7 @@ mod current;
 mod deaths;
 pub mod envelope;
 mod error;
+mod extents;
 mod fork;
 pub mod kind;
 mod layout;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::*;
 
 use bequeath_sync::ProcessId;
 
-use crate::layout::{Member, MEMBERS, MEMBERS_AT, PAGE};
+use crate::layout::{Member, PAGE};
 use crate::space::Space;
 use crate::words::MemberName;
 use crate::{Error, Result};
@@ -84,14 +84,17 @@ pub(crate) struct Seen {
 
 impl Space {
     fn member_table(&self) -> u64 {
-        self.header().members.load(Acquire).min(MEMBERS)
+        self.header()
+            .members
+            .load(Acquire)
+            .min(self.geometry.members)
     }
 
     pub(crate) fn member(&self, index: u16) -> Result<&Member> {
-        if u64::from(index) >= MEMBERS {
+        if u64::from(index) >= self.geometry.members {
             return Err(Error::Corrupted("a member beyond the table"));
         }
-        self.shared(MEMBERS_AT + u64::from(index) * 64)
+        self.shared(self.geometry.members_at + u64::from(index) * 64)
     }
 
     /// All entries that are in use.
@@ -131,10 +134,10 @@ impl Space {
                     return Ok(name);
                 }
             }
-            if count == MEMBERS {
+            if count == self.geometry.members {
                 self.forget_one_that_left()?;
             } else {
-                self.back_tables(MEMBERS_AT + count * 64, PAGE)?;
+                self.back_tables(self.geometry.members_at + count * 64, PAGE)?;
                 let _ = self.header().members.compare_exchange(
                     count,
                     count + PAGE / 64,
@@ -173,7 +176,7 @@ impl Space {
         let left = self.members().find(|seen| seen.standing == Standing::Left);
         let seen = left.ok_or(Error::TableFull {
             what: "member processes",
-            limit: MEMBERS,
+            limit: self.geometry.members,
         })?;
         self.change_standing(seen.name, Standing::Left, Standing::Free);
         self.clear_identity(seen);

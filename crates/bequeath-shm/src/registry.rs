@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::arena::Place;
 use crate::block::{Block, BlockName};
-use crate::layout::{pool_for, round_up, shape_of, CLASSES, OBJECT_HEADER};
+use crate::layout::{round_up, CLASSES, OBJECT_HEADER};
 use crate::object::{hooks, typed, AnyHandle, Entry, Handle, Object};
 use crate::reference::Reference;
 use crate::session::Session;
@@ -126,11 +126,15 @@ impl Session {
     }
 
     fn take_object_slot(&self, len: u64, mine: u64) -> Result<Place<'_>> {
-        let pool = pool_for(len, true).ok_or(Error::TooLarge(len))?;
+        let geometry = &self.space().geometry;
+        let pool = geometry.pool_for(len, true).ok_or(Error::TooLarge {
+            needed: len,
+            room: geometry.largest_slot,
+        })?;
         let take = || {
             let place = self.space().take_slot(pool, mine)?;
             self.space()
-                .back_place(&place, shape_of(pool).size)
+                .back_place(&place, place.size)
                 .inspect_err(|_| self.space().release(&place, mine))?;
             Ok(place)
         };

@@ -10,7 +10,8 @@
 //! 4. commit "no intent".
 //!
 //! Dead before 3: the parts are marked free again. Dead after 3: only the intent is cleared. A run
-//! that exists is taken and given back by its owner word like any slot.
+//! that exists is taken and given back by its owner word like any slot, until it is dissolved
+//! (`extents.rs`).
 //!
 //! # Safety invariants
 //! `rebuild` takes mappings over from a table that is never used or dropped again.
@@ -22,38 +23,45 @@ use std::sync::atomic::Ordering::*;
 use bequeath_os::{limits, Mapping};
 
 use crate::arena::Place;
-use crate::layout::{EXTENT, EXTENT_SHIFT, PAGE};
+use crate::extents::LAY_OUT;
+use crate::layout::PAGE;
 use crate::space::Space;
-use crate::words::{Use, FREE_COLD, FREE_WARM};
+use crate::words::{Use, UseWord};
 use crate::{Error, Result};
 
 impl Space {
     /// Takes a free run for `len` bytes: `word` becomes its owner. Its pages may be missing.
     pub(crate) fn take_run(&self, len: u64, word: u64) -> Result<Place<'_>> {
-        let count = len.div_ceil(EXTENT);
+        let count = len.div_ceil(self.geometry.extent());
         if count > self.geometry.extents - self.geometry.first {
-            return Err(Error::TooLarge(len));
+            return Err(self.too_large(len));
         }
         if let Some(place) = self.take_free_run(count, len, word) {
             return Ok(place);
         }
         // Others may take what was just laid out before us; then there are runs to go on with.
         loop {
-            let start = self.lay_out_run(count)?;
-            let place = self.place(start << EXTENT_SHIFT)?;
-            if place
-                .slot
-                .owner
-                .compare_exchange(FREE_COLD, word, Acquire, Relaxed)
-                .is_ok()
-            {
+            let start = match self.lay_out_run(count) {
+                Err(Error::ArenaFull { .. }) if self.give_back_extents() > 0 => {
+                    self.lay_out_run(count)?
+                }
+                result => result?,
+            };
+            let place = self.place(self.geometry.start_of(start))?;
+            if self.try_take(&place, word) {
                 return Ok(place);
             }
         }
     }
 
+    fn too_large(&self, len: u64) -> Error {
+        let room = (self.geometry.extents - self.geometry.first) * self.geometry.extent();
+        Error::TooLarge { needed: len, room }
+    }
+
     fn fits(&self, place: &Place<'_>, count: u64) -> bool {
-        place.pool.is_none() && (count * EXTENT..=2 * count * EXTENT).contains(&place.size)
+        let least = count * self.geometry.extent();
+        place.pool.is_none() && (least..=2 * least).contains(&place.size)
     }
 
     /// The latest freed first: its pages may still be in a processor's cache.
@@ -70,40 +78,27 @@ impl Space {
                 continue;
             };
             let warm_enough = u64::from(place.slot.backed.load(Relaxed)) * PAGE >= len / 2;
-            if self.fits(&place, count) && warm_enough && self.try_take_run(&place, word) {
+            if self.fits(&place, count) && warm_enough && self.try_take(&place, word) {
                 let _ = hint.compare_exchange(offset, 0, Relaxed, Relaxed);
                 return Some(place);
             }
         }
         self.used_extents().find_map(|index| {
-            let place = self.place(index << EXTENT_SHIFT).ok()?;
-            (self.fits(&place, count) && self.try_take_run(&place, word)).then_some(place)
+            let place = self.place(self.geometry.start_of(index)).ok()?;
+            (self.fits(&place, count) && self.try_take(&place, word)).then_some(place)
         })
-    }
-
-    fn try_take_run(&self, place: &Place<'_>, word: u64) -> bool {
-        let owner = &place.slot.owner;
-        if owner
-            .compare_exchange(FREE_WARM, word, Acquire, Relaxed)
-            .is_ok()
-        {
-            self.count_warm(place, -1);
-            return true;
-        }
-        owner
-            .compare_exchange(FREE_COLD, word, Acquire, Relaxed)
-            .is_ok()
     }
 
     fn lay_out_run(&self, count: u64) -> Result<u64> {
         let mut guard = self.header().runs.lock();
-        let [start, parts, _] = guard.state();
-        self.settle_run(start, parts);
+        self.settle_intent(guard.state());
         let mut from = self.geometry.first;
         loop {
             let start = self.find_free(from, count)?;
-            guard.stage([start, count, 0]);
+            guard.stage([start, count, LAY_OUT]);
             guard.commit_and_hold();
+            let base = self.extent(start)?.base.load(Acquire);
+            self.extent(start)?.run.generation.fetch_max(base, AcqRel);
             let made = (start + 1..start + count)
                 .all(|index| self.mark(index, Use::Free, Use::PartOf(start)))
                 && self.mark(start, Use::Free, Use::Run(count));
@@ -125,29 +120,24 @@ impl Space {
         let (mut start, mut index) = (from, from);
         while index < self.geometry.extents {
             self.back_directory(index)?;
-            if self.extent(index)?.shape.load(Relaxed) != 0 {
+            if self.use_of(index)?.parse() != Use::Free {
                 start = index + 1;
             } else if index + 1 - start == count {
                 return Ok(start);
             }
             index += 1;
         }
-        Err(Error::ArenaFull {
-            needed: count * EXTENT,
-            size: self.geometry.size,
-        })
+        Err(self.full(count * self.geometry.extent()))
     }
 
     /// Under the cell: undoes a run that was not completed.
-    fn settle_run(&self, start: u64, count: u64) {
+    pub(crate) fn settle_run(&self, start: u64, count: u64) {
         let end = start.saturating_add(count);
         if start < self.geometry.first || count == 0 || end > self.geometry.extents {
             return;
         }
-        let head = self
-            .extent(start)
-            .map(|extent| Use::from_word(extent.shape.load(Acquire)));
-        if matches!(head, Ok(Use::Run(found)) if found == count) {
+        let head = self.use_of(start).map(UseWord::parse);
+        if matches!(head, Ok(Use::Run(found) | Use::Dissolving(found)) if found == count) {
             self.header().fresh.fetch_max(end, AcqRel);
             return;
         }
@@ -156,12 +146,15 @@ impl Space {
         }
     }
 
-    fn mark(&self, index: u64, from: Use, to: Use) -> bool {
+    /// One step of an extent's life.
+    pub(crate) fn mark(&self, index: u64, from: Use, to: Use) -> bool {
         self.extent(index).is_ok_and(|extent| {
-            extent
-                .shape
-                .compare_exchange(from.to_word(), to.to_word(), AcqRel, Relaxed)
-                .is_ok()
+            let word = UseWord(extent.shape.load(Acquire));
+            word.parse() == from
+                && extent
+                    .shape
+                    .compare_exchange(word.0, word.with(to).0, SeqCst, Relaxed)
+                    .is_ok()
         })
     }
 }
@@ -196,7 +189,7 @@ impl MappedRuns {
     /// The address of the run at `offset`, mapped for `len` bytes at least, counted as in use.
     pub(crate) fn enter(&mut self, space: &Space, offset: u64, len: u64) -> Result<NonNull<u8>> {
         self.clock += 1;
-        let len = len.next_multiple_of(EXTENT) as usize;
+        let len = len.next_multiple_of(space.geometry.extent()) as usize;
         if let Some(run) = self.runs.get_mut(&offset) {
             if run.mapping.len() >= len {
                 run.uses += 1;

@@ -113,6 +113,7 @@ impl Session {
             session: self,
             known: HashMap::new(),
         };
+        self.space().settle_intents();
         let complete = self.settle_places(&mut verdicts, mine);
         self.settle_references(&mut verdicts);
         if !complete {
@@ -168,10 +169,15 @@ impl Session {
                         &mut warm_runs
                     }) += bytes;
                 }
-                Owner::Owned(name) | Owner::Outgoing(name) if verdicts.is_gone(name) => {
+                // (A word of the dead stays until it is settled, and with it the use of the extent.)
+                Owner::Owned(name) | Owner::Outgoing(name)
+                    if verdicts.is_gone(name) && self.space().is_current(&place) =>
+                {
                     complete &= self.settle_place(&place, word, mine);
                 }
-                Owner::InKernel if is_in_kernel(word) => self.settle_token(&place, mine),
+                Owner::InKernel if is_in_kernel(word) && self.space().is_current(&place) => {
+                    self.settle_token(&place, mine);
+                }
                 _ => {}
             }
         });

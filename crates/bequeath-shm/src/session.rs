@@ -271,6 +271,21 @@ impl Session {
         self.space().header().limit.store(bytes, Relaxed);
     }
 
+    /// Gives back what is only kept for speed: pages of free blocks, and extents that no block is in.
+    /// Returns how many bytes of pages that were. Done by itself when memory is short.
+    ///
+    /// # Errors
+    /// When the descriptor is lost.
+    pub fn trim(&self) -> Result<u64> {
+        Ok(self.space().trim(words::owned(self.me()?)))
+    }
+
+    /// Bytes of the largest block that is no run of extents of its own: 1.3 MiB, less in a small arena.
+    #[must_use]
+    pub fn largest_slot(&self) -> usize {
+        self.space().geometry.largest_slot as usize
+    }
+
     /// A cell in the session's header that serialises access to the board, the socket pair through which
     /// the channel's queues share their descriptors; all zero at the start.
     #[must_use]

@@ -1,15 +1,15 @@
 #![allow(unsafe_code)]
-//! The arena as this process sees it: the descriptor, and extents mapped when they are first used.
+//! The arena as this process sees it: the descriptor, and granules of 4 MiB mapped when they are first used.
 //!
-//! No address space is reserved ahead (programs live under RLIMIT_AS); an extent is mapped on first
+//! No address space is reserved ahead (programs live under RLIMIT_AS); a granule is mapped on first
 //! use and then stays, so that an address once given out is good as long as the session lives in
 //! this process. Runs are mapped as a whole and elsewhere (`runs.rs`).
 //!
 //! # Safety invariants
 //! - The file is sealed against shrinking and `at` admits only offsets below its size: a mapped page
 //!   always exists.
-//! - An entry of the table of extents is null or the address of a leaked shared mapping of exactly
-//!   that extent, set once and unmapped only when the space is dropped.
+//! - An entry of the table of granules is null or the address of a leaked shared mapping of exactly
+//!   that granule (the last one ends with the file), set once and unmapped only when the space is dropped.
 //! - `shared` hands out references to [`Plain`] types only: atomics, in mapped memory, aligned.
 
 use std::mem::ManuallyDrop;
@@ -19,8 +19,7 @@ use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 use bequeath_os::{memfd, Mapping};
 
-use crate::layout::{Extent, Geometry, Header, Plain, EXTENT, EXTENT_SHIFT, PAGE};
-use crate::layout::{DIRECTORY_AT, EXTENT_ENTRY};
+use crate::layout::{Extent, Geometry, Header, Plain, GRANULE, GRANULE_SHIFT, PAGE};
 use crate::{Error, Result};
 
 /// What may be done with an arena's memory.
@@ -37,7 +36,7 @@ pub(crate) struct Space {
     fd: ManuallyDrop<OwnedFd>,
     identity: memfd::Identity,
     pub(crate) geometry: Geometry,
-    /// One `AtomicPtr<u8>` per extent; anonymous memory, zero means not mapped yet.
+    /// One `AtomicPtr<u8>` per granule; anonymous memory, zero means not mapped yet.
     table: Mapping,
 }
 
@@ -46,7 +45,7 @@ impl Space {
     pub(crate) fn new(fd: OwnedFd, geometry: Geometry, access: Access) -> Result<Self> {
         let identity = memfd::identity(&fd)?;
         let table = Mapping::anonymous(
-            geometry.extents as usize * size_of::<AtomicPtr<u8>>(),
+            granules(&geometry) as usize * size_of::<AtomicPtr<u8>>(),
             false,
         )?;
         Ok(Self {
@@ -69,31 +68,31 @@ impl Space {
         }
     }
 
-    fn entry(&self, extent: u64) -> &AtomicPtr<u8> {
-        debug_assert!(extent < self.geometry.extents);
-        // SAFETY: callers checked `extent` against the geometry, by which the table was sized.
+    fn entry(&self, granule: u64) -> &AtomicPtr<u8> {
+        debug_assert!(granule < granules(&self.geometry));
+        // SAFETY: callers checked `granule` against the geometry, by which the table was sized.
         let entry = unsafe {
             self.table
                 .as_ptr()
                 .cast::<AtomicPtr<u8>>()
-                .add(extent as usize)
+                .add(granule as usize)
         };
         // SAFETY: the table lives as long as `self`, is zeroed (null is valid) and aligned to a page.
         unsafe { &*entry }
     }
 
-    /// The address of a place, mapping its extent if need be.
+    /// The address of a place, mapping its granule if need be.
     pub(crate) fn at(&self, offset: u64) -> Result<NonNull<u8>> {
         if offset >= self.geometry.size {
             return Err(Error::Corrupted("an offset beyond the arena"));
         }
-        let base = self.extent_base(offset >> EXTENT_SHIFT)?;
-        // SAFETY: the extent is mapped whole, and the remainder is less than its length.
-        Ok(unsafe { base.add((offset & (EXTENT - 1)) as usize) })
+        let base = self.granule_base(offset >> GRANULE_SHIFT)?;
+        // SAFETY: the granule is mapped as far as the file goes, and the offset lies in the file.
+        Ok(unsafe { base.add((offset & (GRANULE - 1)) as usize) })
     }
 
-    fn extent_base(&self, extent: u64) -> Result<NonNull<u8>> {
-        let entry = self.entry(extent);
+    fn granule_base(&self, granule: u64) -> Result<NonNull<u8>> {
+        let entry = self.entry(granule);
         if let Some(base) = NonNull::new(entry.load(Acquire)) {
             return Ok(base);
         }
@@ -101,13 +100,15 @@ impl Space {
             Access::Write => Mapping::shared,
             Access::Read => Mapping::shared_to_read,
         };
-        let mapping = map(self.descriptor()?, extent << EXTENT_SHIFT, EXTENT as usize)?;
-        // No lock: two threads may map the same extent, the loser unmaps; a fork finds nothing held.
+        let start = granule << GRANULE_SHIFT;
+        let len = self.mapped_from(start) as usize;
+        let mapping = map(self.descriptor()?, start, len)?;
+        // No lock: two threads may map the same granule, the loser unmaps; a fork finds nothing held.
         #[cfg(shuttle)]
         bequeath_sync::park::note_mapping(
             mapping.as_ptr().addr(),
-            EXTENT as usize,
-            self.identity.inode << 40 | extent << EXTENT_SHIFT,
+            len,
+            self.identity.inode << 40 | start,
         );
         match entry.compare_exchange(null_mut(), mapping.as_ptr(), AcqRel, Acquire) {
             Ok(_) => Ok(mapping.leak()),
@@ -115,29 +116,30 @@ impl Space {
         }
     }
 
-    /// How many bytes are mapped in one piece from a place on.
+    /// How many bytes are mapped in one piece from a place of the arena on.
     pub(crate) fn mapped_from(&self, offset: u64) -> u64 {
-        EXTENT - (offset & (EXTENT - 1))
+        let granule = GRANULE - (offset & (GRANULE - 1));
+        granule.min(self.geometry.size.saturating_sub(offset))
     }
 
     /// A shared structure at a place.
     pub(crate) fn shared<T: Plain>(&self, offset: u64) -> Result<&T> {
-        let inside = offset & (EXTENT - 1);
-        if offset % align_of::<T>() as u64 != 0 || inside + size_of::<T>() as u64 > EXTENT {
+        let size = size_of::<T>() as u64;
+        if offset % align_of::<T>() as u64 != 0 || self.mapped_from(offset) < size {
             return Err(Error::Corrupted("a misplaced structure"));
         }
         let address = self.at(offset)?.cast::<T>();
-        // SAFETY: mapped (invariant 2) and inside one extent, aligned, and Plain: any bytes are a value,
-        // and it consists of atomics, so others may change it meanwhile. Extents outlive the borrow.
+        // SAFETY: mapped (invariant 2) and inside one granule, aligned, and Plain: any bytes are a value,
+        // and it consists of atomics, so others may change it meanwhile. Granules outlive the borrow.
         Ok(unsafe { address.as_ref() })
     }
 
-    /// As many of the `count` structures from `offset` on as lie in one extent.
+    /// As many of the `count` structures from `offset` on as lie in one granule.
     pub(crate) fn shared_row<T: Plain>(&self, offset: u64, count: u64) -> Result<&[T]> {
         let size = size_of::<T>() as u64;
         let first: &T = self.shared(offset)?;
-        let fit = (EXTENT - (offset & (EXTENT - 1))) / size;
-        // SAFETY: `first` is mapped with its whole extent (invariant 2), which has room for `fit` of them;
+        let fit = self.mapped_from(offset) / size;
+        // SAFETY: `first` is mapped with its whole granule (invariant 2), which has room for `fit` of them;
         // they are Plain: any bytes are a value, and others may change them meanwhile.
         Ok(unsafe { std::slice::from_raw_parts(first, fit.min(count) as usize) })
     }
@@ -145,15 +147,15 @@ impl Space {
     /// The header; mapped since the space was made.
     pub(crate) fn header(&self) -> &Header {
         self.shared(0)
-            .expect("the first extent is mapped when a space is made")
+            .expect("the first granule is mapped when a space is made")
     }
 
     /// The directory's entry of an extent.
     pub(crate) fn extent(&self, extent: u64) -> Result<&Extent> {
-        if extent >= self.geometry.extents {
+        if extent < self.geometry.first || extent >= self.geometry.extents {
             return Err(Error::Corrupted("an extent beyond the arena"));
         }
-        self.shared(DIRECTORY_AT + extent * EXTENT_ENTRY)
+        self.shared(self.geometry.entry_at(extent))
     }
 
     /// Gives pages to a range, within the budget. Pages that are there already stay as they are.
@@ -212,6 +214,11 @@ impl Space {
     }
 }
 
+/// How many granules an arena has.
+fn granules(geometry: &Geometry) -> u64 {
+    geometry.size.div_ceil(GRANULE)
+}
+
 /// Rounds a length up to whole pages.
 pub(crate) fn pages(len: u64) -> u64 {
     len.div_ceil(PAGE)
@@ -220,10 +227,11 @@ pub(crate) fn pages(len: u64) -> u64 {
 impl Space {
     /// Unmaps and closes everything, once. Nothing of the space may be used afterwards.
     pub(crate) fn let_go(&self) {
-        for extent in 0..self.geometry.extents {
-            if let Some(base) = NonNull::new(self.entry(extent).swap(null_mut(), AcqRel)) {
-                // SAFETY: leaked by `extent_base` with this length, and taken out of the table for good.
-                drop(unsafe { Mapping::from_leaked(base, EXTENT as usize) });
+        for granule in 0..granules(&self.geometry) {
+            if let Some(base) = NonNull::new(self.entry(granule).swap(null_mut(), AcqRel)) {
+                let len = self.mapped_from(granule << GRANULE_SHIFT) as usize;
+                // SAFETY: leaked by `granule_base` with this length, and taken out of the table for good.
+                drop(unsafe { Mapping::from_leaked(base, len) });
             }
         }
         // A number that means something else by now is not ours to close.

@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering::*;
 
 use bequeath_sync::waiting::{set_provider, Entry};
 
-use crate::layout::{PAGE, WAITS, WAITS_AT};
+use crate::layout::{PAGE, WAIT, WAITS_AT};
 use crate::session::Session;
 use crate::space::Space;
 
-pub(crate) const ENTRY: u64 = 32;
+const _: () = assert!(core::mem::size_of::<Entry>() as u64 <= WAIT);
 
 /// From now on threads of this process find their entries in its default session.
 pub(crate) fn provide() {
@@ -24,25 +24,25 @@ pub(crate) fn provide() {
 
 impl Space {
     fn wait_entry(&self, index: u64) -> Option<&Entry> {
-        self.shared(WAITS_AT + index * ENTRY).ok()
+        self.shared(WAITS_AT + index * WAIT).ok()
     }
 
     fn entry_of_this_thread(&self) -> Option<&Entry> {
         loop {
-            let count = self.header().waits.load(Acquire).min(WAITS);
+            let count = self.header().waits.load(Acquire).min(self.geometry.waits);
             let entries = || (0..count).filter_map(|index| self.wait_entry(index));
             if let Some(entry) = entries().find(|entry| entry.claim()) {
                 return Some(entry);
             }
-            if count == WAITS {
+            if count == self.geometry.waits {
                 return entries().find(|entry| entry.claim_from_the_dead());
             }
             // (Backing a page twice is harmless.)
-            self.back_tables(WAITS_AT + count * ENTRY, PAGE).ok()?;
+            self.back_tables(WAITS_AT + count * WAIT, PAGE).ok()?;
             let _ =
                 self.header()
                     .waits
-                    .compare_exchange(count, count + PAGE / ENTRY, AcqRel, Relaxed);
+                    .compare_exchange(count, count + PAGE / WAIT, AcqRel, Relaxed);
         }
     }
 }

@@ -122,32 +122,103 @@ pub(crate) fn part(envelope: BlockName) -> u64 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Use {
     Free,
-    /// Slots of this pool.
-    Slots(usize),
+    /// Slots of this pool; so many are usable.
+    Slots {
+        pool: usize,
+        watermark: u32,
+    },
+    /// The same while somebody looks whether all are free, to give the extent back: none is taken.
+    Emptying {
+        pool: usize,
+        watermark: u32,
+    },
     /// A run of so many extents starts here.
     Run(u64),
+    /// The same while somebody looks whether it is free, to give it back: it is not taken.
+    Dissolving(u64),
     /// Belongs to the run that starts at this extent.
     PartOf(u64),
     Unknown,
 }
 
-impl Use {
-    pub(crate) fn to_word(self) -> u64 {
-        match self {
-            Use::Free | Use::Unknown => 0,
-            Use::Slots(pool) => (pool as u64) << 8 | 1,
-            Use::Run(count) => count << 8 | 2,
-            Use::PartOf(start) => start << 8 | 3,
+/// Bits 0..7 what, 8..15 pool, 16..39 watermark, count or start, 40..63 how often the use changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct UseWord(pub(crate) u64);
+
+impl UseWord {
+    const NUMBER: u64 = 0xff_ffff;
+
+    pub(crate) fn parse(self) -> Use {
+        let (what, pool) = (self.0 & 0xff, (self.0 >> 8 & 0xff) as usize);
+        let number = self.0 >> 16 & Self::NUMBER;
+        let watermark = number as u32;
+        match what {
+            0 => Use::Free,
+            1 if pool < crate::layout::POOLS => Use::Slots { pool, watermark },
+            2 if number > 0 => Use::Run(number),
+            3 => Use::PartOf(number),
+            4 if pool < crate::layout::POOLS => Use::Emptying { pool, watermark },
+            5 if number > 0 => Use::Dissolving(number),
+            _ => Use::Unknown,
         }
     }
 
-    pub(crate) fn from_word(word: u64) -> Self {
-        match (word & 0xff, word >> 8) {
-            (0, 0) => Use::Free,
-            (1, pool) if pool < crate::layout::POOLS as u64 => Use::Slots(pool as usize),
-            (2, count) if count > 0 => Use::Run(count),
-            (3, start) => Use::PartOf(start),
-            _ => Use::Unknown,
+    /// The word for another use; coming free begins another age of the extent.
+    pub(crate) fn with(self, what: Use) -> Self {
+        let (tag, pool, number) = match what {
+            Use::Free | Use::Unknown => (0, 0, 0),
+            Use::Slots { pool, watermark } => (1, pool, u64::from(watermark)),
+            Use::Run(count) => (2, 0, count),
+            Use::PartOf(start) => (3, 0, start),
+            Use::Emptying { pool, watermark } => (4, pool, u64::from(watermark)),
+            Use::Dissolving(count) => (5, 0, count),
+        };
+        let age = (self.0 >> 40) + u64::from(tag == 0);
+        Self(tag | (pool as u64) << 8 | (number & Self::NUMBER) << 16 | age << 40)
+    }
+
+    /// What stays the same as long as the places in the extent are the same.
+    pub(crate) fn stamp(self) -> u64 {
+        let age = self.0 & !(Self::NUMBER << 16 | 0xffff);
+        match self.parse() {
+            Use::Slots { pool, .. } | Use::Emptying { pool, .. } => age | (pool as u64) << 8 | 1,
+            Use::Run(count) | Use::Dissolving(count) => age | count << 16 | 2,
+            _ => age,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_use_is_read_as_it_was_written_and_each_age_has_its_stamp() {
+        let fresh = UseWord(0);
+        let slots = fresh.with(Use::Slots {
+            pool: 17,
+            watermark: 16_384,
+        });
+        assert_eq!(
+            slots.parse(),
+            Use::Slots {
+                pool: 17,
+                watermark: 16_384
+            }
+        );
+        let emptying = slots.with(Use::Emptying {
+            pool: 17,
+            watermark: 16_384,
+        });
+        assert_eq!(emptying.stamp(), slots.stamp());
+        let again = emptying.with(Use::Free).with(Use::Slots {
+            pool: 17,
+            watermark: 0,
+        });
+        assert_ne!(again.stamp(), slots.stamp());
+        assert_eq!(fresh.with(Use::Run(1 << 18)).parse(), Use::Run(1 << 18));
+        let mut old = UseWord(u64::MAX << 40);
+        old = old.with(Use::Free);
+        assert_eq!(old, fresh, "ages wrap");
     }
 }

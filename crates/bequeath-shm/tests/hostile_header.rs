@@ -81,9 +81,20 @@ fn a_spoilt_header_is_refused() {
 
 #[test]
 fn any_garbage_behind_the_header_is_survived() {
-    // Every word of the header's first page and of the tables behind it in turn.
+    // Every word of the header's pages and of the tables behind it in turn: deaths, waits, members, the
+    // directory of extents, the entries of the first two extents' slots (as in an arena of 64 MiB).
     let mut seed = 1_u64;
-    let pages: Vec<u64> = vec![0, 4096, 8192, 128 << 10, 640 << 10, (640 << 10) + 4096];
+    let pages: Vec<u64> = vec![
+        0,
+        4096,
+        8192,
+        16 << 10,
+        20 << 10,
+        80 << 10,
+        592 << 10,
+        2688 << 10,
+        (2688 + 128) << 10,
+    ];
     for page in pages {
         for word in (0..512).step_by(7) {
             let (session, fd) = arena();

@@ -182,6 +182,60 @@ fn freeing_a_block_beyond_the_warm_share() {
     );
 }
 
+/// Lengths of blocks that are slots within a page, slots of pages, and a run.
+const LENGTHS: [usize; 3] = [100, 20_000, 9 << 20];
+
+fn giving_back(name: &str, len: usize) {
+    let enter: fn(&mut Hands, &World) = match LENGTHS.iter().position(|known| *known == len) {
+        Some(0) => |hands, _| drop(hands.session().allocate(LENGTHS[0]).unwrap()),
+        Some(1) => |hands, _| drop(hands.session().allocate(LENGTHS[1]).unwrap()),
+        _ => |hands, _| drop(hands.session().allocate(LENGTHS[2]).unwrap()),
+    };
+    let act = |hands: &mut Hands, _: &World| {
+        hands.session().trim().unwrap();
+    };
+    let operation = Operation {
+        enter,
+        act,
+        ..NOTHING
+    };
+    run(name, operation);
+}
+
+#[test]
+fn giving_back_an_extent_of_small_slots() {
+    giving_back("giving back an extent of small slots", LENGTHS[0]);
+}
+
+#[test]
+fn giving_back_an_extent_of_slots() {
+    giving_back("giving back an extent of slots", LENGTHS[1]);
+}
+
+#[test]
+fn giving_back_a_run() {
+    giving_back("giving back a run", LENGTHS[2]);
+}
+
+#[test]
+fn taking_a_block_in_an_extent_that_another_size_had() {
+    let enter = |hands: &mut Hands, _: &World| {
+        for len in LENGTHS {
+            drop(hands.session().allocate(len).unwrap());
+        }
+        hands.session().trim().unwrap();
+    };
+    let act = |hands: &mut Hands, _: &World| {
+        hands.blocks.push(hands.session().allocate(300).unwrap());
+    };
+    let operation = Operation {
+        enter,
+        act,
+        ..NOTHING
+    };
+    run("taking from an extent that was given back", operation);
+}
+
 #[test]
 fn moving_a_block_in() {
     let enter = |hands: &mut Hands, _: &World| {

@@ -70,11 +70,11 @@ impl World {
                 .try_clone_to_owned()
                 .unwrap(),
         );
-        let mut piece = vec![0; 1 << 20];
-        for number in 0..256 {
-            let at = number << 20;
+        for place in self.session.census().unwrap().places {
+            let mut piece = vec![0; place.backed as usize];
+            let at = place.name.offset;
             file.read_exact_at(&mut piece, at).unwrap();
-            let mut places = (0..piece.len() - payload.len()).step_by(16);
+            let mut places = (0..piece.len().saturating_sub(payload.len())).step_by(16);
             if let Some(found) = places.find(|&place| piece[place..].starts_with(payload)) {
                 let bytes: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
                 file.write_all_at(&bytes, at + found as u64 - 16).unwrap();
