@@ -6,6 +6,7 @@
 use bequeath_os::Deadline;
 
 use crate::atomic::{AtomicU64, Ordering};
+use crate::broken::{self, Mistake};
 use crate::cell::{Cell, Guard};
 use crate::error::{Error, Result};
 use crate::owner::ProcessId;
@@ -163,8 +164,13 @@ impl Barrier {
                 ACTING => self.look(guard, Deadline::NEVER, interrupt, &mut waiting)?,
                 _ => {
                     let index = state.arrived;
-                    if let Some(place) = self.arrived.get(index as usize) {
-                        place.store(ProcessId::current().to_bits(), Ordering::Relaxed);
+                    let name_it = || {
+                        if let Some(place) = self.arrived.get(index as usize) {
+                            place.store(ProcessId::current().to_bits(), Ordering::Relaxed);
+                        }
+                    };
+                    if !broken::is(Mistake::CountedUnnamed) {
+                        name_it();
                     }
                     state.arrived = state.arrived.saturating_add(1);
                     let is_last = state.arrived >= state.parties;
@@ -175,6 +181,9 @@ impl Barrier {
                     }
                     guard.stage(state.words());
                     guard.commit();
+                    if broken::is(Mistake::CountedUnnamed) {
+                        name_it();
+                    }
                     return Ok(Arrival {
                         index,
                         is_last,

@@ -17,6 +17,7 @@ use bequeath_os::futex::Wait;
 use bequeath_os::Deadline;
 
 use crate::atomic::{fence, AtomicU64, Ordering};
+use crate::broken::{self, Mistake};
 use crate::error::{Error, Result};
 use crate::owner::{ProcessId, PID_MASK};
 use crate::park::{self, Interrupt, Never, Slices};
@@ -163,7 +164,12 @@ impl<const N: usize> Cell<N> {
             let word = self.word.load(Ordering::Relaxed);
             if word & PID_MASK == 0 {
                 // The mark of sleepers stays: others may sleep too, and only we know that somebody did.
-                if let Some(guard) = self.take_from(word, SLEEPERS) {
+                let mark = if broken::is(Mistake::MarkForgotten) {
+                    0
+                } else {
+                    SLEEPERS
+                };
+                if let Some(guard) = self.take_from(word, mark) {
                     return Ok(guard);
                 }
                 continue;
@@ -201,7 +207,8 @@ impl<const N: usize> Cell<N> {
     /// included, and the dead store nothing: no other owner can be mistaken for this one.
     fn take_over(&self, word: u64) -> Option<Guard<'_, N>> {
         let owner = ProcessId::from_word(word);
-        if owner.is_some_and(|owner| !owner.is_dead()) {
+        let may_live = owner.is_some_and(|owner| !owner.is_dead());
+        if may_live && !broken::is(Mistake::NoDeathCheck) {
             return None;
         }
         let mut guard = self.take_from(word, SLEEPERS)?;
@@ -211,7 +218,7 @@ impl<const N: usize> Cell<N> {
 
     #[inline]
     fn unlock(&self, selector: u64) {
-        let old = self.word.swap(selector, Ordering::Release);
+        let old = self.word.swap(selector, commit_order());
         if old & SLEEPERS != 0 {
             park::wake_low(&self.word, 1);
         }
@@ -240,6 +247,16 @@ impl<const N: usize> Cell<N> {
                 misses::note(park::wake(&wait.event, count));
             }
         }
+    }
+}
+
+/// Whoever locks next sees all that was written before.
+#[inline]
+fn commit_order() -> Ordering {
+    if broken::is(Mistake::CommitRelaxed) {
+        Ordering::Relaxed
+    } else {
+        Ordering::Release
     }
 }
 
@@ -272,11 +289,12 @@ impl<const N: usize> Guard<'_, N> {
     /// Prepares what the next commit will make true.
     #[inline]
     pub fn stage(&mut self, state: [u64; N]) {
-        let copy = &self.cell.copies[(self.selector ^ 1) as usize];
+        let in_place = broken::is(Mistake::StateInPlace);
+        let copy = &self.cell.copies[(self.selector ^ u64::from(!in_place)) as usize];
         for (word, value) in copy.iter().zip(state) {
             word.store(value, Ordering::Relaxed);
         }
-        self.staged = true;
+        self.staged = !in_place;
     }
 
     /// The process that holds it: this one.
@@ -310,7 +328,7 @@ impl<const N: usize> Guard<'_, N> {
     #[inline]
     pub fn commit_and_hold(&mut self) {
         if self.staged {
-            self.cell.word.fetch_xor(SELECTOR, Ordering::Release);
+            self.cell.word.fetch_xor(SELECTOR, commit_order());
             self.selector ^= SELECTOR;
             self.staged = false;
         }

@@ -16,6 +16,7 @@ use bequeath_os::futex::Wait;
 use bequeath_os::Deadline;
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::broken::{self, Mistake};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
 use crate::owner::ProcessId;
@@ -333,7 +334,7 @@ impl Condition {
 
     /// Looks for a notification whose receiver was killed before it noticed.
     fn take_over_a_notification(&self) -> bool {
-        self.free_slots_of_the_dead(NOTIFIED)
+        !broken::is(Mistake::DiesWithWaiter) && self.free_slots_of_the_dead(NOTIFIED)
     }
 
     /// Frees slots with this mark whose waiters are dead: all waiting ones, or one notified one.
@@ -369,7 +370,8 @@ fn mark(slot: &Slot, word: u64) -> bool {
         return true;
     }
     // Nobody slept there: on its way into or out of its sleep, or dead.
-    let dead = ProcessId::from_word(word).is_none_or(ProcessId::is_dead);
+    let dead = ProcessId::from_word(word).is_none_or(ProcessId::is_dead)
+        && !broken::is(Mistake::DiesWithWaiter);
     // If the slot is no longer as we marked it, its waiter noticed, or another took the mark over.
     !(dead
         && slot

@@ -2,6 +2,7 @@
 
 use bequeath_os::Deadline;
 
+use crate::broken::{self, Mistake};
 use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::park::Interrupt;
@@ -47,7 +48,13 @@ impl Event {
     /// Sets it and wakes everybody.
     pub fn set(&self) {
         let mut guard = self.cell.lock();
-        let [flag, times] = guard.state();
+        let [flag, mut times] = guard.state();
+        if flag == 0 && broken::is(Mistake::ToldBeforeSet) {
+            times = times.wrapping_add(1);
+            guard.stage([0, times]);
+            guard.commit_and_wake(&self.set, u32::MAX);
+            guard = self.cell.lock();
+        }
         if flag == 0 {
             guard.stage([1, times.wrapping_add(1)]);
             guard.commit_and_wake(&self.set, u32::MAX);

@@ -3,6 +3,10 @@
 
 pub mod atomic;
 pub mod barrier;
+#[cfg(feature = "broken-variants")]
+pub mod broken;
+#[cfg(not(feature = "broken-variants"))]
+mod broken;
 pub mod cell;
 pub mod condition;
 pub mod error;

@@ -3,6 +3,7 @@
 use bequeath_os::Deadline;
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::broken::{self, Mistake};
 use crate::error::{Error, Holder, Result};
 use crate::owner::{thread_number, ProcessId};
 use crate::park::Interrupt;
@@ -166,7 +167,11 @@ impl RecursiveLock {
     /// [`Error::NotAbandoned`].
     pub fn recover(&self) -> Result<()> {
         self.word.recover()?;
-        self.sign(1);
+        self.sign(if broken::is(Mistake::DepthKept) {
+            self.depth()
+        } else {
+            1
+        });
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 use bequeath_os::Deadline;
 
 use crate::atomic::{AtomicU64, Ordering};
+use crate::broken::{self, Mistake};
 use crate::cell::{Cell, Guard};
 use crate::error::{Error, Holder, Result};
 use crate::owner::{exited_in_order, ProcessId};
@@ -214,6 +215,10 @@ impl Semaphore {
         state.value -= 1;
         let me = guard.holder().to_bits();
         state.last_taker = me;
+        if broken::is(Mistake::TakenBeforeNoted) {
+            guard.stage(state.words());
+            guard.commit_and_hold();
+        }
         guard.stage(self.noted(state, me, 1).words());
         guard.commit();
     }

@@ -16,6 +16,7 @@ use bequeath_os::futex::Wait;
 use bequeath_os::Deadline;
 
 use crate::atomic::{AtomicU64, Ordering};
+use crate::broken::{self, Mistake};
 use crate::cell::SLEEPERS;
 use crate::error::{Error, Holder, Result};
 use crate::owner::{exited_in_order, ProcessId, PID_MASK};
@@ -209,7 +210,11 @@ impl OwnerWord {
             Some(owner) if exited_in_order(owner) => return Fate::Left,
             _ => {}
         }
-        let report = (word | ABANDONED) & !SLEEPERS;
+        let report = if broken::is(Mistake::TakenSilently) {
+            0
+        } else {
+            (word | ABANDONED) & !SLEEPERS
+        };
         if self
             .0
             .compare_exchange(word, report, Ordering::Relaxed, Ordering::Relaxed)

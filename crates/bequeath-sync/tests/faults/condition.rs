@@ -80,20 +80,25 @@ pub fn wait_in_front() -> Play<Meeting<RecursiveLock>> {
         "Condition: wait in front of another",
         Meeting::wait,
         |stage, _| {
+            somebody_waits_behind(stage);
             stage.world.notify(1);
             stage.everybody_ends_well();
         },
     )
     .woken_by(|stage| {
-        waiters_behind(stage);
+        somebody_waits_behind(stage);
         stage.world.notify(1);
     })
 }
 
-fn waiters_behind(stage: &mut Stage<Meeting<RecursiveLock>>) {
-    if stage.still_there() == 0 {
+/// The dead may still be counted.
+fn somebody_waits_behind(stage: &mut Stage<Meeting<RecursiveLock>>) {
+    if stage.nobody_came() {
+        let before = stage.world.condition.waiters();
         stage.peer(Meeting::wait);
-        wait_until("it waits, too", || stage.world.condition.waiters() == 2);
+        wait_until("it waits, too", || {
+            stage.world.condition.waiters() == before + 1
+        });
     }
 }
 

@@ -160,8 +160,7 @@ fn a_recursive_lock_is_free_or_tells_of_its_killed_holder() {
     section::<RecursiveLock>("RecursiveLock: acquire and release").run();
 }
 
-#[test]
-fn the_depth_of_a_killed_holder_is_forgotten() {
+pub fn three_deep() -> Play<Guarded<RecursiveLock>> {
     let act = |world: &Guarded<RecursiveLock>| {
         world.acquire();
         world.acquire();
@@ -169,7 +168,12 @@ fn the_depth_of_a_killed_holder_is_forgotten() {
         world.lock.release().unwrap();
         world.lock.release().unwrap();
     };
-    Play::new("RecursiveLock: three deep", act, Guarded::check).run();
+    Play::new("RecursiveLock: three deep", act, Guarded::check)
+}
+
+#[test]
+fn the_depth_of_a_killed_holder_is_forgotten() {
+    three_deep().run();
 }
 
 #[test]

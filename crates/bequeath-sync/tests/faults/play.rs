@@ -1,6 +1,7 @@
 //! What the scenarios have in common: a fresh world in shared memory for each kill point, peers that
 //! take part, and functions in the order of the play.
 
+use std::sync::RwLock;
 use std::time::Duration;
 
 use bequeath_os::Deadline;
@@ -14,6 +15,9 @@ pub const NEVER: Deadline = Deadline::NEVER;
 pub fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(5))
 }
+
+/// A mistake is made by the whole test process.
+static MISTAKES: RwLock<()> = RwLock::new(());
 
 /// The world of one kill point, and those who live in it.
 pub struct Stage<T> {
@@ -49,9 +53,16 @@ impl<T> Stage<T> {
         assert_eq!(peer.join(), Outcome::Exited(0));
     }
 
-    /// How many peers have not come to their end.
-    pub fn still_there(&self) -> usize {
-        self.peers.iter().filter(|peer| !peer.has_ended()).count()
+    /// No peer was there yet.
+    pub fn nobody_came(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// Nobody was told anything.
+    pub fn everybody_sleeps(&self) {
+        for peer in &self.peers {
+            peer.wait_asleep();
+        }
     }
 
     /// Nobody sleeps for ever.
@@ -116,6 +127,7 @@ impl<T> Play<T> {
 
     /// Every kill point must pass; in the long form each with the victim reaped and with it a zombie.
     pub fn run(mut self) {
+        let _no_mistake = MISTAKES.read();
         let _watchdog = Watchdog::new(Duration::from_secs(580));
         let name = self.name;
         KillPoints::from_environment()
@@ -123,15 +135,29 @@ impl<T> Play<T> {
             .run(name, &mut self);
     }
 
-    /// Some kill point must fail: the play has a mistake.
+    /// Some kill point must fail: the operation itself makes a mistake.
     pub fn must_be_caught(mut self, mistake: &str) {
+        let _no_other = MISTAKES.write();
+        self.fails(mistake);
+    }
+
+    fn fails(&mut self, mistake: &str) {
         let _watchdog = Watchdog::new(Duration::from_secs(580));
         let name = format!("{mistake}, {}", self.name);
-        let report: Report = KillPoints::every(1).search(&name, &mut self);
+        let report: Report = KillPoints::every(1).search(&name, self);
         assert!(
             report.failure.is_some() || !report.traced,
             "{name}: not caught"
         );
+    }
+
+    /// Some kill point must fail while the engine makes this mistake.
+    #[cfg(feature = "broken-variants")]
+    pub fn catches(mut self, mistake: bequeath_sync::broken::Mistake) {
+        let _alone = MISTAKES.write();
+        bequeath_sync::broken::make(Some(mistake));
+        self.fails(&format!("{mistake:?}"));
+        bequeath_sync::broken::make(None);
     }
 }
 
