@@ -30,7 +30,9 @@ OPERATIONS = (
 # Slower than this is written down, and judged afterwards.
 SLOW_SECONDS = 0.2
 
+# The operation that a process is in, its serial, and when the operation should be over.
 STATUS = struct.Struct("<QQQ")
+NUMBER = struct.Struct("<Q")
 STATUS_ROOM = 64
 MOST_PROCESSES = 1 << 22
 
@@ -114,12 +116,14 @@ class Journal:
         """An operation of the package; `allowance` is how long it was told that it may wait."""
         operation, began = OPERATIONS.index(name), time.monotonic_ns()
         due = began + int(allowance * 1e9)
-        STATUS.pack_into(self.page, self.at, self.serial, operation, due)
+        # The operation last, and away first: with it the rest is valid.
+        STATUS.pack_into(self.page, self.at, 0, self.serial, due)
+        NUMBER.pack_into(self.page, self.at, operation)
         try:
             yield
         finally:
             ended = time.monotonic_ns()
-            STATUS.pack_into(self.page, self.at, self.serial, 0, 0)
+            NUMBER.pack_into(self.page, self.at, 0)
             if ended - due > SLOW_SECONDS * 1e9:
                 self.note(SLOW, sender=due, operation=operation)
 
@@ -143,8 +147,10 @@ class Reader:
 
     def under_way(self, serial: int) -> tuple[str, int] | None:
         """The operation that a process is in, and when it should be over."""
-        found, operation, due = STATUS.unpack_from(self.status, (serial & 0x3FFFFF) * STATUS_ROOM)
-        return (OPERATIONS[operation], due) if found == serial and operation else None
+        at = (serial & 0x3FFFFF) * STATUS_ROOM
+        operation, found, due = STATUS.unpack_from(self.status, at)
+        same = STATUS.unpack_from(self.status, at) == (operation, found, due)
+        return (OPERATIONS[operation], due) if same and found == serial and operation else None
 
     def close(self) -> None:
         self.file.close()

@@ -59,6 +59,10 @@ impl Mapping {
         access: ProtFlags,
         flags: MapFlags,
     ) -> Result<Self> {
+        #[cfg(debug_assertions)]
+        if fences::are_wanted() {
+            return fences::file_between(fd, offset, len, access, flags);
+        }
         // SAFETY: without MAP_FIXED the kernel chooses free addresses; nothing existing is touched.
         let address = unsafe { mm::mmap(null_mut(), len, access, flags, fd, offset) };
         Self::owned(address.named("mmap")?, len)
@@ -184,6 +188,38 @@ impl Drop for Mapping {
         // SAFETY: the range is ours and nobody may use its pointers after the owner is gone.
         // A refusal (too many mappings after a split) leaves the range mapped, which harms nobody.
         let _ = unsafe { mm::munmap(self.as_ptr().cast(), self.len) };
+    }
+}
+
+/// For tests of what hostile bytes can do: every mapping of a file between two pages that nobody may
+/// touch, so that a step beyond its bounds is a crash and not a neighbour's memory. Debug builds only;
+/// the fences of a mapping that is dropped stay.
+#[cfg(debug_assertions)]
+mod fences {
+    use super::*;
+
+    pub(super) fn are_wanted() -> bool {
+        static WANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        *WANTED.get_or_init(|| std::env::var_os("BEQUEATH_FENCES").is_some())
+    }
+
+    pub(super) fn file_between(
+        fd: impl AsFd,
+        offset: u64,
+        len: usize,
+        access: ProtFlags,
+        flags: MapFlags,
+    ) -> Result<Mapping> {
+        let (page, len) = (page_size(), len.next_multiple_of(page_size()));
+        let room = len + 2 * page;
+        // SAFETY: without MAP_FIXED the kernel chooses free addresses; nothing existing is touched.
+        let around =
+            unsafe { mm::mmap_anonymous(null_mut(), room, ProtFlags::empty(), MapFlags::PRIVATE) };
+        let inside = around.named("mmap")?.wrapping_byte_add(page);
+        let flags = flags | MapFlags::FIXED;
+        // SAFETY: the range lies in the one just mapped, which nobody else knows of.
+        let address = unsafe { mm::mmap(inside, len, access, flags, fd, offset) };
+        Mapping::owned(address.named("mmap")?, len)
     }
 }
 

@@ -65,6 +65,7 @@ fn sync(error: bequeath_sync::Error) -> PyErr {
         E::Abandoned(holder) => abandoned(holder),
         E::Broken => raised_by("threading", "BrokenBarrierError"),
         E::TimedOut => raised_by("bequeath.exceptions", "TimeoutError"),
+        E::Corrupted => PyRuntimeError::new_err(error.to_string()),
         E::OutOfRange { .. } | E::NotAbandoned => PyValueError::new_err(error.to_string()),
         E::TooDeep => PyOverflowError::new_err(error.to_string()),
         // Only a wait whose caller gave no reason ends up here.

@@ -149,11 +149,17 @@ impl Session {
         }
     }
 
+    /// Whether a run is said to hold more than the whole arena has pages for, by the kernel's count: who
+    /// believed that would map, read and copy until memory is gone.
+    pub(crate) fn is_absurd(&self, place: &Place<'_>, len: u64) -> Result<bool> {
+        Ok(place.pool.is_none() && len > self.space().used()?)
+    }
+
     /// The block in an owned place whose length and content come from another process.
     fn block_at(&self, place: &Place<'_>, name: BlockName) -> Result<Block> {
         let len = place.slot.length.load(Relaxed) & !ENVELOPE;
         let capacity = self.backed_capacity(place);
-        if len > capacity {
+        if len > capacity || self.is_absurd(place, len)? {
             return Err(Error::Corrupted("a block longer than its pages"));
         }
         let address = self.map_place(place, len.max(1))?;

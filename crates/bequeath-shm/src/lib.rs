@@ -14,6 +14,8 @@ pub mod envelope;
 mod error;
 mod extents;
 mod fork;
+#[cfg(test)]
+mod hostile_tests;
 pub mod kind;
 mod layout;
 mod local;

@@ -332,6 +332,7 @@ impl Session {
         if !decided
             || block.slot.generation.load(Relaxed) != name.generation
             || length > backed.min(block.size)
+            || self.is_absurd(&block, length)?
         {
             return Err(WRONG);
         }

@@ -90,6 +90,9 @@ impl Session {
 
     /// Whether owner words with this name are a dead member's.
     pub(crate) fn is_gone(&self, name: MemberName) -> bool {
+        if self.my_word() == Some(words::owned(name)) {
+            return false; // whatever the table says
+        }
         match self.space().see(name.index) {
             // The entry went on to another generation: this one was settled.
             Some(seen) if seen.name != name => true,
@@ -157,17 +160,18 @@ impl Session {
     /// True when nothing had to be left for later.
     fn settle_places(&self, verdicts: &mut Verdicts<'_>, mine: u64) -> bool {
         let mut complete = true;
-        let (mut warm_slots, mut warm_runs) = (0, 0);
+        let (mut warm_slots, mut warm_runs) = (0_i64, 0_i64);
         self.space().for_each_place(|place| {
             let word = place.slot.owner.load(Acquire);
             match words::parse(word) {
                 Owner::Free { warm: true } => {
                     let bytes = i64::from(place.slot.backed.load(Relaxed)) * PAGE as i64;
-                    *(if place.pool.is_some() {
+                    let total = if place.pool.is_some() {
                         &mut warm_slots
                     } else {
                         &mut warm_runs
-                    }) += bytes;
+                    };
+                    *total = total.saturating_add(bytes);
                 }
                 // (A word of the dead stays until it is settled, and with it the use of the extent.)
                 Owner::Owned(name) | Owner::Outgoing(name)

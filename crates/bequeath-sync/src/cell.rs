@@ -25,6 +25,8 @@ use crate::wait_word::{misses, WaitOutcome, WaitWord};
 use crate::waiting::Waiting;
 
 const SELECTOR: u64 = 1;
+/// Never set by anybody who holds a cell.
+const UNUSED: u64 = 0xfe;
 pub(crate) const SLEEPERS: u64 = 1 << 31;
 /// The longest sleep on a held cell before its owner's life is looked at again.
 const LOCK_SLICE: core::time::Duration = core::time::Duration::from_millis(32);
@@ -206,7 +208,7 @@ impl<const N: usize> Cell<N> {
     /// Takes the cell from its owner if that is dead. The whole word is compared, start time
     /// included, and the dead store nothing: no other owner can be mistaken for this one.
     fn take_over(&self, word: u64) -> Option<Guard<'_, N>> {
-        let owner = ProcessId::from_word(word);
+        let owner = ProcessId::from_word(word).filter(|_| word & UNUSED == 0);
         let may_live = owner.is_some_and(|owner| !owner.is_dead());
         if may_live && !broken::is(Mistake::NoDeathCheck) {
             return None;
@@ -392,5 +394,24 @@ impl<const N: usize> Guard<'_, N> {
 impl<const N: usize> Drop for Guard<'_, N> {
     fn drop(&mut self) {
         self.cell.unlock(self.selector);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Garbage that happens to contain the number of a living process was waited for, for ever.
+    #[test]
+    fn a_word_that_no_holder_writes_is_taken_over() {
+        let alive = ProcessId::current().to_bits();
+        for garbage in [0x02, 0x40 | SLEEPERS, alive | 0x02, alive | 0xfe | SELECTOR] {
+            let mut cell = Cell::<1>::new();
+            cell.word = AtomicU64::new(garbage);
+            let mut held = cell.lock();
+            held.stage([5]);
+            held.commit();
+            assert_eq!(cell.lock().state(), [5]);
+        }
     }
 }

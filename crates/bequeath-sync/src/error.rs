@@ -45,6 +45,9 @@ pub enum Error {
         /// The most that is possible.
         limit: u64,
     },
+    /// A lock's word says what no lock writes; `recover` makes a lock of it again.
+    #[error("the session's memory is corrupted: a lock that is neither free nor held by anybody")]
+    Corrupted,
     /// The barrier is broken: a party timed out, died, aborted it, or it was reset.
     #[error("the barrier is broken")]
     Broken,

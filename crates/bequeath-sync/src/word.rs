@@ -26,6 +26,7 @@ use crate::waiting::Waiting;
 
 const ABANDONED: u64 = 1 << 1;
 const RECOVERED: u64 = 1 << 2;
+const UNUSED: u64 = 0xf9;
 const LONGEST_SLICE: core::time::Duration = core::time::Duration::from_millis(100);
 
 /// What is known about an owner that somebody waits for.
@@ -107,6 +108,9 @@ impl OwnerWord {
     #[cold]
     fn refused(&self) -> Result<bool> {
         let word = self.0.load(Ordering::Relaxed);
+        if is_garbage(word) {
+            return Err(Error::Corrupted);
+        }
         if word & ABANDONED == 0 && !recently::looked_at(self.address(), word) {
             self.look_at_owner(word);
         }
@@ -154,6 +158,9 @@ impl OwnerWord {
                     return Ok(());
                 }
                 continue;
+            }
+            if is_garbage(word) {
+                return Err(Error::Corrupted);
             }
             if let Some(holder) = abandoned_by(word) {
                 return Err(Error::Abandoned(holder));
@@ -246,7 +253,7 @@ impl OwnerWord {
             self.look_at_owner(word);
             word = self.0.load(Ordering::Relaxed);
         }
-        if word & ABANDONED == 0 {
+        if word & ABANDONED == 0 && !is_garbage(word) {
             return Err(Error::NotAbandoned);
         }
         let mine = ProcessId::current().to_bits() | SLEEPERS | RECOVERED;
@@ -274,6 +281,11 @@ pub(crate) fn read(word: u64, noted: u64) -> LockSeen {
             exact: noted & EXACT != 0,
         }),
     }
+}
+
+/// Whether no lock writes such a word: neither free nor held by anybody.
+fn is_garbage(word: u64) -> bool {
+    word != 0 && (word & UNUSED != 0 || ProcessId::from_word(word).is_none())
 }
 
 fn abandoned_by(word: u64) -> Option<Holder> {
@@ -309,5 +321,40 @@ mod recently {
             last.set((address, word, Deadline::after(PAUSE)));
             false
         })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::park::Never;
+
+    /// Neither a deadline nor a signal ended the wait for a word without an owner.
+    #[test]
+    fn a_word_that_names_nobody_is_an_error_until_it_is_recovered() {
+        let alive = ProcessId::current().to_bits();
+        let half = 7 << 40;
+        for garbage in [
+            1,
+            2,
+            4,
+            0x55,
+            SLEEPERS,
+            half,
+            half | SLEEPERS | ABANDONED,
+            alive | 1,
+            alive | 0x80 | ABANDONED,
+        ] {
+            let mut word = OwnerWord::new();
+            word.0 = AtomicU64::new(garbage);
+            for deadline in [Deadline::PAST, Deadline::NEVER] {
+                assert_eq!(word.acquire(deadline, &mut Never), Err(Error::Corrupted));
+            }
+            assert_eq!(word.try_acquire(), Err(Error::Corrupted));
+            word.recover().unwrap();
+            word.release().unwrap();
+            word.acquire(Deadline::PAST, &mut Never).unwrap();
+        }
     }
 }
