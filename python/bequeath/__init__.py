@@ -5,7 +5,9 @@ the few that only bequeath has.
 """
 
 from . import _platform as _platform  # isort: skip - refuses other systems in one sentence
-from . import context, reduction
+from . import _inspect, context, reduction
+from ._inspect import Inspection as Inspection
+from ._inspect import inspect as inspect
 from ._install import alias_main as _alias_main
 from ._install import install as install
 from ._install import uninstall as uninstall
@@ -97,3 +99,4 @@ SUBDEBUG = 5
 SUBWARNING = 25
 
 _alias_main()
+_inspect.listen()

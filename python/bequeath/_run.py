@@ -19,6 +19,8 @@ from . import _settings, _version
 
 USAGE = """\
 usage: bequeath run [--start-method M] [--strict] [--narrate] (FILE | -m MODULE) [ARGS ...]
+       bequeath inspect [--json] [--waits] [--watch] PID
+       bequeath doctor [--json]
 
 Runs a Python program unmodified, with bequeath standing as multiprocessing in it and in its
 children. FILE is a script, a directory or a zip file with a __main__ module.
@@ -54,6 +56,10 @@ def _parse(words: list[str]) -> _Options:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE, end="", file=sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else 2)
+    if words[0] == "inspect":
+        from . import _inspect
+
+        raise SystemExit(_inspect.main(words[1:]))
     if words[0] != "run":
         _usage_error(f"unknown command {words[0]!r}")
     options = _Options()

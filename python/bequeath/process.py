@@ -14,7 +14,7 @@ import threading
 from _weakrefset import WeakSet
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from . import _engine, _settings
+from . import _engine, _inspect, _settings
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
@@ -288,6 +288,7 @@ class BaseProcess:
             _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
             method = self._start_method or context._default_context.get_start_method()
             _engine.set_process_name(self._name, method)
+            _inspect.listen()
             _name_log_records()
             if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
                 threading.main_thread()._set_native_id()  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ mod blocking;
 mod bytes_view;
 mod connection;
 mod error;
+mod inspect;
 mod origin;
 mod packed;
 mod process;
@@ -35,6 +36,8 @@ mod _engine {
 
     #[pymodule_export]
     use crate::connection::{pipe, rebuild_connection, Connection};
+    #[pymodule_export]
+    use crate::inspect::inspect_process;
     #[pymodule_export]
     use crate::packed::{pack, unpack, Packed};
     #[pymodule_export]

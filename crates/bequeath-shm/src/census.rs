@@ -153,6 +153,10 @@ pub struct Observer {
 }
 
 impl Observer {
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
+    }
+
     /// Looks at the session whose arena this descriptor is; it may be open for reading only.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ mod members;
 mod memory;
 pub mod object;
 mod objects;
+pub mod observe;
 mod reference;
 mod registry;
 mod runs;

@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_end_of_a_long_path_is_whole_names_where_they_fit() {
         assert_eq!(ending("short.py"), "short.py");
-        let long = "/home/someone/projects/thing/src/package/module.py";
+        let long = "/srv/someone/projects/thing/src/package/module.py";
         assert_eq!(ending(long), "thing/src/package/module.py");
         let name = "a_module_whose_name_alone_is_longer_than_that.py";
         assert_eq!(ending(name), &name[name.len() - FILE..]);

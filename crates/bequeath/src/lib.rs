@@ -44,6 +44,7 @@ mod wait;
 mod worker;
 
 pub use barrier::Barrier;
+pub use bequeath_inspect as inspect;
 pub use bequeath_process::ExitStatus;
 pub use bequeath_shm::{AnyHandle, Block, Options, Usage};
 pub use bytemuck;

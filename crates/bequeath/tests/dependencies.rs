@@ -52,6 +52,7 @@ fn only_the_kernel_crate_names_the_kernel() {
         "bequeath-shm",
         "bequeath-channel",
         "bequeath-process",
+        "bequeath-inspect",
     ] {
         let tree = cargo(&[
             "tree",

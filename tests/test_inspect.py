@@ -1,0 +1,331 @@
+"""`bequeath inspect`: what it finds in programs that are stuck, stopped, dying or none of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bequeath
+from implementation import Implementation
+
+COMMAND = [sys.executable, "-m", "bequeath", "inspect"]
+
+DEADLOCK = """
+import sys
+import bequeath
+
+def other(first, second, ready):
+    with first:
+        ready.set()
+        with second:
+            pass
+
+if __name__ == "__main__":
+    bequeath.set_start_method(sys.argv[1])
+    first = bequeath.Lock()
+    second = bequeath.RLock()
+    ready = bequeath.Event()
+    child = bequeath.Process(target=other, args=(first, second, ready), name="the other one")
+    with second:
+        child.start()
+        ready.wait()
+        with first:
+            pass
+"""
+
+
+@contextmanager
+def running(folder: Path, source: str, *arguments: str, **options: Any) -> Iterator[Any]:
+    """A program with a process group of its own, all of which is killed at the end."""
+    script = folder / "stuck.py"
+    script.write_text(textwrap.dedent(source))
+    program = subprocess.Popen(
+        [sys.executable, str(script), *arguments], start_new_session=True, **options
+    )
+    try:
+        yield program
+    finally:
+        try:
+            os.killpg(program.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended
+        program.wait()
+        for stream in (program.stdin, program.stdout, program.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def found(pid: int, wanted: Callable[[Any], bool]) -> Any:
+    """The first session of the process, once it is as wanted."""
+    while True:
+        try:
+            session = bequeath.inspect(pid)["sessions"][0]
+        except RuntimeError:  # it has none yet
+            session = None
+        if session is not None and wanted(session):
+            return session
+        time.sleep(0.01)
+
+
+def is_deadlocked(session: Any) -> bool:
+    return bool(session["cycles"])
+
+
+def check_deadlock(session: Any, main: int, method: str) -> None:
+    (cycle,) = session["cycles"]
+    links = {link["pid"]: link for link in cycle}
+    (child,) = set(links) - {main}
+    assert links[main]["object_name"].startswith("Lock ")
+    assert links[main]["object_name"].endswith("stuck.py:13")
+    assert links[child]["object_name"].startswith("RLock ")
+    assert links[child]["object_name"].endswith("stuck.py:14")
+    assert links[child]["process"] == "the other one"
+    locks = {lock["name"]: lock for lock in session["locks"]}
+    wanted, held = (locks[links[pid]["object_name"]] for pid in (main, child))
+    assert (wanted["owner"]["pid"], wanted["waiting"]) == (child, [main])
+    assert (held["owner"]["pid"], held["waiting"]) == (main, [child])
+    assert wanted["held_seconds"] >= 0
+    roles = {process["pid"]: process["role"] for process in session["processes"]}
+    assert roles[main] == "program" and roles[child] == method
+    assert (f"template of {method}" in roles.values()) == (method != "fork")
+
+
+def test_a_deadlock_is_found_also_in_a_stopped_program(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    method = ours.start_method
+    with running(tmp_path, DEADLOCK, method) as program:
+        session = found(program.pid, is_deadlocked)
+        check_deadlock(session, program.pid, method)
+        os.killpg(program.pid, signal.SIGSTOP)
+        members = [process["pid"] for process in session["processes"]]
+        session = found(program.pid, lambda s: all(p["state"] == "stopped" for p in s["processes"]))
+        assert [process["pid"] for process in session["processes"]] == members
+        check_deadlock(session, program.pid, method)
+        # From any process of the session the same is seen.
+        for pid in members:
+            check_deadlock(bequeath.inspect(pid)["sessions"][0], program.pid, method)
+        shown = subprocess.run([*COMMAND, "--waits", str(program.pid)], capture_output=True)
+        text = shown.stdout.decode()
+        assert "DEADLOCK" in text and "the other one" in text and "stuck.py:13" in text
+
+
+def test_a_queue_says_how_full_it_is_and_who_waits(ours: Implementation) -> None:
+    queue, empty = ours.Queue(3), ours.Queue()
+    for number in range(3):
+        queue.put(b"x" * number)
+    child = ours.Process(target=empty.get)
+    child.start()
+
+    line = test_a_queue_says_how_full_it_is_and_who_waits.__code__.co_firstlineno + 1
+    queues = found(
+        os.getpid(), lambda s: any(q["receivers_waiting"] == [child.pid] for q in s["queues"])
+    )["queues"]
+    full = [q for q in queues if q["capacity"] == 3 and q["depth"] == 3][-1]
+    assert full["senders"] == [{"pid": os.getpid(), "messages": 3}]
+    assert full["made_at"].endswith(f"test_inspect.py:{line}")
+    assert full["bytes"] >= 3 and full["made_by"] == os.getpid()
+    waited_for = next(q for q in queues if q["receivers_waiting"])
+    assert waited_for["depth"] == 0 and not waited_for["starved"]
+    assert child.pid in waited_for["used_by"] and os.getpid() in waited_for["used_by"]
+    empty.put(None)
+    child.join()
+
+
+def die_with(lock: Any, ready: Any) -> None:
+    lock.acquire()
+    ready.set()
+    signal.pause()
+
+
+def test_a_death_has_its_cause_and_what_the_dead_holds(ours: Implementation) -> None:
+    lock, ready = ours.Lock(), ours.Event()
+    child = ours.Process(target=die_with, args=(lock, ready), name="doomed")
+    child.start()
+    ready.wait()
+    child.kill()
+    child.join()
+    leaver = ours.Process(target=sys.exit, args=(7,), name="leaver")
+    leaver.start()
+    leaver.join()
+    deaths = {death["pid"]: death for death in bequeath.inspect()["sessions"][0]["deaths"]}
+    assert deaths[child.pid]["code"] == -signal.SIGKILL
+    assert deaths[child.pid]["name"] == "doomed"
+    assert "SIGKILL" in deaths[child.pid]["cause"]
+    (held,) = deaths[child.pid]["holds"]
+    assert held.startswith("Lock ") and "test_inspect.py" in held
+    assert (deaths[leaver.pid]["code"], deaths[leaver.pid]["holds"]) == (7, [])
+    assert deaths[leaver.pid]["role"] == ours.start_method
+    lock.release()
+
+
+def test_the_memory_is_accounted_for(ours: Implementation) -> None:
+    queue = ours.Queue()
+    queue.put(bytes(1 << 20))
+    value = ours.Array("b", 1 << 18, lock=False)
+    memory = bequeath.inspect()["sessions"][0]["memory"]
+    kinds = {usage["kind"]: usage["bytes"] for usage in memory["kinds"]}
+    assert kinds["messages in queues"] >= 1 << 20
+    assert kinds["values and arrays"] >= 1 << 18
+    assert sum(kinds.values()) >= memory["used"] and memory["used"] <= memory["limit"]
+    assert len(queue.get()) == 1 << 20 and len(value) == 1 << 18
+
+
+def test_what_waits_for_conditions_barriers_and_semaphores_is_told(ours: Implementation) -> None:
+    barrier, semaphore = ours.Barrier(2), ours.Semaphore(0)
+    children = [ours.Process(target=barrier.wait), ours.Process(target=semaphore.acquire)]
+    for child in children:
+        child.start()
+
+    def both_wait(session: Any) -> bool:
+        waits = {wait["pid"]: wait["object_name"].partition(" ")[0] for wait in session["waits"]}
+        kinds = [waits.get(child.pid) for child in children]
+        return kinds == ["Barrier", "Semaphore"]
+
+    session = found(os.getpid(), both_wait)
+    there = [b for b in session["barriers"] if b["arrived"] == 1]
+    assert [b["present"] for b in there] == [[children[0].pid]]
+    assert [s["waiting"] for s in session["semaphores"] if s["waiting"]] == [[children[1].pid]]
+    semaphore.release()
+    barrier.wait()
+    for child in children:
+        child.join()
+
+
+def test_the_command_says_why_it_shows_nothing() -> None:
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        shown = subprocess.run([*COMMAND, str(stranger.pid)], capture_output=True, text=True)
+        assert shown.returncode == 1 and not shown.stdout
+        assert f"process {stranger.pid} is in no session of bequeath" in shown.stderr
+        with pytest.raises(RuntimeError, match="in no session"):
+            bequeath.inspect(stranger.pid)
+    finally:
+        stranger.kill()
+        stranger.wait()
+    # (Its number may be somebody's again, but not a member's of a session.)
+    with pytest.raises((ProcessLookupError, RuntimeError)):
+        bequeath.inspect(stranger.pid)
+    gone = subprocess.run([*COMMAND, str(1 << 22)], capture_output=True, text=True)
+    assert (gone.returncode, gone.stderr) == (1, f"bequeath: there is no process {1 << 22}\n")
+    wrong = subprocess.run([*COMMAND, "-1"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+
+
+def test_another_users_process_is_refused_in_a_sentence(ours: Implementation) -> None:
+    ours.Lock()
+    if os.geteuid() != 0:
+        with pytest.raises(PermissionError, match="belongs to user root"):
+            bequeath.inspect(1)
+        return
+    program = """if 1:
+        import json, os, bequeath
+        lock, me = bequeath.Lock(), os.getpid()
+        child = os.fork()
+        if child:
+            raise SystemExit(os.waitpid(child, 0)[1])
+        os.setgid(65534)
+        os.setuid(65534)
+        try:
+            bequeath.inspect(me)
+        except PermissionError as error:
+            print(error, flush=True)
+    """
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "belongs to user root (0)" in shown.stdout, shown
+
+
+def test_the_command_prints_data_and_text(ours: Implementation) -> None:
+    ours.Lock()
+    shown = subprocess.run(
+        [*COMMAND, "--json", str(os.getpid())], capture_output=True, text=True, check=True
+    )
+    report = json.loads(shown.stdout)
+    assert (report["schema"], report["pid"]) == (1, os.getpid())
+    assert report.keys() == bequeath.inspect().keys()
+    shown = subprocess.run([*COMMAND, str(os.getpid())], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith(f"session {report['sessions'][0]['id'][:8]}: ")
+    assert "\nprocesses\n" in shown.stdout and "\nmemory\n" in shown.stdout
+
+
+WATCHED = """
+import sys, bequeath
+lock = bequeath.Lock()
+print("there", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_watching_ends_with_the_program_and_with_ctrl_c(tmp_path: Path) -> None:
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with running(tmp_path, WATCHED, **pipes) as program:
+        assert program.stdout.readline() == b"there\n"
+        watch = [*COMMAND, "--watch", str(program.pid)]
+
+        def restored() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        first = subprocess.Popen(watch, stdout=subprocess.PIPE, preexec_fn=restored)
+        assert first.stdout is not None
+        assert first.stdout.readline().startswith(b"session")
+        first.send_signal(signal.SIGINT)
+        first.stdout.read()
+        assert first.wait() == 0
+        first.stdout.close()
+        second = subprocess.Popen(watch, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert second.stdout is not None and second.stderr is not None
+        assert second.stdout.readline().startswith(b"session")
+        program.stdin.close()
+        program.wait()
+        _, errors = second.communicate()
+        assert second.returncode == 1 and b"bequeath: " in errors
+
+
+DUMPED = """
+import os, signal, sys
+import bequeath
+
+def work(queue):
+    queue.get()
+
+if __name__ == "__main__":
+    bequeath.set_start_method(sys.argv[1])
+    queue = bequeath.Queue()
+    child = bequeath.Process(target=work, args=(queue,))
+    child.start()
+    print(child.pid, flush=True)
+    child.join()
+"""
+
+
+def test_a_signal_makes_each_process_print_it(ours: Implementation, tmp_path: Path) -> None:
+    environment = {**os.environ, "BEQUEATH_DUMP_SIGNAL": "USR1"}
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
+    with running(tmp_path, DUMPED, ours.start_method, **pipes) as program:
+        child = int(program.stdout.readline())
+        found(program.pid, lambda s: any(wait["pid"] == child for wait in s["waits"]))
+        for pid in (child, program.pid):
+            os.kill(pid, signal.SIGUSR1)
+            assert program.stderr.readline() == f"bequeath: process {pid}\n".encode()
+            text = b""
+            while b"waits for a message of Queue" not in text:
+                text = program.stderr.readline()
+                assert text, "it ended instead"
+            while b"tables, and slots" not in text and b"process " not in text:
+                text = program.stderr.readline()
+            # The rest of this text, up to its last section.
+            while not text.startswith(b"waits"):
+                text = program.stderr.readline()
+            program.stderr.readline()
+        assert program.poll() is None
