@@ -340,10 +340,7 @@ impl Space {
     /// Turns a free extent into slots of the pool. One compare-and-swap: an extent without any slot
     /// in use needs no owner.
     fn claim_extent(&self, pool: usize) -> Result<u64> {
-        for index in self
-            .used_extents()
-            .chain(self.header().fresh.load(Acquire)..self.geometry.extents)
-        {
+        for index in self.geometry.first..self.geometry.extents {
             self.back_directory(index)?;
             let extent = self.extent(index)?;
             let word = UseWord(extent.shape.load(Acquire));

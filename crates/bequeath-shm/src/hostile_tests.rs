@@ -73,3 +73,16 @@ fn a_member_whose_entry_is_spoilt_is_not_dead_to_itself() {
     let place = session.space().place(reference.offset).unwrap();
     assert_eq!(place.slot.owner.load(Relaxed), words::owned(me));
 }
+
+/// What the header calls the first unused extent was believed, even where the tables are.
+#[test]
+fn no_extent_of_the_tables_is_given_away() {
+    let session = session();
+    let header = session.space().header();
+    header.fresh.store(0, Relaxed);
+    let first = session.space().geometry.first;
+    for len in [100, 5000, 70_000, 300_000] {
+        let block = session.allocate(len).unwrap();
+        assert!(session.space().geometry.index_of(block.name().offset) >= first);
+    }
+}
