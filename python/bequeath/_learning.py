@@ -176,6 +176,7 @@ class Learner:
             return
         _write(self._verdict, 0, b"0\nno end of the trial")
         try:
+            server.before_fork()
             pid = os.fork()
         except OSError:
             self._trying = []

@@ -181,7 +181,11 @@ def _rehearse_unpickling() -> None:
 
 
 def _rehearse_preparation() -> None:
-    spawn.prepare({"sys_path": sys.path, "sys_argv": sys.argv, "dir": os.getcwd()})
+    spawn.prepare({"sys_path": sys.path, "sys_argv": sys.argv})
+    try:
+        os.chdir(os.getcwd())
+    except OSError:
+        pass
     _logging.name_records()
     util._flush_std_streams()
 

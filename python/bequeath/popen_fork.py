@@ -87,6 +87,7 @@ class Popen:
         end = on_parent_death(process_obj)
         tie = None if end is None else _engine.Tie(end)
         this_process = _engine.open_this_process()
+        watch = _engine.Watch()
         try:
             pid = os.fork()
             if pid == 0:
@@ -107,7 +108,7 @@ class Popen:
             os.close(this_process)
             if tie is not None:
                 tie.close()
-        self._adopt(_engine.Child.forked(pid))
+        self._adopt(_engine.Child.forked(pid, watch))
 
 
 def leave(code: int) -> NoReturn:

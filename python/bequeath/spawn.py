@@ -250,7 +250,6 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "sys_path": _sys_path(),
         "sys_argv": sys.argv,
         "orig_dir": process.ORIGINAL_DIR,
-        "dir": os.getcwd(),
         "start_method": _default_context.get_start_method(),
         "bequeath": _settings.snapshot(),
     }
@@ -262,6 +261,10 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         if preload:
             data["preload"] = preload
     data.update(_how_to_get_main())
+    try:
+        data["dir"] = os.getcwd()
+    except OSError:
+        pass  # removed, or out of reach: the child has it all the same, without a name
     return data
 
 

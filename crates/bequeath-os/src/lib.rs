@@ -25,6 +25,7 @@ pub mod memfd;
 pub mod named_semaphore;
 pub mod pidfd;
 pub mod poll;
+pub mod procfs;
 pub mod raw;
 pub mod socket;
 mod socket_options;

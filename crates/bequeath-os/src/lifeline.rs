@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 
+use crate::clock::Deadline;
 use crate::errno::{last, Named, Result};
 use crate::poll::{self, Events};
 
@@ -24,6 +25,13 @@ const SET_SIGNAL: i32 = 10; // F_SETSIG, the same on every Linux architecture
 /// When descriptors ran out.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     rustix::pipe::pipe_with(PipeFlags::CLOEXEC).named("pipe2")
+}
+
+/// Whether anybody holds the other end of this writing end.
+#[must_use]
+pub fn has_reader(writer: BorrowedFd<'_>) -> bool {
+    poll::wait_one(writer, Events::empty(), Deadline::PAST)
+        .map_or(true, |events| !events.contains(Events::ERR))
 }
 
 /// Another reading end of the same pipe, with flags and an owner of its own.

@@ -7,6 +7,7 @@ use bequeath_os::{Deadline, PidFd};
 
 use crate::error::Result;
 use crate::exit::ExitStatus;
+use crate::watch::Watch;
 
 /// Who can tell how a child ended that is no child of this process.
 pub trait Reaper: Send + Sync + std::fmt::Debug {
@@ -43,12 +44,13 @@ pub struct Child {
 }
 
 impl Child {
-    /// A child that this process has just forked and not yet waited for.
+    /// A child that this process has just forked and not yet waited for, with what was made for it
+    /// before the fork.
     ///
     /// # Errors
     /// When descriptors ran out; ESRCH when somebody reaped it already.
-    pub fn forked(pid: u32) -> Result<Self> {
-        Ok(Self::own(pid, PidFd::open(pid)?))
+    pub fn forked(pid: u32, watch: Watch) -> Result<Self> {
+        Ok(Self::own(pid, watch.in_parent(pid)?))
     }
 
     /// A child of this process with its descriptor.
@@ -95,17 +97,20 @@ impl Child {
         if let Some(status) = self.status.get() {
             return Ok(Some(*status));
         }
-        if !self.pidfd.wait_dead(deadline)? {
-            return Ok(None);
-        }
-        let status = match &self.reaper {
-            None => self.reap(),
-            Some(reaper) => {
-                let told = reaper.status_of(self.pid, &self.status, Deadline::after(REPORT))?;
-                let Some(status) = told else {
-                    return Ok(None);
-                };
-                status
+        let status = loop {
+            if !self.pidfd.wait_dead(deadline)? {
+                return Ok(None);
+            }
+            let status = match &self.reaper {
+                None => self.reap(deadline)?,
+                Some(reaper) => {
+                    reaper.status_of(self.pid, &self.status, Deadline::after(REPORT))?
+                }
+            };
+            match status {
+                Some(status) => break status,
+                None if deadline.is_past() => return Ok(None),
+                None => {}
             }
         };
         let status = match status {
@@ -131,10 +136,12 @@ impl Child {
     }
 
     /// The process is dead: its status, once. Another thread, or a stranger's `wait`, may be first.
-    fn reap(&self) -> ExitStatus {
-        match self.pidfd.wait(Deadline::PAST) {
-            Ok(Some(status)) => status.into(),
-            _ => self.status.get().copied().unwrap_or(ExitStatus::Lost),
+    /// `None` when it only seems so at the deadline (a stand-in's process that closed everything).
+    fn reap(&self, deadline: Deadline) -> Result<Option<ExitStatus>> {
+        match self.pidfd.wait(deadline) {
+            Ok(status) => Ok(status.map(Into::into)),
+            Err(error) if error.is_interrupted() => Err(error.into()),
+            Err(_) => Ok(Some(self.status.get().copied().unwrap_or(ExitStatus::Lost))),
         }
     }
 

@@ -48,6 +48,16 @@ pub enum Error {
 pub type Result<T> = core::result::Result<T, Error>;
 
 impl Error {
+    /// The errno to tell others; EAGAIN for what the kernel did not refuse.
+    #[must_use]
+    pub(crate) const fn errno(&self) -> i32 {
+        match self {
+            Self::Os(error) => error.raw(),
+            Self::Fork { errno } => *errno,
+            _ => bequeath_os::Errno::AGAIN.raw_os_error(),
+        }
+    }
+
     /// A signal arrived: run the handlers and try again.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {

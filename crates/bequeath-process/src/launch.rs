@@ -10,6 +10,7 @@ use crate::child::Child;
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::tie::{OnParentDeath, Tie};
+use crate::watch;
 use crate::wire::{Reader, Writer};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"bqlaunch");
@@ -83,7 +84,7 @@ impl Launch<'_> {
             .map(|_| Tie::to_this_process())
             .transpose()?;
         Ok(Bonds {
-            parent: PidFd::open(std::process::id())?,
+            parent: watch::this_process()?,
             tie: tie.map(Tie::into_fd),
         })
     }

@@ -13,6 +13,7 @@ pub mod report;
 pub mod state;
 pub mod template;
 pub mod tie;
+pub mod watch;
 mod wire;
 
 pub use child::Child;
@@ -22,3 +23,4 @@ pub use exit::ExitStatus;
 pub use launch::{Arrived, Launch};
 pub use name::set_process_name;
 pub use tie::{OnParentDeath, Tie};
+pub use watch::Watch;

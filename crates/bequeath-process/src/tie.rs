@@ -11,10 +11,11 @@
 //! `LIFELINE` is null or came from `Box::into_raw` and is freed only in a forked child, which has
 //! one thread then, so that nobody can hold a reference.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use bequeath_os::{lifeline, PidFd};
+use bequeath_os::{lifeline, pidfd, Errno};
 
 use crate::error::Result;
 
@@ -46,6 +47,23 @@ struct Lifeline {
     pid: u32,
     reader: OwnedFd,
     _writer: OwnedFd,
+    /// Writing ends of pipes that tie one child each.
+    singles: Mutex<Vec<OwnedFd>>,
+}
+
+impl Lifeline {
+    fn own_pipe_for_one(&self) -> Result<Tie> {
+        let (reader, writer) = lifeline::pipe()?;
+        let mut singles = self.singles.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those whose child is gone have no reader any more.
+        singles.retain(|writer| lifeline::has_reader(writer.as_fd()));
+        singles.push(writer);
+        Ok(Tie(reader))
+    }
+}
+
+fn no_more_descriptors(error: bequeath_os::Error) -> bool {
+    matches!(error.errno, Errno::MFILE | Errno::NFILE)
 }
 
 /// This process's pipe; swapped, never locked, because a fork may happen while a thread makes it.
@@ -66,11 +84,15 @@ impl Tie {
     /// A tie to this process.
     ///
     /// # Errors
-    /// When descriptors ran out, or without procfs.
+    /// When descriptors ran out.
     pub fn to_this_process() -> Result<Self> {
-        Ok(Self(lifeline::another_reader(
-            own_lifeline()?.reader.as_fd(),
-        )?))
+        let lifeline = own_lifeline()?;
+        match lifeline::another_reader(lifeline.reader.as_fd()) {
+            Ok(reader) => Ok(Self(reader)),
+            // No procfs (or one of others): only it opens a pipe once more.
+            Err(error) if !no_more_descriptors(error) => lifeline.own_pipe_for_one(),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A tie that arrived as a descriptor.
@@ -96,10 +118,15 @@ impl Tie {
         // Held for the rest of this process's life.
         std::mem::forget(self.0);
         if gone {
-            PidFd::open(std::process::id())?.send_signal(signal)?;
+            pidfd::kill(std::process::id(), signal)?;
         }
         Ok(())
     }
+}
+
+/// A pipe's end that is readable when this process is gone.
+pub(crate) fn own_reader() -> Result<BorrowedFd<'static>> {
+    Ok(own_lifeline()?.reader.as_fd())
 }
 
 fn own_lifeline() -> Result<&'static Lifeline> {
@@ -115,6 +142,7 @@ fn own_lifeline() -> Result<&'static Lifeline> {
         pid,
         reader,
         _writer: writer,
+        singles: Mutex::default(),
     }));
     match LIFELINE.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => borrowed(fresh),

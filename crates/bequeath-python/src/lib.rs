@@ -43,7 +43,7 @@ mod _engine {
     #[pymodule_export]
     use crate::process::{
         exit_process, open_this_process, process_after_fork_in_child, set_process_name,
-        tell_starter, Arrived, Child, Launch, Report, Tie,
+        tell_starter, Arrived, Child, Launch, Report, Tie, Watch,
     };
     #[pymodule_export]
     use crate::queue_ends::{QueueReader, QueueWriter};

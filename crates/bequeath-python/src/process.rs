@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bequeath_os::{Deadline, PidFd};
+use bequeath_os::Deadline;
 use bequeath_process as engine;
 use bequeath_process::{report, Command, OnParentDeath};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -39,11 +39,15 @@ impl Child {
 
 #[pymethods]
 impl Child {
-    /// The child that `os.fork()` has just made.
+    /// The child that `os.fork()` has just made, and what was made for it before.
     #[staticmethod]
-    fn forked(pid: u32) -> PyResult<Self> {
+    fn forked(pid: u32, watch: &Watch) -> PyResult<Self> {
         after_fork::note_child(pid);
-        engine::Child::forked(pid).map(Self::new).map_err(raise)
+        let watch = watch.0.lock().ok().and_then(|mut watch| watch.take());
+        let watch = watch.ok_or_else(|| PyValueError::new_err("watches another child"))?;
+        engine::Child::forked(pid, watch)
+            .map(Self::new)
+            .map_err(raise)
     }
 
     #[getter]
@@ -81,6 +85,18 @@ impl Child {
         }
     }
 }
+
+/// Made right before `os.fork()`, on the same thread, so that the child can be watched.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Watch(Mutex<Option<engine::Watch>>);
+
+#[pymethods]
+impl Watch {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let watch = engine::Watch::before_fork().map_err(raise)?;
+        Ok(Self(Mutex::new(Some(watch))))
+    }}
 
 /// The parent's side of a start that is not a fork: everything that the child is handed.
 #[pyclass(frozen, module = "bequeath._engine")]
@@ -443,7 +459,7 @@ pub fn exit_process(code: i32) {
 /// A new descriptor of this process, by which a child sees it end.
 #[pyfunction]
 pub fn open_this_process() -> PyResult<i32> {
-    let pidfd = PidFd::open(std::process::id()).map_err(|error| raise(error.into()))?;
+    let pidfd = engine::watch::this_process().map_err(raise)?;
     Ok(pidfd.into_fd().into_raw_fd())
 }
 
@@ -451,6 +467,7 @@ pub fn open_this_process() -> PyResult<i32> {
 #[pyfunction]
 pub fn process_after_fork_in_child() {
     engine::tie::after_fork_in_child();
+    engine::watch::after_fork_in_child();
 }
 
 /// Python signal handlers run between two attempts.

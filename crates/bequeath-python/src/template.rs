@@ -276,6 +276,11 @@ impl TemplateServer {
         template::leave_template(self.leave()?, &own_descriptors()).map_err(raise)
     }
 
+    /// Before the fork of a trial.
+    fn before_fork(&self) -> PyResult<()> {
+        self.with(|server| server.before_fork())?.map_err(raise)
+    }
+
     /// Watches the trial that was forked; its end brings a rest.
     fn watch_trial(&self, pid: u32) -> PyResult<()> {
         self.with(|server| server.watch_trial(pid))?.map_err(raise)

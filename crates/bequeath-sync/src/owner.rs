@@ -12,10 +12,8 @@
 //! - The kernel wipes that page in a forked child, so a child never acts under its parent's name.
 
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::fs::File;
-use std::io::Read;
 
-use bequeath_os::Mapping;
+use bequeath_os::{procfs, Mapping};
 #[cfg(not(any(loom, shuttle)))]
 use bequeath_os::{pidfd, Errno, PidFd};
 
@@ -54,7 +52,7 @@ impl ProcessId {
     #[must_use]
     #[cfg(not(any(loom, shuttle)))]
     pub fn of(pid: u32) -> Option<Self> {
-        Self::new(pid, start_ticks(pid)?)
+        Self::new(pid, procfs::stat(pid)?.start_ticks)
     }
 
     fn new(pid: u32, ticks: u32) -> Option<Self> {
@@ -109,7 +107,7 @@ impl ProcessId {
             // A number that is now a mere thread's: the process is gone.
             Err(error) if error.errno == Errno::INVAL || error.errno == Errno::NOENT => true,
             // No descriptor left, or no pidfds here: ask without one.
-            Err(_) => !pidfd::exists(self.pid()),
+            Err(_) => pidfd::is_gone(self.pid()),
         };
         gone || self.was_replaced()
     }
@@ -118,7 +116,7 @@ impl ProcessId {
     /// Whether its number now belongs to a process with another start time.
     fn was_replaced(self) -> bool {
         self.start_ticks() != 0
-            && start_ticks(self.pid()).is_some_and(|ticks| ticks != self.start_ticks())
+            && procfs::stat(self.pid()).is_some_and(|stat| stat.start_ticks != self.start_ticks())
     }
 }
 
@@ -231,7 +229,8 @@ fn current_slow() -> ProcessId {
     if cached.pid() == pid && PAGE.load(Ordering::Acquire).is_null() {
         return cached;
     }
-    let me = ProcessId::new(pid, start_ticks(pid).unwrap_or(0))
+    let ticks = procfs::own_stat().map_or(0, |stat| stat.start_ticks);
+    let me = ProcessId::new(pid, ticks)
         .expect("a running process has a number within the kernel's limit");
     match page() {
         // SAFETY: as in `current`.
@@ -258,47 +257,6 @@ fn page() -> Option<*mut AtomicU64> {
         Ok(_) => Some(fresh.leak().as_ptr().cast()),
         Err(theirs) => Some(theirs),
     }
-}
-
-/// Field 22 of the process's `stat`. Allocates nothing: it runs in forked children of threaded
-/// programs. Plain loops, since it stands on the path of every takeover.
-fn start_ticks(pid: u32) -> Option<u32> {
-    let mut path = *b"/proc/0000000000/stat";
-    let mut rest = pid;
-    for digit in path[6..16].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    // procfs knows a number only without leading zeros.
-    let first = path[6..16].iter().position(|digit| *digit != b'0')?;
-    path.copy_within(..6, first);
-    let mut text = [0_u8; 768];
-    let path = core::str::from_utf8(&path[first..]).ok()?;
-    let read = File::open(path).ok()?.read(&mut text).ok()?;
-    field_22(&text[..read])
-}
-
-fn field_22(text: &[u8]) -> Option<u32> {
-    // The second field, the command's name, may hold blanks and brackets: count from its last bracket.
-    let mut at = text.len().checked_sub(1)?;
-    while text[at] != b')' {
-        at = at.checked_sub(1)?;
-    }
-    let mut blanks = 0;
-    let mut ticks: u64 = 0;
-    for byte in &text[at..] {
-        match byte {
-            b' ' => blanks += 1,
-            b'0'..=b'9' if blanks == 20 => {
-                ticks = ticks.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
-            }
-            _ => {}
-        }
-        if blanks > 20 {
-            return Some(ticks as u32);
-        }
-    }
-    None
 }
 
 /// A number for this thread, never given to another thread of this process or of its forked

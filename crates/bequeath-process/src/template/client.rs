@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bequeath_os::poll::{self, Events};
 use bequeath_os::socket::{self, Received, RecvFlags, SendFlags, SocketType};
-use bequeath_os::{attributes, handover, Deadline, Errno, PidFd};
+use bequeath_os::{attributes, handover, pidfd, Deadline, Errno, PidFd};
 
 use super::protocol::{self, Told, PACKET, PAYLOAD_IN_PACKET};
 use crate::child::{Child, Reaper};
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::exit::ExitStatus;
 use crate::launch::Launch;
 use crate::state::State;
+use crate::watch;
 
 /// A template, as a process that starts children through it holds it.
 ///
@@ -84,7 +85,7 @@ impl Template {
     /// [`Error::TemplateGone`]; when descriptors ran out.
     pub fn through(door: OwnedFd) -> Result<Self> {
         let (ours, theirs) = socket::pair(SocketType::SeqPacket)?;
-        let this_process = PidFd::open(std::process::id())?;
+        let this_process = watch::this_process()?;
         send(
             door.as_fd(),
             &protocol::hello(),
@@ -164,15 +165,16 @@ impl Template {
                 let reaper: Arc<dyn Reaper> = Arc::clone(&self.line) as _;
                 Ok(Answer::Child(Child::of_template(
                     pid,
-                    PidFd::from_fd(pidfd),
+                    PidFd::arrived(pidfd, pid),
                     reaper,
                 )))
             }
             // The message arrived without its descriptor: our table is full.
             (Told::Started(pid), None) => {
-                if let Ok(child) = PidFd::open(pid) {
-                    let _ = child.send_signal(SIGKILL);
-                }
+                let _ = match PidFd::open(pid) {
+                    Ok(child) => child.send_signal(SIGKILL),
+                    Err(_) => pidfd::kill(pid, SIGKILL),
+                };
                 Err(bequeath_os::Error::new("recvmsg", Errno::MFILE).into())
             }
             (Told::Refused(reason), _) => Ok(Answer::Refused(reason)),
@@ -313,8 +315,8 @@ impl Reaper for Line {
 
 /// The answer to a request that was given up: a child that nobody waits for must not run.
 fn end_unwanted(told: &Told, pidfd: Option<OwnedFd>) {
-    if let (Told::Started(_), Some(pidfd)) = (told, pidfd) {
-        let _ = PidFd::from_fd(pidfd).send_signal(SIGKILL);
+    if let (Told::Started(pid), Some(fd)) = (told, pidfd) {
+        let _ = PidFd::arrived(fd, *pid).send_signal(SIGKILL);
     }
 }
 

@@ -14,6 +14,7 @@ use super::server::Server;
 use crate::error::Result;
 use crate::launch::Arrived;
 use crate::state::{Environment, Plan};
+use crate::watch;
 
 /// A child that a requester wants.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ impl Request {
         std::mem::forget((self.streams, self.directory));
         let mut keep: Vec<RawFd> = self.arrived.descriptors().collect();
         keep.extend(also_keep);
+        keep.extend(watch::own());
         keep.sort_unstable();
         // SAFETY: whoever owned the others was forgotten: the server and its sockets and pidfds, the
         // request's own; a template that had any more would not have been forked from.

@@ -20,6 +20,7 @@ use super::spare::{Knowledge, Seat, Spare};
 use crate::error::Result;
 use crate::launch::Arrived;
 use crate::state::State;
+use crate::watch::Watch;
 
 const SIGKILL: i32 = 9;
 const DOOR: u64 = 0;
@@ -57,6 +58,10 @@ pub struct Server {
     notes: Vec<String>,
     /// Why nobody can be served.
     unfit: Option<String>,
+    /// Of the fork that comes next.
+    watch: Option<Watch>,
+    /// Children that seem to have ended, and run.
+    doubtful: Vec<u64>,
     /// A child has ended, or the trial, since the last rest.
     rest_is_due: bool,
     postponed: u32,
@@ -128,6 +133,8 @@ impl Server {
             asked: Dependence::default(),
             notes: Vec::new(),
             unfit: None,
+            watch: None,
+            doubtful: Vec::new(),
             rest_is_due: false,
             postponed: 0,
             ready: VecDeque::new(),
@@ -152,7 +159,9 @@ impl Server {
         loop {
             while let Some((token, events)) = self.ready.pop_front() {
                 if let Some(request) = self.handle(token, events) {
-                    return Ok(Some(Work::Child(Box::new(request))));
+                    if let Some(request) = self.watched(request) {
+                        return Ok(Some(Work::Child(request)));
+                    }
                 }
             }
             if self.door.is_none() && self.requesters.is_empty() {
@@ -163,8 +172,16 @@ impl Server {
                 // Only when there is nothing else to do.
                 self.ready = self.epoll.look()?.into();
                 if self.ready.is_empty() {
-                    return Ok(Some(Work::Spare(Seat::new()?)));
+                    match self.before_fork().and_then(|()| Seat::new()) {
+                        Ok(seat) => return Ok(Some(Work::Spare(seat))),
+                        // No room for a luxury.
+                        Err(_) => self.dismiss_spare(),
+                    }
                 }
+            } else if !self.doubtful.is_empty() {
+                self.ready = self.epoll.wait_for(PAUSE)?.into();
+                let doubtful = std::mem::take(&mut self.doubtful);
+                doubtful.into_iter().for_each(|token| self.reap(token));
             } else if has_more || self.rest_is_due {
                 self.ready = self.epoll.wait_for(PAUSE)?.into();
                 self.postponed += 1;
@@ -176,6 +193,34 @@ impl Server {
             } else {
                 self.ready = self.epoll.wait()?.into();
             }
+        }
+    }
+
+    /// To be called right before a fork that [`next_work`](Self::next_work) did not ask for.
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub fn before_fork(&mut self) -> Result<()> {
+        self.watch = Some(Watch::before_fork()?);
+        Ok(())
+    }
+
+    fn watched(&mut self, request: Request) -> Option<Box<Request>> {
+        let request = Box::new(request);
+        match self.before_fork() {
+            Ok(()) => Some(request),
+            Err(error) => {
+                self.failed(request, error.errno());
+                None
+            }
+        }
+    }
+
+    /// The child that was forked just now.
+    fn made(&mut self, pid: u32) -> Result<PidFd> {
+        match self.watch.take() {
+            Some(watch) => watch.in_parent(pid),
+            None => Ok(PidFd::open(pid)?),
         }
     }
 
@@ -342,7 +387,7 @@ impl Server {
 
     /// The spare child was forked.
     pub fn seated(&mut self, seat: Seat, pid: u32) {
-        self.spare = match PidFd::open(pid) {
+        self.spare = match self.made(pid) {
             Ok(pidfd) if self.epoll.add(&pidfd, SPARE, Events::IN).is_ok() => {
                 Keeping::Ready(seat.taken_by(pid, pidfd))
             }
@@ -352,6 +397,7 @@ impl Server {
 
     /// No spare child could be forked, or none that stays.
     pub fn dismiss_spare(&mut self) {
+        self.watch = None;
         if let Keeping::Ready(spare) = std::mem::replace(&mut self.spare, Keeping::NeverAgain) {
             let _ = self.epoll.remove(&spare.pidfd);
             spare.end();
@@ -372,7 +418,7 @@ impl Server {
     /// When descriptors ran out; nobody watches it then.
     pub fn watch_trial(&mut self, pid: u32) -> Result<()> {
         self.end_trial();
-        let pidfd = PidFd::open(pid)?;
+        let pidfd = self.made(pid)?;
         self.epoll.add(&pidfd, TRIAL, Events::IN)?;
         self.trial = Some(pidfd);
         Ok(())
@@ -429,9 +475,9 @@ impl Server {
         let (requester, tied) = (request.requester, request.arrived.is_tied());
         // Closes our copies of what the child was handed.
         drop(request);
-        match PidFd::open(pid) {
+        match self.made(pid) {
             Ok(pidfd) => self.book(pid, pidfd, requester, tied),
-            Err(error) => self.tell(requester, &Told::Failed(error.raw()), None),
+            Err(error) => self.tell(requester, &Told::Failed(error.errno()), None),
         }
     }
 
@@ -466,6 +512,7 @@ impl Server {
 
     /// Tells the starter that `fork` failed.
     pub fn failed(&mut self, request: Box<Request>, errno: i32) {
+        self.watch = None;
         let requester = request.requester;
         drop(request);
         self.tell(requester, &Told::Failed(errno), None);
@@ -475,8 +522,15 @@ impl Server {
         let Some(child) = self.children.get_mut(&token) else {
             return;
         };
-        let Ok(Some(status)) = child.pidfd.peek() else {
-            return;
+        let status = match child.pidfd.peek() {
+            Ok(Some(status)) => status,
+            Ok(None) => {
+                // A stand-in's process that closed everything and runs on: asked after now and then.
+                let _ = self.epoll.remove(&child.pidfd);
+                self.doubtful.push(token);
+                return;
+            }
+            Err(_) => return,
         };
         let _ = self.epoll.remove(&child.pidfd);
         self.rest_is_due = self.loaded;

@@ -22,6 +22,7 @@ use super::request::{Become, Request};
 use super::server::Server;
 use crate::error::{Error, Result};
 use crate::state::State;
+use crate::watch;
 
 const SIGKILL: i32 = 9;
 /// A spare that takes longer to answer is stopped, or starved: then a fresh fork serves.
@@ -79,6 +80,7 @@ impl Seat {
         std::mem::forget(outside);
         let mut keep = also_keep.to_vec();
         keep.push(inside.as_raw_fd());
+        keep.extend(watch::own());
         keep.sort_unstable();
         // SAFETY: the server was turned into `knowledge`, which forgot its descriptors, and the
         // outer end was forgotten above.
@@ -132,6 +134,7 @@ fn next_packet(inside: &OwnedFd) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
 pub fn leave_template(server: Server, also_keep: &[RawFd]) -> Result<()> {
     std::mem::forget(server.into_knowledge());
     let mut keep = also_keep.to_vec();
+    keep.extend(watch::own());
     keep.sort_unstable();
     // SAFETY: the server was turned into `knowledge`, which forgot its descriptors.
     unsafe { attributes::close_all_but(&keep) }?;
