@@ -8,6 +8,7 @@ export BEQUEATH_FAULTS=long
 part "kill at every instruction" cargo test --quiet --release --workspace -- --nocapture kill
 part "the primitives' deliberate mistakes are caught" cargo test --quiet --release -p bequeath-sync --features broken-variants --test faults -- --nocapture mistake
 part "the queue's are" cargo test --quiet --release -p bequeath-channel --features broken-variants --test broken_variants -- --test-threads=1
+part "what sandboxes and containers refuse" "$1" -m pytest -q tests/confined
 part "random kills through the bindings" "$1" -m pytest -q tests/faults
 print_times
 stop_if_failed "see above"

@@ -91,6 +91,7 @@ def _may_serve() -> bool:
         or spawn._executable_was_set
         or _settings.is_strict()
         or spawn.get_executable() is None
+        or not _engine.can_compare_states()
         or getattr(sys, "frozen", False)
         # These print while the interpreter starts.
         or sys.flags.verbose

@@ -37,7 +37,7 @@ def checked(result: int, what: str) -> int:
 
 NEWNS, NEWUSER, NEWPID = 0x20000, 0x10000000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 32, 4096, 8192, 16384, 1 << 18
 
 
 def unshare(flags: int) -> None:
@@ -69,7 +69,7 @@ def own_user(inside: int) -> None:
 
 
 def as_a_child(first: bool) -> None:
-    """Goes on in a child in a new PID namespace: as its PID 1, or as the child of one that reaps."""
+    """Goes on in a new PID namespace: as its PID 1, or as the child of one that reaps."""
     unshare(NEWPID)
     wait_for_child()
     if not first:
@@ -176,12 +176,14 @@ def read_only_root() -> None:
 def no_shm() -> None:
     """/dev/shm does not exist."""
     own_mounts()
-    mount("none", "/dev", "tmpfs", 0)
-    for name, major_minor in (("null", (1, 3)), ("zero", (1, 5)), ("urandom", (1, 9))):
-        try:
-            os.mknod(f"/dev/{name}", 0o20666, os.makedev(*major_minor))
-        except OSError as error:
-            raise Impossible(f"mknod: {error}") from None
+    folder = Path(os.environ["CONFINED_FOLDER"], "dev")
+    folder.mkdir()
+    mount("none", str(folder), "tmpfs", 0)
+    for name in ("null", "zero", "urandom"):
+        (folder / name).touch()
+        mount(f"/dev/{name}", str(folder / name), "", MS_BIND)
+    mount(str(folder), "/dev", "", MS_MOVE)
+    folder.rmdir()
     assert not os.path.exists("/dev/shm")
 
 
@@ -189,6 +191,7 @@ def small_shm() -> None:
     """/dev/shm of one megabyte."""
     own_mounts()
     mount("none", "/dev/shm", "tmpfs", 0, "size=1m")
+    os.environ["CONFINED_OWN"] = "/dev/shm"
 
 
 def no_working_directory() -> None:
@@ -206,7 +209,7 @@ def no_home() -> None:
 
 def no_variables() -> None:
     """Nothing in the environment but what the test itself needs."""
-    for name in set(os.environ) - {"SCENARIOS_REPORT", "CONFINED_FOLDER"}:
+    for name in set(os.environ) - {"SCENARIOS_REPORT", "CONFINED_FOLDER", "TMPDIR"}:
         del os.environ[name]
 
 

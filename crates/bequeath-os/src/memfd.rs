@@ -140,6 +140,14 @@ pub fn reopen(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).named("open")
 }
 
+/// Another descriptor of the same open file: the same locks, the same offset.
+///
+/// # Errors
+/// When descriptors ran out.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).named("fcntl")
+}
+
 fn range(kind: i32, offset: u64) -> libc::flock {
     // SAFETY: flock is plain numbers; all zero is a valid value of it.
     let mut lock: libc::flock = unsafe { core::mem::zeroed() };

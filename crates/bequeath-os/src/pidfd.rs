@@ -173,7 +173,8 @@ impl PidFd {
     fn ask(&self, more: WaitIdOptions, deadline: Deadline) -> Result<Option<ExitStatus>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | more;
         let Some(pid) = self.stands_for else {
-            let status = process::waitid(WaitId::PidFd(self.fd.as_fd()), options).named("waitid")?;
+            let status =
+                process::waitid(WaitId::PidFd(self.fd.as_fd()), options).named("waitid")?;
             return Ok(status.as_ref().map(exit_status));
         };
         // Its pipe closes a few steps before it has ended.

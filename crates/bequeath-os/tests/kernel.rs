@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bequeath_os::futex::{self, Wait};
 use bequeath_os::socket::{self, RecvFlags, SendFlags, SocketType};
-use bequeath_os::{memfd, Deadline, Errno, EventFd, Mapping, PidFd};
+use bequeath_os::{lifeline, memfd, pidfd, Deadline, Errno, EventFd, Mapping, PidFd};
 
 #[test]
 fn deadlines_saturate_and_compare() {
@@ -144,6 +144,49 @@ fn a_private_remap_parts_later_writes() {
     // SAFETY: no references into the range exist.
     let outside = unsafe { one.remap(8192, 4096, &file, 0, false) };
     assert_eq!(outside.unwrap_err().errno, Errno::INVAL);
+}
+
+#[test]
+fn a_pipe_stands_in_for_a_pidfd() {
+    let (reader, writer) = lifeline::pipe().unwrap();
+    let mut child = Command::new("sleep")
+        .arg("1000")
+        .stdout(Stdio::from(writer))
+        .spawn()
+        .unwrap();
+    let pidfd = PidFd::arrived(reader, child.id());
+    assert!(!pidfd.is_dead().unwrap() && !pidfd::is_gone(child.id()));
+    assert_eq!(pidfd.wait(Deadline::PAST).unwrap(), None);
+    pidfd.send_signal(9).unwrap();
+    let ended = |status: Option<std::process::ExitStatus>| status.unwrap().signal();
+    assert!(pidfd.wait_dead(Deadline::NEVER).unwrap());
+    // A zombie is gone, whoever looks.
+    while !pidfd::is_gone(child.id()) {}
+    assert_eq!(ended(pidfd.peek().unwrap()), Some(9));
+    assert_eq!(ended(pidfd.wait(Deadline::NEVER).unwrap()), Some(9));
+    assert_eq!(pidfd.exit_status(), None);
+    let _ = child.wait();
+    assert!(pidfd::is_gone(child.id()) && pidfd.peek().is_err());
+}
+
+#[test]
+fn who_closes_everything_and_runs_on_is_not_taken_for_dead() {
+    let (reader, writer) = lifeline::pipe().unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "exec >&-; read line; exit 3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::from(writer))
+        .spawn()
+        .unwrap();
+    let pidfd = PidFd::arrived(reader, child.id());
+    assert!(pidfd.wait_dead(Deadline::NEVER).unwrap());
+    assert_eq!(pidfd.peek().unwrap(), None);
+    let soon = Deadline::after(Duration::from_millis(20));
+    assert_eq!(pidfd.wait(soon).unwrap(), None);
+    drop(child.stdin.take());
+    let status = pidfd.wait(Deadline::NEVER).unwrap().unwrap();
+    assert_eq!(status.code(), Some(3));
+    let _ = child.wait();
 }
 
 #[test]

@@ -96,7 +96,8 @@ impl Watch {
     fn new() -> PyResult<Self> {
         let watch = engine::Watch::before_fork().map_err(raise)?;
         Ok(Self(Mutex::new(Some(watch))))
-    }}
+    }
+}
 
 /// The parent's side of a start that is not a fork: everything that the child is handed.
 #[pyclass(frozen, module = "bequeath._engine")]

@@ -178,6 +178,12 @@ pub fn template_key(parts: &[u8], loaded: bool) -> u64 {
     template::key(&all)
 }
 
+/// Whether a template's child can be made what an exec'ed one would be: procfs tells what that is.
+#[pyfunction]
+pub fn can_compare_states() -> bool {
+    engine::state::can_capture()
+}
+
 /// For a template that execs itself again: everything is laid ready, and stays open, for the program
 /// that is told the number.
 #[pyfunction]

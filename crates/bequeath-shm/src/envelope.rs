@@ -16,7 +16,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use bequeath_os::memfd;
+use bequeath_os::{memfd, Errno};
 use bequeath_sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::arena::Place;
@@ -25,7 +25,7 @@ use crate::layout::round_up;
 use crate::object::AnyHandle;
 use crate::reference::Reference;
 use crate::session::Session;
-use crate::words::{self, Owner, IN_KERNEL};
+use crate::words::{self, Owner, IN_KERNEL, IN_KERNEL_UNSEEN};
 use crate::{Error, Result};
 
 /// How much an envelope has to hold; fixed when it is made.
@@ -307,19 +307,31 @@ impl Envelope {
     /// copy of the descriptor is closed unclaimed (an unread message destroyed), the envelope is
     /// freed by the next scavenging.
     ///
+    /// Without procfs no descriptor can hold a lock of its own: an envelope whose message is destroyed
+    /// is then kept until the session ends.
+    ///
     /// # Errors
-    /// Without procfs or out of descriptors; the envelope is freed.
+    /// Out of descriptors; the envelope is freed.
     pub fn into_kernel_token(self) -> Result<(BlockName, OwnedFd)> {
         let (name, session) = (self.name(), self.block.session().clone());
-        let token = memfd::reopen(session.descriptor()?)?;
-        memfd::hold_range(token.as_fd(), name.offset)?;
+        let arena = session.descriptor()?;
+        let (token, word) = match memfd::reopen(arena) {
+            Ok(token) => {
+                memfd::hold_range(token.as_fd(), name.offset)?;
+                (token, IN_KERNEL)
+            }
+            Err(error) if matches!(error.errno, Errno::MFILE | Errno::NFILE) => {
+                return Err(error.into());
+            }
+            Err(_) => (memfd::duplicate(arena)?, IN_KERNEL_UNSEEN),
+        };
         let mine = words::owned(session.me()?);
         let place = session.space().place(name.offset)?;
         // Held before it says so: a death in between leaves an envelope of the dead, which is freed.
         let done = place
             .slot
             .owner
-            .compare_exchange(mine, IN_KERNEL, AcqRel, Relaxed);
+            .compare_exchange(mine, word, AcqRel, Relaxed);
         done.map_err(|_| Error::Stale(name.as_reference()))?;
         Ok((name, token))
     }
@@ -335,12 +347,16 @@ impl Envelope {
         let mine = words::owned(session.me()?);
         let place = session.space().place(name.offset)?;
         let same = place.slot.generation.load(Acquire) == name.generation;
+        let word = match place.slot.owner.load(Acquire) {
+            IN_KERNEL_UNSEEN => IN_KERNEL_UNSEEN,
+            _ => IN_KERNEL,
+        };
         // The token's lock, ours as long as it is open, keeps scavengers away until the word is changed.
         if !same
             || place
                 .slot
                 .owner
-                .compare_exchange(IN_KERNEL, mine, AcqRel, Relaxed)
+                .compare_exchange(word, mine, AcqRel, Relaxed)
                 .is_err()
         {
             return Err(Error::Stale(name.as_reference()));
@@ -349,7 +365,7 @@ impl Envelope {
             let _ = place
                 .slot
                 .owner
-                .compare_exchange(mine, IN_KERNEL, AcqRel, Relaxed);
+                .compare_exchange(mine, word, AcqRel, Relaxed);
         })?;
         Ok(Self {
             block,

@@ -12,6 +12,8 @@ pub(crate) const FREE_COLD: u64 = 0;
 pub(crate) const FREE_WARM: u64 = 1;
 /// Travels through the kernel; a byte-range lock on the arena says whether it still does.
 pub(crate) const IN_KERNEL: u64 = 2;
+/// The same where no lock can say so, for lack of procfs: kept until it arrives or the session ends.
+pub(crate) const IN_KERNEL_UNSEEN: u64 = IN_KERNEL | 1 << 4;
 /// Holds a live object, whose count says when it is free.
 pub(crate) const OBJECT: u64 = 3;
 const OWNED: u64 = 4;

@@ -13,9 +13,9 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use bequeath_os::{procfs, Mapping};
 #[cfg(not(any(loom, shuttle)))]
 use bequeath_os::{pidfd, Errno, PidFd};
+use bequeath_os::{procfs, Mapping};
 
 /// Where the pid stands in the bits, as in a cell's word: 2^22 is the largest that Linux gives.
 pub(crate) const PID_MASK: u64 = 0x7fff_ff00;

@@ -9,6 +9,12 @@ use super::status::{failed, Status};
 use super::{Fixed, Settable, State, NAMESPACES};
 use crate::error::Result;
 
+/// Whether procfs tells enough: without it nobody knows whether a template's child would be the same.
+#[must_use]
+pub fn can_capture() -> bool {
+    Path::new("/proc/thread-self/status").exists()
+}
+
 impl State {
     /// Of this process; the signal mask and the priorities are the calling thread's, as with exec.
     ///

@@ -11,6 +11,7 @@ mod environment;
 mod plan;
 mod status;
 
+pub use capture::can_capture;
 pub use environment::Environment;
 pub use plan::Plan;
 
