@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from . import _by_value, _engine, _transfer
@@ -35,9 +35,36 @@ def pack(process: Any, method: str) -> Any:
     finally:
         _transfer.TransferPickler.reducer_override = listening
         _local.heard = _local.process = None
+    for given in _given(process):
+        name = _plain(given)
+        if name is not None:
+            heard[_BY_VALUE][name] = None
     parts = [f"{way}: {', '.join(names)}" for way, names in heard.items() if names]
-    _tell(process, method, "; ".join(parts) or "by value: plain data only")
+    _tell(process, method, "; ".join(parts) or "by value: nothing but its name")
     return packed
+
+
+def _given(process: Any) -> list[Any]:
+    """What the caller gave the child: arguments, what its target is bound to, own attributes."""
+    own = [value for name, value in vars(process).items() if not name.startswith("_")]
+    bound = getattr(process._target, "__self__", None)
+    return [*process._args, *process._kwargs.values(), bound, *own]
+
+
+def _plain(obj: Any) -> str | None:
+    """What crosses as a copy, and how much of it; None for what was told otherwise."""
+    kind = type(obj)
+    if obj is None or isinstance(obj, (FunctionType, type, ModuleType)) or _way(obj) is not None:
+        return None
+    if _is_ours(kind.__module__):
+        return None
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    size = getattr(obj, "nbytes", None)
+    if isinstance(size, int) or isinstance(obj, (bytes, bytearray)):
+        return f"{name} ({len(obj) if size is None else size} bytes)"
+    if isinstance(obj, (list, tuple, dict, set, frozenset)):
+        return f"{name} of {len(obj)}"
+    return name
 
 
 def inherited(process: Any) -> None:

@@ -657,3 +657,22 @@ def test_the_readiness_of_an_idle_queue_works_with_asyncio(ours: Implementation)
         return got
 
     assert asyncio.run(receive()) == [0, 1, 2]
+
+
+def test_who_waited_in_vain_is_told_for_what(ours: Implementation) -> None:
+    queue = ours.Queue(2)
+    with pytest.raises(queue_module.Empty) as empty:
+        queue.get(timeout=0.01)
+    assert "still empty after 0.0 s: the queue made at " in str(empty.value)
+    assert "test_queues.py:" in str(empty.value) and "holds 0 of 2 messages" in str(empty.value)
+    assert "no other process has it" in str(empty.value)
+    queue.put(1)
+    queue.put(2)
+    with pytest.raises(queue_module.Full) as full:
+        queue.put(3, timeout=0.01)
+    assert f"holds 2 of 2 messages, the oldest from process {os.getpid()}" in str(full.value)
+    # Who only looks reads no texts.
+    with pytest.raises(queue_module.Full) as full:
+        queue.put_nowait(3)
+    assert not str(full.value)
+    assert [queue.get(), queue.get()] == [1, 2]

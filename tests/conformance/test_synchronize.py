@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import threading
@@ -515,3 +516,13 @@ def expect_broken(barrier: Any) -> None:
 
 def barrier_wait(barrier: Any) -> None:
     barrier.wait(60)
+
+
+def test_a_barrier_that_broke_tells_who_was_missing(ours: Implementation) -> None:
+    barrier = ours.Barrier(3)
+    with pytest.raises(threading.BrokenBarrierError) as broken:
+        barrier.wait(0.01)
+    expected = f"1 of 3 parties had come (processes {os.getpid()}), 2 were missing"
+    assert str(broken.value) == expected
+    with pytest.raises(threading.BrokenBarrierError, match="2 were missing"):
+        barrier.wait()

@@ -25,7 +25,7 @@ mod walk;
 
 pub use error::{Error, Result};
 pub use message::{Message, Outgoing, Payload};
-pub use queue::{Options, Queue};
+pub use queue::{Account, Options, Queue};
 pub use send::Prepared;
 
 /// Makes this crate's kinds of objects known in this process: it may be the one that has to give

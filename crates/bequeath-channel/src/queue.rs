@@ -79,6 +79,45 @@ pub struct Options {
     pub longest_inline: Option<usize>,
 }
 
+/// A queue's state, in words for people.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Account {
+    /// Messages in it.
+    pub count: u64,
+    /// The most there may be.
+    pub capacity: Option<u64>,
+    /// The pid of who sent the oldest of them.
+    pub oldest_from: Option<u32>,
+    /// How many processes and messages refer to the queue.
+    pub references: u64,
+    /// Who made it, and where.
+    pub maker: bequeath_shm::Maker,
+    /// How many wait for a message; the dead may be among them.
+    pub receivers_waiting: u32,
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the queue made at {} ", self.maker)?;
+        match self.capacity {
+            Some(capacity) => write!(f, "holds {} of {capacity} messages", self.count)?,
+            None => write!(f, "holds {} messages", self.count)?,
+        }
+        if let Some(pid) = self.oldest_from {
+            write!(f, ", the oldest from process {pid}")?;
+        }
+        match self.references {
+            0 | 1 => f.write_str("; no other process has it")?,
+            count => write!(f, "; {count} processes and messages refer to it")?,
+        }
+        if self.receivers_waiting > 0 {
+            write!(f, "; {} others wait for a message", self.receivers_waiting)?;
+        }
+        Ok(())
+    }
+}
+
 /// A queue as this process holds it. Messages of one sender arrive in the order sent.
 ///
 /// # Errors
@@ -211,6 +250,28 @@ impl Queue {
     /// [`Error::Corrupted`].
     pub fn len(&self) -> Result<u64> {
         Ok(self.state()?.count)
+    }
+
+    /// What there is to say when somebody waited in vain. Cheap, but not free.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`].
+    pub fn account(&self) -> Result<Account> {
+        let guard = self.handle.cell.lock();
+        let state = State::decode(guard.state())?;
+        let oldest_from = (state.count > 0)
+            .then(|| crate::recv::oldest_sender(self.session(), &state))
+            .flatten();
+        drop(guard);
+        let header = self.handle().identity();
+        Ok(Account {
+            count: state.count,
+            capacity: self.capacity(),
+            oldest_from,
+            references: header.as_ref().map_or(0, |header| header.count),
+            maker: header.map(|header| header.maker).unwrap_or_default(),
+            receivers_waiting: self.handle.not_empty.sleepers(),
+        })
     }
 
     /// Whether no message is in it.

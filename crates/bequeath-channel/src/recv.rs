@@ -174,6 +174,26 @@ impl Queue {
     }
 }
 
+/// Who sent the oldest message of a queue that is not empty.
+pub(crate) fn oldest_sender(session: &Session, state: &State) -> Option<u32> {
+    oldest(session, state).ok().map(|header| header.sender)
+}
+
+fn oldest(session: &Session, state: &State) -> Result<Header> {
+    let segment = Segment::at(session, name(state.head_segment)?)?;
+    let fits = state.head + HEADER <= segment.len();
+    let header = Header::decode(if fits {
+        segment.words(state.head)?
+    } else {
+        Header::END
+    })?;
+    if header.form != Form::End {
+        return Ok(header);
+    }
+    let next = Segment::at(session, name(segment.next()?)?)?;
+    Header::decode(next.words(FIRST)?)
+}
+
 /// Frees all that a queue to which nobody refers holds, one commit at a time: whoever continues after our death finds the rest.
 pub(crate) fn empty_out(body: &Body, session: &Session, me: Reference) {
     while let Ok(true) = drop_one(body, session, me) {}

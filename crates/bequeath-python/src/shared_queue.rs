@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use bequeath_channel::{Error, Message, Payload, Queue};
 use bequeath_os::Deadline;
@@ -76,9 +77,11 @@ impl SharedQueue {
         if deadline == Deadline::PAST {
             return Err(Error::Full.into());
         }
-        blocking::wait(py, "queue", |signals| {
+        let began = Instant::now();
+        let sent = blocking::wait(py, "queue", |signals| {
             self.queue.send_prepared(&mut prepared, deadline, signals)
-        })
+        });
+        sent.map_err(|error| self.explained(py, error, began))
     }
 
     /// Receives an object.
@@ -119,9 +122,30 @@ impl SharedQueue {
         if deadline == Deadline::PAST {
             return Err(Error::Empty.into());
         }
-        blocking::wait(py, "queue", |signals| {
+        let began = Instant::now();
+        let received = blocking::wait(py, "queue", |signals| {
             self.queue.recv_into(message, deadline, signals)
-        })
+        });
+        received.map_err(|error| self.explained(py, error, began))
+    }
+
+    /// Who has waited in vain is told for what. (Who has not waited polls, and reads no texts.)
+    #[cold]
+    fn explained(&self, py: Python<'_>, error: EngineError, began: Instant) -> EngineError {
+        let (class, how) = match &error {
+            EngineError::Channel(Error::Full) => ("Full", "full"),
+            EngineError::Channel(Error::Empty) => ("Empty", "empty"),
+            _ => return error,
+        };
+        let Ok(account) = self.queue.account() else {
+            return error;
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        let text = format!("still {how} after {seconds:.1} s: {account}");
+        let raised = py
+            .import("queue")
+            .and_then(|module| module.getattr(class)?.call1((text,)));
+        raised.map_or(error, |value| EngineError::Raised(PyErr::from_value(value)))
     }
 
     /// Whether a message comes before the deadline.

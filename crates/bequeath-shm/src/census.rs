@@ -288,7 +288,7 @@ impl Space {
         }
     }
 
-    fn identity(&self, offset: u64) -> Option<Identity> {
+    pub(crate) fn identity(&self, offset: u64) -> Option<Identity> {
         let header: &ObjectHeader = self.object_header(offset).ok()?;
         let standing = self.glance(offset).ok()?;
         Some(Identity {

@@ -140,6 +140,12 @@ impl AnyHandle {
         &self.0.session
     }
 
+    /// What its header says of it: who made it, where, and how many refer to it.
+    #[must_use]
+    pub fn identity(&self) -> Option<crate::Identity> {
+        self.0.session.space().identity(self.0.reference.offset)
+    }
+
     /// The typed handle.
     ///
     /// # Errors

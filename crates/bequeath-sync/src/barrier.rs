@@ -313,6 +313,18 @@ impl Barrier {
         guard.commit_and_wake(&self.passed, u32::MAX);
     }
 
+    /// How many arrived of how many, and which processes those are, as far as they are watched.
+    /// After it broke: who had arrived then.
+    #[must_use]
+    pub fn present(&self) -> (u64, u64, Vec<ProcessId>) {
+        let guard = self.cell.lock();
+        let state = State::of(guard.state());
+        let count = state.arrived.min(WATCHED as u64) as usize;
+        let names = self.arrived.iter().take(count);
+        let names = names.filter_map(|name| ProcessId::from_bits(name.load(Ordering::Relaxed)));
+        (state.arrived, state.parties, names.collect())
+    }
+
     /// How many it takes.
     #[must_use]
     pub fn parties(&self) -> u64 {

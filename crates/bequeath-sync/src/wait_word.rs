@@ -60,6 +60,12 @@ impl WaitWord {
         self.sleepers.load(Ordering::Relaxed) & Self::COUNT != 0
     }
 
+    /// How many are registered as sleepers: not too few, but the dead may be among them.
+    #[must_use]
+    pub fn sleepers(&self) -> u32 {
+        self.sleepers.load(Ordering::Relaxed) & Self::COUNT
+    }
+
     /// Wakes everyone without a cell, for whoever knows that a sleeper should look again (a process
     /// that reaped a child pokes what the child had open).
     pub fn poke(&self) {

@@ -63,6 +63,25 @@ impl Barrier {
     }
 }
 
+/// A broken barrier says who had come and how many were missing.
+fn explained(py: Python<'_>, error: EngineError, barrier: &bequeath_sync::Barrier) -> EngineError {
+    let (arrived, parties, names) = barrier.present();
+    let told = matches!(error, EngineError::Sync(Error::Broken)) && barrier.is_broken();
+    if !told || arrived >= parties {
+        return error;
+    }
+    let pids: Vec<String> = names.iter().map(|name| name.pid().to_string()).collect();
+    let text = format!(
+        "{arrived} of {parties} parties had come (processes {}), {} were missing",
+        pids.join(", "),
+        parties - arrived
+    );
+    let raised = py
+        .import("threading")
+        .and_then(|module| module.getattr("BrokenBarrierError")?.call1((text,)));
+    raised.map_or(error, |value| EngineError::Raised(PyErr::from_value(value)))
+}
+
 #[pymethods]
 impl Barrier {
     #[new]
@@ -100,13 +119,15 @@ impl Barrier {
         let usual = self.timeout().map(|timeout| timeout.bind(py));
         let deadline = blocking::deadline(timeout.or(usual))?;
         let barrier = &**self.shared.get()?;
-        let arrival = blocking::wait(py, "Barrier", |interrupt| barrier.arrive(interrupt))?;
+        let arrival = blocking::wait(py, "Barrier", |interrupt| barrier.arrive(interrupt))
+            .map_err(|error| explained(py, error, barrier))?;
         if arrival.is_last {
             self.let_go(py, arrival)?;
         } else {
-            blocking::wait::<(), Error>(py, "Barrier", |interrupt| {
+            let passed = blocking::wait::<(), Error>(py, "Barrier", |interrupt| {
                 barrier.wait_passed(arrival, deadline, interrupt)
-            })?;
+            });
+            passed.map_err(|error| explained(py, error, barrier))?;
         }
         Ok(arrival.index)
     }
