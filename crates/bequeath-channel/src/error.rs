@@ -1,6 +1,6 @@
 //! What can go wrong with a queue, one variant per thing a caller could do something about.
 
-use bequeath_shm::Reference;
+use bequeath_shm::Maker;
 
 /// Result of everything about queues.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -27,11 +27,11 @@ pub enum Error {
     /// `task_done` was called more often than there were messages.
     #[error("task_done() called too many times")]
     TooManyDone,
-    /// The session's memory budget has no room for the message.
-    #[error("no room for a message of {message} bytes in queue {queue}, which holds {queued} bytes in {count} messages: {source}")]
+    /// The session's memory has no room for the message.
+    #[error("queue {queue} holds {queued} bytes in {count} messages; {source}: no room for a message of {message} bytes")]
     Budget {
-        /// Which queue.
-        queue: Reference,
+        /// Where the queue was made, and by whom.
+        queue: Maker,
         /// Bytes of the message.
         message: u64,
         /// Messages in the queue.

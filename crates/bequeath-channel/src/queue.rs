@@ -9,7 +9,7 @@
 //! [`Body`] is `repr(C)`, atomics only, valid for every bit pattern, and all zero is an empty unbounded queue: what [`Object`] asks.
 
 use bequeath_os::Deadline;
-use bequeath_shm::{kind, AnyHandle, BlockName, Handle, Object, Reference, Session};
+use bequeath_shm::{kind, AnyHandle, BlockName, Handle, Maker, Object, Reference, Session};
 use bequeath_sync::atomic::{AtomicU64, Ordering};
 use bequeath_sync::waiting::Waiting;
 use bequeath_sync::{Cell, Interrupt, WaitWord};
@@ -193,6 +193,12 @@ impl Queue {
     #[must_use]
     pub fn reference(&self) -> Reference {
         self.handle.reference()
+    }
+
+    /// Who made it, and at which line of its program.
+    #[must_use]
+    pub fn maker(&self) -> Maker {
+        self.handle.maker()
     }
 
     /// The session it lives in.

@@ -81,7 +81,9 @@ impl<'a> Prepared<'a> {
             envelope.attach_block(block)?;
         }
         for handle in &references {
-            envelope.attach_reference(handle)?;
+            envelope
+                .attach_reference(handle)
+                .map_err(|error| over_budget(queue, bytes, error))?;
         }
         let moving = envelope.prepare(queue.reference());
         let header = header(Form::Envelope, record::ENVELOPE_PAYLOAD);
@@ -115,10 +117,18 @@ impl<'a> Prepared<'a> {
     }
 }
 
+impl Queue {
+    /// What to say when memory for `bytes` bytes of a message to this queue was refused.
+    #[must_use]
+    pub fn refused(&self, bytes: u64, why: bequeath_shm::Error) -> Error {
+        over_budget(self, bytes, why)
+    }
+}
+
 fn over_budget(queue: &Queue, bytes: u64, error: bequeath_shm::Error) -> Error {
     match (error, queue.state()) {
-        (source @ bequeath_shm::Error::Budget { .. }, Ok(state)) => Error::Budget {
-            queue: queue.reference(),
+        (source, Ok(state)) if source.is_out_of_memory() => Error::Budget {
+            queue: queue.maker(),
             message: bytes,
             count: state.count,
             queued: state.bytes,

@@ -283,7 +283,16 @@ fn an_unbounded_send_beyond_the_budget_names_the_queue_its_bytes_and_the_limit()
         panic!("{error}")
     };
     assert_eq!(*queued, count * 3000);
-    assert!(error.to_string().contains("16777216"), "{error}");
+    let text = error.to_string();
+    let names = [
+        "tests/world/mod.rs:",
+        &format!(
+            "of process {} holds {queued} bytes in {count} messages",
+            std::process::id()
+        ),
+        "limit 16777216 (from the program)",
+    ];
+    assert!(names.iter().all(|name| text.contains(name)), "{text}");
     for _ in 0..queue.len().unwrap() {
         get(&queue);
     }

@@ -105,6 +105,63 @@ fn a_path_outside_the_mount_falls_back_to_the_mounts_top() {
     assert_eq!(limits::memory_limit_in(tree.path()), Some(4_096_000));
 }
 
+/// What the kernel can drop at once counts as room; the tightest of all groups decides.
+#[test]
+fn the_room_of_a_unified_hierarchy_is_what_its_tightest_group_leaves() {
+    let stat = "anon 300000\nfile 500000\ninactive_file 400000\nactive_file 100000\n";
+    let tree = Tree::new(
+        "unified-room",
+        &[
+            ("proc/self/cgroup", "0::/user.slice/job\n"),
+            ("proc/self/mountinfo", UNIFIED),
+            ("sys/fs/cgroup/user.slice/memory.max", "2000000\n"),
+            ("sys/fs/cgroup/user.slice/memory.current", "1900000\n"),
+            ("sys/fs/cgroup/user.slice/memory.stat", "inactive_file 0\n"),
+            ("sys/fs/cgroup/user.slice/job/memory.max", "1000000\n"),
+            ("sys/fs/cgroup/user.slice/job/memory.current", "800000\n"),
+            ("sys/fs/cgroup/user.slice/job/memory.stat", stat),
+        ],
+    );
+    assert_eq!(limits::memory_room_in(tree.path()), Some(100_000));
+}
+
+#[test]
+fn the_room_of_a_version_one_group_counts_its_children() {
+    let tree = Tree::new(
+        "version-one-room",
+        &[
+            ("proc/self/cgroup", "4:memory:/docker/abc\n"),
+            (
+                "proc/self/mountinfo",
+                "40 30 0:35 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
+            ),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "1000000\n"),
+            ("sys/fs/cgroup/memory/memory.usage_in_bytes", "900000\n"),
+            (
+                "sys/fs/cgroup/memory/memory.stat",
+                "inactive_file 7\ntotal_inactive_file 150000\n",
+            ),
+        ],
+    );
+    assert_eq!(limits::memory_room_in(tree.path()), Some(250_000));
+}
+
+#[test]
+fn a_group_over_its_limit_leaves_nothing_and_one_without_a_limit_says_nothing() {
+    let files = |limit| {
+        [
+            ("proc/self/cgroup", "0::/job\n"),
+            ("proc/self/mountinfo", UNIFIED),
+            ("sys/fs/cgroup/job/memory.max", limit),
+            ("sys/fs/cgroup/job/memory.current", "700000\n"),
+        ]
+    };
+    let tree = Tree::new("over", &files("500000\n"));
+    assert_eq!(limits::memory_room_in(tree.path()), Some(0));
+    let tree = Tree::new("without", &files("max\n"));
+    assert_eq!(limits::memory_room_in(tree.path()), None);
+}
+
 #[test]
 fn nothing_mounted_means_no_limit() {
     let tree = Tree::new(

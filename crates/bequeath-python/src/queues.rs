@@ -220,7 +220,7 @@ impl Queue {
         let shared = Self::open(slf)?;
         let until = until(block, timeout)?;
         let py = slf.py();
-        let mut pickled = match transfer::dumps(obj, transfer::Purpose::Message) {
+        let mut pickled = match shared.dumps(obj) {
             Ok(pickled) => pickled,
             Err(error) => return Self::hand_error_over(slf, obj, error),
         };

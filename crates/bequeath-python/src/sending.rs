@@ -9,7 +9,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use bequeath_channel::stream::Stream;
+use bequeath_channel::stream::{self, Stream};
 use bequeath_channel::Outgoing;
 use bequeath_os::socket;
 use bequeath_shm::Session;
@@ -18,8 +18,8 @@ use pyo3::prelude::*;
 
 use crate::blocking;
 use crate::bytes_view::BytesView;
-use crate::error::EngineError;
-use crate::transfer::{self, kind, Purpose};
+use crate::error::{EngineError, Result};
+use crate::transfer::{self, kind, scarcity, Purpose};
 use crate::wire;
 
 /// Who may be at the other end.
@@ -76,17 +76,37 @@ impl Sending<'_> {
         if self.receiver != Receiver::Member || !self.is_local() || self.fits(bytes)? {
             return self.plain(py, bytes);
         }
-        self.message(py, Outgoing::bytes(kind::PICKLE, bytes))
+        match self.message(py, Outgoing::bytes(kind::PICKLE, bytes)) {
+            Err(error) if is_for_file_size(&error) => self.plain(py, bytes),
+            sent => Ok(sent?),
+        }
     }
 
     fn to_member(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = object.py();
-        let mut pickled = transfer::dumps(object, Purpose::Message)?;
+        scarcity::forget();
+        let mut pickled = match transfer::dumps(object, Purpose::Message) {
+            Err(error) => match scarcity::behind(py, &error) {
+                Some((_, why)) if why.is_for_file_size() => return self.without_memory(object),
+                _ => return Err(error),
+            },
+            pickled => pickled?,
+        };
         let message = pickled.outgoing(py);
         if message.is_bare() && (self.receiver != Receiver::Member || self.fits(message.payload)?) {
             return self.plain(py, message.payload);
         }
-        self.message(py, message)
+        match self.message(py, message) {
+            Err(error) if is_for_file_size(&error) => self.without_memory(object),
+            sent => Ok(sent?),
+        }
+    }
+
+    /// What RLIMIT_FSIZE leaves no shared memory for crosses through the socket, as with multiprocessing.
+    fn without_memory(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let pickle = transfer::dumps_portable(object)?;
+        let view = BytesView::of(&pickle, false)?;
+        self.plain(object.py(), view.bytes())
     }
 
     fn plain(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
@@ -95,12 +115,12 @@ impl Sending<'_> {
         })?)
     }
 
-    fn message(&self, py: Python<'_>, message: Outgoing<'_>) -> PyResult<()> {
+    fn message(&self, py: Python<'_>, message: Outgoing<'_>) -> Result<()> {
         let session = transfer::current_session(py)?;
-        Ok(blocking::wait(py, "receiver", |interrupt| {
+        blocking::wait(py, "receiver", |interrupt| {
             self.stream
                 .send_message(self.fd, &session, message, interrupt)
-        })?)
+        })
     }
 
     fn is_local(&self) -> bool {
@@ -123,6 +143,10 @@ impl Sending<'_> {
             _ => false,
         }
     }
+}
+
+fn is_for_file_size(error: &EngineError) -> bool {
+    matches!(error, EngineError::Stream(stream::Error::Session(why)) if why.is_for_file_size())
 }
 
 /// Says that this connection is the reason, where it is.

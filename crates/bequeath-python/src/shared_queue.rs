@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 
 use crate::blocking;
 use crate::error::{EngineError, Result};
-use crate::transfer::{self, Purpose};
+use crate::transfer::{self, scarcity, Purpose};
 
 /// One queue as one Python object (and its reader and writer) sees it.
 pub(crate) struct SharedQueue {
@@ -55,8 +55,21 @@ impl SharedQueue {
         deadline: impl FnOnce() -> Deadline,
     ) -> PyResult<()> {
         let py = object.py();
-        let mut pickled = transfer::dumps(object, Purpose::Message)?;
+        let mut pickled = self.dumps(object)?;
         Ok(self.send(py, pickled.outgoing(py), deadline)?)
+    }
+
+    /// Pickles an object for this queue; an error for lack of memory names the queue.
+    pub(crate) fn dumps(&self, object: &Bound<'_, PyAny>) -> PyResult<transfer::Pickled> {
+        scarcity::forget();
+        transfer::dumps(object, Purpose::Message).map_err(|error| {
+            match scarcity::behind(object.py(), &error) {
+                Some((bytes, why)) => {
+                    EngineError::from(self.queue.refused(bytes as u64, why)).into()
+                }
+                None => error,
+            }
+        })
     }
 
     pub(crate) fn send(

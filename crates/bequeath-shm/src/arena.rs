@@ -363,6 +363,7 @@ impl Space {
         Error::ArenaFull {
             needed,
             size: self.geometry.size,
+            from: self.size_source(),
         }
     }
 

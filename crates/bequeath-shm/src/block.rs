@@ -74,7 +74,7 @@ impl Session {
     /// A block, and how many of its first bytes may have been used before.
     fn allocate_with(&self, len: usize) -> Result<(Block, usize)> {
         match self.try_allocate(len as u64) {
-            Err(Error::Budget { .. } | Error::OutOfMemory { .. } | Error::ArenaFull { .. }) => {
+            Err(error) if error.is_out_of_memory() => {
                 // Before giving up: what the dead hold, and what is only kept for speed.
                 self.scavenge();
                 self.space().trim(words::owned(self.me()?));

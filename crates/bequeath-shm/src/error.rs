@@ -1,5 +1,6 @@
 //! What can go wrong in a session, one variant per thing a caller could do something about.
 
+use crate::budget::LimitSource;
 use crate::reference::Reference;
 
 /// Result of everything in this crate.
@@ -10,7 +11,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The session's memory budget would be exceeded.
-    #[error("shared memory budget exceeded: {needed} bytes needed, {used} of {limit} bytes used")]
+    #[error(
+        "limit {limit} (from {from}): {used} bytes of shared memory in use, {needed} more needed"
+    )]
     Budget {
         /// Bytes that were asked for.
         needed: u64,
@@ -18,9 +21,11 @@ pub enum Error {
         used: u64,
         /// The budget: `BEQUEATH_MEMORY_LIMIT` or `Session::set_limit`.
         limit: u64,
+        /// What set it.
+        from: LimitSource,
     },
     /// The kernel had no memory or no room for the arena to grow.
-    #[error("no memory for {needed} more bytes of the arena: {source}")]
+    #[error("the kernel has no memory for {needed} more bytes of shared memory: {source}")]
     OutOfMemory {
         /// Bytes that were asked for.
         needed: u64,
@@ -28,12 +33,14 @@ pub enum Error {
         source: bequeath_os::Error,
     },
     /// The arena's address range is used up (only with a small `RLIMIT_FSIZE`).
-    #[error("the arena of {size} bytes has no free range of {needed} bytes")]
+    #[error("limit {size} (from {from}): no free range of {needed} bytes in the shared memory")]
     ArenaFull {
         /// Bytes that were asked for.
         needed: u64,
         /// Fixed size of the arena.
         size: u64,
+        /// What set it.
+        from: LimitSource,
     },
     /// The file size limit leaves no room for an arena at all.
     #[error("an arena needs at least {needed} bytes, RLIMIT_FSIZE allows {allowed}")]
@@ -44,12 +51,14 @@ pub enum Error {
         allowed: u64,
     },
     /// A request that no arena can meet, such as a length beyond the address space.
-    #[error("a block of {needed} bytes is beyond what the arena can hold ({room} bytes)")]
+    #[error("limit {room} (from {from}): {needed} bytes are more than the shared memory can hold")]
     TooLarge {
         /// Bytes that were asked for.
         needed: u64,
         /// The most that there can be.
         room: u64,
+        /// What set it.
+        from: LimitSource,
     },
     /// A table of fixed size is full.
     #[error("the session's table of {what} is full ({limit} entries)")]
@@ -93,4 +102,37 @@ pub enum Error {
     /// A system call failed.
     #[error(transparent)]
     Os(#[from] bequeath_os::Error),
+}
+
+impl Error {
+    /// Whether it says that there is no memory for what was asked: less may still be had, and more once
+    /// something was given back.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::Budget { .. }
+                | Self::OutOfMemory { .. }
+                | Self::ArenaFull { .. }
+                | Self::TooLarge { .. }
+        )
+    }
+
+    /// Whether it is RLIMIT_FSIZE that leaves no room: nothing that is given back will make enough.
+    #[must_use]
+    pub fn is_for_file_size(&self) -> bool {
+        matches!(
+            self,
+            Self::Budget {
+                from: LimitSource::FileSize,
+                ..
+            } | Self::ArenaFull {
+                from: LimitSource::FileSize,
+                ..
+            } | Self::TooLarge {
+                from: LimitSource::FileSize,
+                ..
+            }
+        )
+    }
 }

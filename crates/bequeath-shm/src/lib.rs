@@ -37,7 +37,7 @@ mod words;
 pub use about::{set_name, set_role, AboutProcess, Role};
 pub use adopted::{Adopted, IN_PLACE};
 pub use block::{Block, Incoming, Outgoing};
-pub use budget::{parse_limit, LIMIT_VARIABLE};
+pub use budget::{parse_limit, LimitSource, LIMIT_VARIABLE};
 pub use census::{Census, HeldBy, Identity, MemberSeen, Observer, PlaceSeen, ReferenceSeen};
 pub use deaths::Death;
 pub use envelope::{Envelope, IncomingEnvelope, Room};

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crate::block::BlockName;
 use crate::reference::Reference;
 use crate::session::Session;
+use crate::site::Maker;
 use crate::{Error, Result};
 
 /// What a shared object is made of.
@@ -105,6 +106,16 @@ impl<T: Object> Handle<T> {
     #[must_use]
     pub fn reference(&self) -> Reference {
         self.entry.reference
+    }
+
+    /// Who made it, and at which line of its program.
+    #[must_use]
+    pub fn maker(&self) -> Maker {
+        let header = self
+            .session()
+            .space()
+            .object_header(self.reference().offset);
+        header.map_or_else(|_| Maker::default(), |header| header.maker.read())
     }
 
     /// The same reference without the type.

@@ -130,16 +130,17 @@ impl Session {
         let pool = geometry.pool_for(len, true).ok_or(Error::TooLarge {
             needed: len,
             room: geometry.largest_slot,
+            from: self.space().size_source(),
         })?;
         let take = || {
             let place = self.space().take_slot(pool, mine)?;
             self.space()
                 .back_place(&place, place.size)
                 .inspect_err(|_| self.space().release(&place, mine))?;
-            Ok(place)
+            Ok::<_, Error>(place)
         };
         match take() {
-            Err(Error::Budget { .. } | Error::OutOfMemory { .. } | Error::ArenaFull { .. }) => {
+            Err(error) if error.is_out_of_memory() => {
                 self.scavenge();
                 self.space().trim(mine);
                 take()

@@ -56,7 +56,11 @@ impl Space {
 
     fn too_large(&self, len: u64) -> Error {
         let room = (self.geometry.extents - self.geometry.first) * self.geometry.extent();
-        Error::TooLarge { needed: len, room }
+        Error::TooLarge {
+            needed: len,
+            room,
+            from: self.size_source(),
+        }
     }
 
     fn fits(&self, place: &Place<'_>, count: u64) -> bool {

@@ -10,7 +10,7 @@ use bequeath_os::{limits, memfd};
 use bequeath_sync::atomic::{AtomicU64, Ordering::*};
 use bequeath_sync::ProcessId;
 
-use crate::budget;
+use crate::budget::{self, LimitSource};
 use crate::current;
 use crate::layout::{
     Geometry, Header, DEATHS_AT, DEFAULT_SIZE, MAGIC, MINIMUM_SIZE, PAGE, VERSION,
@@ -94,7 +94,12 @@ impl Session {
         memfd::allocate(&fd, 0, size_of::<Header>() as u64)?;
         memfd::allocate(&fd, DEATHS_AT, PAGE)?;
         let space = Space::new(fd, geometry, Access::Write)?;
-        write_header(&space, options.limit)?;
+        let size_source = match options.size {
+            Some(_) if geometry.size <= allowed => LimitSource::Program,
+            None if geometry.size == DEFAULT_SIZE => LimitSource::Arena,
+            _ => LimitSource::FileSize,
+        };
+        write_header(&space, options.limit, size_source)?;
         Self::join(space)
     }
 
@@ -269,6 +274,8 @@ impl Session {
     /// Changes the budget for all members.
     pub fn set_limit(&self, bytes: u64) {
         self.space().header().limit.store(bytes, Relaxed);
+        let size = self.space().size_source();
+        self.space().note_sources(LimitSource::Program, size);
     }
 
     /// Gives back what is only kept for speed: pages of free blocks, and extents that no block is in.
@@ -326,7 +333,7 @@ impl Drop for Inner {
     }
 }
 
-fn write_header(space: &Space, limit: Option<u64>) -> Result<()> {
+fn write_header(space: &Space, limit: Option<u64>, size_source: LimitSource) -> Result<()> {
     space.at(0)?;
     let header = space.header();
     let random = || RandomState::new().build_hasher().finish();
@@ -340,10 +347,12 @@ fn write_header(space: &Space, limit: Option<u64>) -> Result<()> {
     header
         .uid
         .store(u64::from(memfd::owner_uid(space.descriptor()?)?), Relaxed);
-    header.limit.store(
-        limit.unwrap_or_else(|| budget::default_limit(size)),
-        Relaxed,
-    );
+    let (limit, source) = match limit {
+        Some(limit) => (limit, LimitSource::Program),
+        None => budget::default_limit(size, size_source),
+    };
+    header.limit.store(limit, Relaxed);
+    space.note_sources(source, size_source);
     header.fresh.store(space.geometry.first, Relaxed);
     header.version.store(VERSION, Relaxed);
     header.magic.store(MAGIC, Release);

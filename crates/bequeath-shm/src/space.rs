@@ -15,10 +15,11 @@
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{null_mut, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
 
 use bequeath_os::{memfd, Mapping};
 
+use crate::budget::{self, LimitSource};
 use crate::layout::{Extent, Geometry, Header, Plain, GRANULE, GRANULE_SHIFT, PAGE};
 use crate::{Error, Result};
 
@@ -38,6 +39,8 @@ pub(crate) struct Space {
     pub(crate) geometry: Geometry,
     /// One `AtomicPtr<u8>` per granule; anonymous memory, zero means not mapped yet.
     table: Mapping,
+    /// Bytes that this process may add before it looks again at what the machine has left.
+    stride: AtomicU64,
 }
 
 impl Space {
@@ -54,6 +57,7 @@ impl Space {
             identity,
             geometry,
             table,
+            stride: AtomicU64::new(0),
         })
     }
 
@@ -168,12 +172,49 @@ impl Space {
                 needed: len,
                 used,
                 limit,
+                from: self.limit_source(),
             });
         }
+        self.look_ahead(used, len)?;
         memfd::allocate(fd, offset, len).map_err(|source| Error::OutOfMemory {
             needed: len,
             source,
         })
+    }
+
+    /// Refuses what the kernel would kill for. It looks now and then only: a look costs some files.
+    fn look_ahead(&self, used: u64, len: u64) -> Result<()> {
+        let covered = |left: u64| left.checked_sub(len);
+        if self.stride.fetch_update(Relaxed, Relaxed, covered).is_ok() {
+            return Ok(());
+        }
+        let (room, from) = budget::room_now();
+        if len > room {
+            return Err(Error::Budget {
+                needed: len,
+                used,
+                limit: used.saturating_add(room),
+                from,
+            });
+        }
+        self.stride.store(budget::stride(room - len), Relaxed);
+        Ok(())
+    }
+
+    /// What set the budget.
+    pub(crate) fn limit_source(&self) -> LimitSource {
+        LimitSource::from_word(self.header().limit_source.load(Relaxed) & 0xff)
+    }
+
+    /// What set the arena's size.
+    pub(crate) fn size_source(&self) -> LimitSource {
+        LimitSource::from_word(self.header().limit_source.load(Relaxed) >> 8 & 0xff)
+    }
+
+    /// Notes both.
+    pub(crate) fn note_sources(&self, limit: LimitSource, size: LimitSource) {
+        let word = limit.to_word() | size.to_word() << 8;
+        self.header().limit_source.store(word, Relaxed);
     }
 
     /// The same without asking the budget: for the few pages of tables that cleaning up needs too.

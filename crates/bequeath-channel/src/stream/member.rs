@@ -90,10 +90,8 @@ impl Stream {
         let (inline, envelope) = if fits {
             (message.payload, None)
         } else {
-            (
-                &[][..],
-                Some(self.fill(fd, session, &mut message, interrupt)?),
-            )
+            let filled = self.fill(fd, session, &mut message, interrupt)?;
+            (&[][..], Some(filled))
         };
         let cargo = Cargo {
             kind: message.kind,
@@ -120,8 +118,10 @@ impl Stream {
         };
         let mut envelope = loop {
             match Envelope::new(session, room) {
-                Err(bequeath_shm::Error::Budget { .. })
-                    if self.wait_until_taken(fd, interrupt)? => {}
+                Err(error)
+                    if error.is_out_of_memory()
+                        && !matches!(error, bequeath_shm::Error::TooLarge { .. })
+                        && self.wait_until_taken(fd, interrupt)? => {}
                 other => break other?,
             }
         };

@@ -27,9 +27,40 @@ pub fn memory_limit_in(root: &Path) -> Option<u64> {
             };
             upwards(group).filter_map(move |folder| number(&folder.join(file)))
         })
-        // Version 1 writes "no limit" as the largest multiple of a page that fits a signed number.
-        .filter(|limit| *limit < (i64::MAX as u64) & !0xffff)
+        .filter(is_a_limit)
         .min()
+}
+
+/// How much more memory the groups let this process use now: the least of what their limits leave,
+/// where pages of files that the kernel can drop at once do not count as used. `root` as above.
+#[must_use]
+pub fn memory_room_in(root: &Path) -> Option<u64> {
+    groups(root, "memory")
+        .iter()
+        .flat_map(|group| upwards(group).filter_map(|folder| room(folder, group.version)))
+        .min()
+}
+
+fn room(folder: &Path, version: u8) -> Option<u64> {
+    let (limit, usage, droppable) = match version {
+        2 => ("memory.max", "memory.current", "inactive_file "),
+        _ => (
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file ",
+        ),
+    };
+    let limit = number(&folder.join(limit)).filter(is_a_limit)?;
+    let used = number(&folder.join(usage))?;
+    let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let found = stat.lines().find_map(|line| line.strip_prefix(droppable));
+    let droppable: u64 = found.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(droppable)))
+}
+
+/// Version 1 writes "no limit" as the largest multiple of a page that fits a signed number.
+fn is_a_limit(limit: &u64) -> bool {
+    *limit < (i64::MAX as u64) & !0xffff
 }
 
 /// The tightest processor quota in processors (1.5 = one and a half), where `root` stands for the

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::process::{getrlimit, Resource, Rlimit};
 
-pub use cgroup::{cpu_quota_in, memory_limit_in};
+pub use cgroup::{cpu_quota_in, memory_limit_in, memory_room_in};
 pub use processors::{is_free_to_move, usable_processors, usable_processors_in};
 
 /// A soft and a hard limit; `None` means none.
@@ -51,6 +51,12 @@ pub fn descriptors() -> Limits {
 #[must_use]
 pub fn cgroup_memory() -> Option<u64> {
     memory_limit_in(Path::new("/"))
+}
+
+/// How much more memory this process's control groups let it use now; `None` without a limit.
+#[must_use]
+pub fn cgroup_memory_room() -> Option<u64> {
+    memory_room_in(Path::new("/"))
 }
 
 /// Memory that can be had without swapping, as the kernel estimates it (`MemAvailable`).

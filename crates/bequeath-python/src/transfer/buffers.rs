@@ -14,7 +14,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::{current_session, shm_error};
+use super::{current_session, scarcity};
 
 /// Copies from this size on let other Python threads run.
 const DETACH: usize = 1 << 20;
@@ -22,7 +22,8 @@ const DETACH: usize = 1 << 20;
 /// A block of the session with the same bytes.
 pub(super) fn copy_to_block(py: Python<'_>, view: &View) -> PyResult<Block> {
     let session = current_session(py)?;
-    let mut block = session.allocate(view.len()).map_err(shm_error)?;
+    let refused = |error| scarcity::noted(view.len(), error);
+    let mut block = session.allocate(view.len()).map_err(refused)?;
     block.set_len(view.len());
     let (from, into, len) = (view.first() as usize, block.as_ptr() as usize, view.len());
     let copy = move || {

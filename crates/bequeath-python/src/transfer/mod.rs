@@ -11,13 +11,14 @@ mod dumps;
 mod loads;
 mod open;
 mod pickler;
+pub(crate) mod scarcity;
 
 use bequeath_shm::Session;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-pub use dumps::{dumps, dumps_portable};
+pub use dumps::{dumps, dumps_portable, Pickled};
 pub use loads::{load, loads, portable_bytes};
 pub(crate) use open::own_descriptors;
 pub use open::{
