@@ -62,6 +62,8 @@ def main(number: int) -> NoReturn:
     left_by_start_up = _leftovers.of_start_up(_expected(arrived))
     _randomness.note_those_of_start_up()
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_OURS)
+    # Of a starter that ignores its children, who ends would be gone before it could be told.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _engine.set_process_name("bequeath")
     # A member of the session before anything is loaded: what modules make shall be the tree's.
     setup = _engine.unpack(arrived.head, arrived.head_descriptors)
@@ -456,7 +458,7 @@ def _stream(fd: int, name: str, former: Any) -> Any:
         encoding=former.encoding,
         errors=former.errors,
         newline="\n",
-        line_buffering=fd == 2 or unbuffered or raw.isatty(),
+        line_buffering=not unbuffered and (fd == 2 or raw.isatty()),
         write_through=unbuffered,
     )
     stream.mode = "w"  # type: ignore[misc]

@@ -64,6 +64,21 @@ def cannot_carry(error: BaseException) -> BaseException:
     return better
 
 
+def stays_inside(obj: object) -> BaseException:
+    """What to raise for an object of the session on its way to a process outside of it."""
+    from .exceptions import BequeathRuntimeError
+
+    name = type(obj).__name__
+    reason = (
+        f"{name} objects live in the memory that the members of a session share, and a process "
+        "started with session=False is none"
+    )
+    remedy = "Hand it a connection of Pipe() instead"
+    error = BequeathRuntimeError(f"{reason}. {remedy}; see SAFETY.md")
+    error.culprit, error.reason, error.remedy = name, reason, remedy
+    return error
+
+
 def no_destination(obj: object) -> BaseException:
     """What to raise when a shared object is pickled into plain bytes."""
     text = (

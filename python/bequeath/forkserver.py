@@ -69,15 +69,17 @@ def note_slow_load(method: str) -> None:
     _slow.add(method)
 
 
-def execute(launch: _engine.Launch) -> _engine.Child:
-    """A child that is really a fresh interpreter."""
+def execute(launch: _engine.Launch, ways: bool = True) -> _engine.Child:
+    """A child that is really a fresh interpreter; with ways to the tree's templates, or none."""
     path = spawn.get_executable()
     if path is None:
         raise ValueError("there is no interpreter to run; see set_executable()")
     sys.audit("bequeath.exec", path)
     try:
         return launch.execute(
-            path, lambda number: spawn.get_command_line(pipe_handle=number), _forkserver._all()
+            path,
+            lambda number: spawn.get_command_line(pipe_handle=number),
+            _forkserver._all() if ways else [],
         )
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         # No fault of the descriptors that a start takes: it is this program that cannot be run.

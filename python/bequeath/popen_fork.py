@@ -80,6 +80,11 @@ class Popen:
         self.finalizer = util.Finalize(self, child.close)
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
+        if not process_obj._session:
+            raise ValueError(
+                "a forked child has all that its parent has: session=False needs the start method "
+                "'spawn' or 'forkserver'"
+            )
         if _settings.narrate:
             from . import _narrate
 

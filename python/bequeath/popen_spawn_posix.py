@@ -42,11 +42,18 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
         preparation = spawn.get_preparation_data(process_obj._name)
-        preparation.update(_tracker())
+        outside = not process_obj._session
+        if outside:
+            # It finds out by itself, and keeps to itself, what members of a tree tell each other.
+            preparation = {**preparation, "authkey": process_obj.authkey}
+            preparation.pop("preload", None)
+        else:
+            preparation.update(_tracker())
+        pack = _engine.pack_outside if outside else _engine.pack
         set_spawning_popen(self)
         try:
-            head = _engine.pack(preparation)
-            body = _pack(process_obj, self.method)
+            head = pack(preparation)
+            body = pack(process_obj) if outside else _pack(process_obj, self.method)
         finally:
             set_spawning_popen(None)
         report = _engine.Report()
@@ -57,7 +64,11 @@ class Popen(popen_fork.Popen):
             [*self._fds, report.fileno()],
             popen_fork.on_parent_death(process_obj),
         )
-        child, patience = self._start(launch, preparation)
+        if outside:
+            # No template of the tree, and no way to one: their children are members.
+            child, patience = forkserver.execute(launch, ways=False), 0.0
+        else:
+            child, patience = self._start(launch, preparation)
         report.handed_over()
         del launch  # its copies of the descriptors are the child's now
         word = report.hear(patience)

@@ -68,6 +68,7 @@ class BaseProcess:
     _popen: Any
     _parent_pid: int | None
     _on_parent_death: str | None = None
+    _session: bool = True
 
     def _Popen(self) -> Any:
         raise NotImplementedError
@@ -82,11 +83,14 @@ class BaseProcess:
         *,
         daemon: bool | None = None,
         on_parent_death: str | None = None,
+        session: bool = True,
     ) -> None:
         """Describe a process; `start()` makes it.
 
         `on_parent_death` is bequeath's own: "terminate" or "kill" ends the child when its parent
-        is gone in whatever way. Daemonic children are always ended.
+        is gone in whatever way. Daemonic children are always ended. With `session=False` the child
+        shares nothing with this process but what it is handed: connections, sockets and files;
+        queues, locks and shared values are refused. For one that is trusted less than its starter.
         """
         assert group is None, "group argument must be None for now"
         if on_parent_death not in (None, "terminate", "kill"):
@@ -105,6 +109,10 @@ class BaseProcess:
         self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
+        if not session:
+            self._session = False
+            # This tree's key opens its managers.
+            self._config["authkey"] = AuthenticationString(os.urandom(32))
         if on_parent_death is not None:
             self._on_parent_death = on_parent_death
         _dangling.add(self)

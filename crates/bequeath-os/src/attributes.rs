@@ -264,6 +264,13 @@ pub fn secure_bits() -> i32 {
     unsafe { libc::prctl(libc::PR_GET_SECUREBITS) }
 }
 
+/// Whether this process has turned transparent huge pages off.
+#[must_use]
+pub fn without_huge_pages() -> i32 {
+    // SAFETY: asks for a number.
+    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) }
+}
+
 /// The personality (address randomisation, emulated systems).
 #[must_use]
 pub fn personality() -> i32 {

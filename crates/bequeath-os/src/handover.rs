@@ -8,7 +8,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
@@ -24,12 +24,21 @@ pub fn with_content(name: &CStr, content: &[u8]) -> Result<OwnedFd> {
         // A write beyond the limit raises SIGXFSZ, which kills a program that does not ignore it.
         return Err(Error::new("write", Errno::FBIG));
     }
-    let mut file =
-        File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).named("memfd_create")?);
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).named("memfd_create")?;
+    let mut file = File::from(beyond_standard(file)?);
     file.write_all(content)
         .and_then(|()| file.rewind())
         .map_err(|error| failed("write", &error))?;
     Ok(file.into())
+}
+
+/// The same file under a number that is nobody's standard stream: in a process that has closed one,
+/// the next descriptor would become it, and its children's.
+pub(crate) fn beyond_standard(fd: OwnedFd) -> Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    rustix::io::fcntl_dupfd_cloexec(&fd, 3).named("fcntl")
 }
 
 /// Everything in a file, from its start.

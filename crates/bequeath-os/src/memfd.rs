@@ -38,6 +38,7 @@ pub fn create(name: &CStr, len: u64) -> Result<OwnedFd> {
         made => made,
     }
     .named("memfd_create")?;
+    let fd = crate::handover::beyond_standard(fd)?;
     fs::ftruncate(&fd, len).named("ftruncate")?;
     Ok(fd)
 }

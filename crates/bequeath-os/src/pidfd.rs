@@ -61,9 +61,8 @@ impl PidFd {
     /// ESRCH when there is none; EINVAL for a number that is no process (a thread's, zero).
     pub fn open(pid: u32) -> Result<Self> {
         let pid = number(pid).ok_or(Error::new("pidfd_open", Errno::INVAL))?;
-        process::pidfd_open(pid, PidfdFlags::empty())
-            .named("pidfd_open")
-            .map(Self::from_fd)
+        let fd = process::pidfd_open(pid, PidfdFlags::empty()).named("pidfd_open")?;
+        crate::handover::beyond_standard(fd).map(Self::from_fd)
     }
 
     /// Wraps a descriptor that came from elsewhere (a message, `clone`).

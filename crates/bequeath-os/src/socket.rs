@@ -16,6 +16,7 @@ pub use rustix::net::{RecvFlags, SendFlags, Shutdown};
 pub use crate::socket_options::{peer, set_peek_offset, unread_by_peer, Peer};
 
 use crate::errno::{Errno, Error, Named, Result};
+use crate::handover::beyond_standard;
 
 /// The most descriptors that one message can carry (the kernel's `SCM_MAX_FD`).
 pub const MAX_DESCRIPTORS: usize = 253;
@@ -53,7 +54,9 @@ pub fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd)> {
         SocketType::Stream => net::SocketType::STREAM,
         SocketType::SeqPacket => net::SocketType::SEQPACKET,
     };
-    net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).named("socketpair")
+    let (one, other) = net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+        .named("socketpair")?;
+    Ok((beyond_standard(one)?, beyond_standard(other)?))
 }
 
 /// Sends bytes, with descriptors in the same message; says how many bytes went.

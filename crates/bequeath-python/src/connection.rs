@@ -12,7 +12,7 @@
 //! * Buffers are used through views that keep their memory exported and in place.
 
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 use std::sync::Arc;
 
 use bequeath_channel::stream::{Error, Incoming, Stream};
@@ -34,6 +34,14 @@ use crate::wire;
 
 const CLOSED: RawFd = -1;
 
+/// Nobody but members has had an end's descriptor.
+const PRIVATE: u8 = 0;
+/// The program asked for a number of either end: it may have given it to another program, so that
+/// frames must be such as any multiprocessing understands.
+const EXPOSED: u8 = 1;
+/// An end was handed to a child that stays out of the session.
+const OUTSIDE: u8 = 2;
+
 /// One end of a pipe, or a socket: sends and receives objects and bytes in frames.
 ///
 /// After a fork, parent and child hold the same end. When a sender dies, its message has arrived
@@ -45,14 +53,13 @@ pub struct Connection {
     writable: AtomicBool,
     /// Whether the other end was made together with this one.
     member: AtomicBool,
-    /// Whether the program asked for the number of either end's descriptor: it may have given it to
-    /// another program, so that frames must be such as any multiprocessing understands.
-    exposed: Arc<AtomicBool>,
+    /// How far either end may have gone; see [`PRIVATE`].
+    exposed: Arc<AtomicU8>,
     stream: Stream,
 }
 
 impl Connection {
-    fn new(handle: RawFd, readable: bool, writable: bool, pair: Option<&Arc<AtomicBool>>) -> Self {
+    fn new(handle: RawFd, readable: bool, writable: bool, pair: Option<&Arc<AtomicU8>>) -> Self {
         Self {
             handle: AtomicI32::new(handle),
             readable: AtomicBool::new(readable),
@@ -82,8 +89,9 @@ impl Connection {
             stream: &self.stream,
             fd,
             receiver: match (known, exposed) {
-                (true, false) => Receiver::Member,
-                (true, true) => Receiver::Exposed,
+                (_, OUTSIDE..) => Receiver::Outsider,
+                (true, PRIVATE) => Receiver::Member,
+                (true, EXPOSED) => Receiver::Exposed,
                 (false, _) => Receiver::Stranger,
             },
         }
@@ -245,7 +253,7 @@ impl Connection {
     /// File descriptor or handle of the connection.
     fn fileno(&self) -> PyResult<RawFd> {
         self._check_closed()?;
-        self.exposed.store(true, Ordering::Relaxed);
+        self.exposed.fetch_max(EXPOSED, Ordering::Relaxed);
         Ok(self.handle.load(Ordering::Relaxed))
     }
 
@@ -284,7 +292,7 @@ impl Connection {
 
     #[getter(_handle)]
     fn handle(&self) -> Option<RawFd> {
-        self.exposed.store(true, Ordering::Relaxed);
+        self.exposed.fetch_max(EXPOSED, Ordering::Relaxed);
         Some(self.handle.load(Ordering::Relaxed)).filter(|fd| *fd >= 0)
     }
 
@@ -338,6 +346,9 @@ impl Connection {
             return Err(transfer::refusal(slf.as_any()));
         }
         let token = transfer::export_descriptor(fd)?;
+        if transfer::goes_outside() {
+            this.exposed.store(OUTSIDE, Ordering::Relaxed);
+        }
         let member = this.member.load(Ordering::Relaxed);
         let exposed = this.exposed.load(Ordering::Relaxed);
         let rebuild = py
@@ -363,7 +374,7 @@ pub fn rebuild_connection<'py>(
     class: &Bound<'py, PyType>,
     token: usize,
     ways: (bool, bool),
-    receiver: (bool, bool),
+    receiver: (bool, u8),
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = class.py();
     let made = class.call_method1(intern!(py, "__new__"), (class,))?;
@@ -386,7 +397,7 @@ pub fn pipe(duplex: Option<&Bound<'_, PyAny>>) -> PyResult<(Connection, Connecti
     if !duplex {
         socket::shutdown(&first, Shutdown::Write).map_err(EngineError::from)?;
     }
-    let exposed = Arc::<AtomicBool>::default();
+    let exposed = Arc::<AtomicU8>::default();
     let end = |fd: OwnedFd, readable, writable| {
         Connection::new(fd.into_raw_fd(), readable, writable, Some(&exposed))
     };

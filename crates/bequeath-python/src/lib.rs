@@ -39,7 +39,7 @@ mod _engine {
     #[pymodule_export]
     use crate::inspect::inspect_process;
     #[pymodule_export]
-    use crate::packed::{pack, unpack, Packed};
+    use crate::packed::{pack, pack_outside, unpack, Packed};
     #[pymodule_export]
     use crate::process::{
         exit_process, open_this_process, process_after_fork_in_child, set_process_name,

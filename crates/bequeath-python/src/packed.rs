@@ -22,6 +22,8 @@ const INLINE: usize = 1 << 16;
 const SESSION: usize = 3;
 const IN_BYTES: u8 = 0;
 const IN_ENVELOPE: u8 = 1;
+/// For a process outside of the session: the bytes, and no descriptors but the message's.
+const OUTSIDE: u8 = 2;
 
 /// An object on its way to a child: `bytes` and `descriptors`, both of which must arrive.
 #[pyclass(frozen, module = "bequeath._engine")]
@@ -99,17 +101,33 @@ pub fn pack(object: &Bound<'_, PyAny>) -> PyResult<Packed> {
     Ok(Packed { bytes, descriptors })
 }
 
+/// The same for a child that stays out of the session: nothing of it goes along.
+///
+/// # Errors
+/// Whatever pickling raises, and the refusal of what lives in the session's memory.
+#[pyfunction]
+pub fn pack_outside(object: &Bound<'_, PyAny>) -> PyResult<Packed> {
+    let mut pickled = transfer::dumps(object, Purpose::Outside)?;
+    let mut bytes = vec![OUTSIDE, pickled.kind];
+    bytes.extend_from_slice(pickled.payload(object.py()));
+    let descriptors = std::mem::take(&mut pickled.descriptors);
+    Ok(Packed { bytes, descriptors })
+}
+
 /// The object that a parent packed. Takes over the descriptors.
 ///
 /// # Errors
 /// Whatever unpickling raises; ValueError for bytes that `pack` did not make.
 #[pyfunction]
 pub fn unpack(py: Python<'_>, bytes: &[u8], descriptors: Vec<i32>) -> PyResult<Py<PyAny>> {
-    let mut descriptors = become_member(transfer::own_descriptors(descriptors)?)?;
     let malformed = || PyValueError::new_err("not what pack() made");
     let (&form, rest) = bytes.split_first().ok_or_else(malformed)?;
     let (&kind, rest) = rest.split_first().ok_or_else(malformed)?;
-    if form == IN_BYTES {
+    let mut descriptors = transfer::own_descriptors(descriptors)?;
+    if form != OUTSIDE {
+        descriptors = become_member(descriptors)?;
+    }
+    if matches!(form, IN_BYTES | OUTSIDE) {
         let payload = Payload::Inline(rest.to_vec());
         return transfer::loads(
             py,

@@ -6,6 +6,7 @@
 //!   objects that could not cross in them.
 //! * A *stranger*: a descriptor of unknown origin. Frames are multiprocessing's; handles ride along
 //!   if the kernel says that a member of this session made the other end.
+//! * An *outsider*: a child that was started to stay out of the session. Nothing but bytes.
 
 use std::os::fd::BorrowedFd;
 
@@ -31,6 +32,8 @@ pub enum Receiver {
     Exposed,
     /// Anybody.
     Stranger,
+    /// A process that was started to stay out of the session.
+    Outsider,
 }
 
 /// One end, about to send.
@@ -135,8 +138,10 @@ impl Sending<'_> {
 
     /// Whether a frame that only members understand may be sent.
     fn may_carry(&self) -> bool {
-        if self.receiver != Receiver::Stranger || !self.is_local() {
-            return self.is_local();
+        match self.receiver {
+            Receiver::Outsider => return false,
+            Receiver::Stranger if self.is_local() => {}
+            _ => return self.is_local(),
         }
         match (socket::peer(self.fd), Session::current()) {
             (Ok(peer), Some(session)) => session.has_member(peer.pid),

@@ -50,6 +50,7 @@ impl State {
                     status.seccomp,
                     status.seccomp_filters,
                     os::personality().into(),
+                    os::without_huge_pages().into(),
                 ],
                 root: os::root_directory()?,
                 cgroup: std::fs::read("/proc/thread-self/cgroup").unwrap_or_default(),

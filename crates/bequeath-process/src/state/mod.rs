@@ -81,8 +81,9 @@ pub struct Fixed {
     pub supplementary: Vec<u32>,
     /// Inheritable, permitted, effective, bounding and ambient capabilities.
     pub capabilities: [u64; 5],
-    /// Secure bits, `no_new_privs`, seccomp mode and number of filters, personality.
-    pub restrictions: [i64; 5],
+    /// Secure bits, `no_new_privs`, seccomp mode and number of filters, personality,
+    /// no huge pages.
+    pub restrictions: [i64; 6],
     /// Device and inode of the root directory.
     pub root: (u64, u64),
     /// Control groups, as procfs tells them.

@@ -135,11 +135,12 @@ impl Template {
         launch: &Launch<'_>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Answer> {
+        // First: what is opened from here on may get the number of a closed one.
+        let streams = attributes::standard_streams();
         let state = State::capture()?;
         let directory = attributes::working_directory()?;
         let bonds = launch.bonds()?;
         let manifest = launch.manifest(&bonds)?;
-        let streams = attributes::standard_streams();
         let large = (launch.payload.len() > PAYLOAD_IN_PACKET)
             .then(|| handover::with_content(c"bequeath-launch", launch.payload))
             .transpose()?;

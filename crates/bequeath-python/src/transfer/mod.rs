@@ -22,8 +22,8 @@ pub use dumps::{dumps, dumps_portable, Pickled};
 pub use loads::{load, loads, portable_bytes};
 pub(crate) use open::own_descriptors;
 pub use open::{
-    check, export, export_descriptor, import, import_descriptor, refusal, transfer_active,
-    transfer_is_start, transfer_load, Purpose,
+    check, export, export_descriptor, goes_outside, import, import_descriptor, refusal,
+    transfer_active, transfer_is_start, transfer_load, Purpose,
 };
 
 /// What the payload of a message is.

@@ -11,6 +11,7 @@ use bequeath_shm::{AnyHandle, Block};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::is_strict;
 
@@ -21,6 +22,8 @@ pub enum Purpose {
     Start,
     /// A message through a queue or connection.
     Message,
+    /// Arguments of a process that stays out of the session: nothing of the session's memory goes along.
+    Outside,
 }
 
 /// What an open transfer has collected, or has to hand out.
@@ -78,7 +81,7 @@ pub fn transfer_is_start() -> bool {
         matches!(
             open.last(),
             Some(Transfer::Export {
-                purpose: Purpose::Start,
+                purpose: Purpose::Start | Purpose::Outside,
                 ..
             })
         )
@@ -106,6 +109,9 @@ pub fn transfer_load() -> (usize, usize) {
 pub fn export(object: &Bound<'_, PyAny>, handle: &AnyHandle) -> PyResult<usize> {
     let py = object.py();
     let strict = is_strict(py)?;
+    if goes_outside() {
+        return Err(words(object, intern!(py, "stays_inside")));
+    }
     OPEN.with_borrow_mut(|open| match open.last_mut() {
         Some(Transfer::Export {
             purpose,
@@ -126,6 +132,10 @@ pub fn export(object: &Bound<'_, PyAny>, handle: &AnyHandle) -> PyResult<usize> 
 /// As [`export`].
 pub fn check(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let strict = is_strict(object.py())?;
+    if goes_outside() {
+        let py = object.py();
+        return Err(words(object, intern!(py, "stays_inside")));
+    }
     let allowed = OPEN.with_borrow(|open| match open.last() {
         Some(Transfer::Export { purpose, .. }) => !strict || *purpose == Purpose::Start,
         _ => false,
@@ -155,11 +165,29 @@ pub fn import(token: usize) -> PyResult<AnyHandle> {
 
 /// multiprocessing's refusal for an object that is pickled with no destination, in its very words in strict mode.
 pub fn refusal(object: &Bound<'_, PyAny>) -> PyErr {
+    words(object, intern!(object.py(), "no_destination"))
+}
+
+/// The facade's words for a refusal of this object.
+fn words(object: &Bound<'_, PyAny>, which: &Bound<'_, PyString>) -> PyErr {
     let py = object.py();
     let made = py
         .import(intern!(py, "bequeath._transfer"))
-        .and_then(|module| module.call_method1(intern!(py, "no_destination"), (object,)));
+        .and_then(|module| module.call_method1(which, (object,)));
     made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Whether what is being pickled goes to a process that stays out of the session.
+pub fn goes_outside() -> bool {
+    OPEN.with_borrow(|open| {
+        matches!(
+            open.last(),
+            Some(Transfer::Export {
+                purpose: Purpose::Outside,
+                ..
+            })
+        )
+    })
 }
 
 /// Hands in a descriptor (duplicated; the caller keeps its own); the number stands for it in the pickle.

@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 
 use super::buffers::{copy_to_block, View};
 use super::facade;
-use super::open::add_buffer;
+use super::open::{add_buffer, goes_outside};
 
 /// Buffers from this size on travel out of band, in blocks of their own.
 const OUT_OF_BAND: usize = 4096;
@@ -124,7 +124,7 @@ impl Sink {
         let Ok(view) = View::of(buffer) else {
             return Ok(true);
         };
-        if view.len() < OUT_OF_BAND {
+        if view.len() < OUT_OF_BAND || goes_outside() {
             return Ok(true);
         }
         let block = copy_to_block(py, &view)?;
