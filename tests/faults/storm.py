@@ -312,6 +312,11 @@ def main() -> int:
     after, open_after = figures(), descriptors()
     if after != before:
         wrong.append(f"before {before}, after {after}")
+        wrong += _engine.inspect_process(os.getpid())
+    used, unaccounted, stray = _engine.session_audit()
+    print(f"{used} bytes of the arena, {unaccounted} of them unaccounted for")
+    if unaccounted or stray:
+        wrong.append(f"unaccounted for: {unaccounted} bytes, pages at {[hex(at) for at in stray]}")
     if open_after > open_before:
         wrong.append(f"{open_before} descriptors before, {open_after} after")
     for line in wrong:

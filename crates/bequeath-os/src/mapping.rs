@@ -128,6 +128,21 @@ impl Mapping {
         self.advise(Advice::LinuxDontFork)
     }
 
+    /// Which of its pages are in memory (of a memory file: which it has), in order.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn resident(&self) -> Result<Vec<bool>> {
+        let mut found = vec![0_u8; self.len.div_ceil(page_size())];
+        let address = self.as_ptr().cast();
+        // SAFETY: the range is mapped, and `found` has a byte for each of its pages.
+        let done = unsafe { libc::mincore(address, self.len, found.as_mut_ptr()) };
+        if done != 0 {
+            return Err(crate::errno::last("mincore"));
+        }
+        Ok(found.into_iter().map(|byte| byte & 1 != 0).collect())
+    }
+
     fn advise(&self, advice: Advice) -> Result<()> {
         // SAFETY: the range is ours, and both kinds of advice change only what children see.
         unsafe { mm::madvise(self.as_ptr().cast(), self.len, advice) }.named("madvise")

@@ -115,6 +115,14 @@ pub fn session_attach(descriptor: i32) -> PyResult<()> {
     join(bequeath_os::handover::adopt_inherited(number).map_err(EngineError::from)?)
 }
 
+/// Bytes of pages that the arena has, bytes of them that nothing accounts for, and where some of those are.
+#[pyfunction]
+pub fn session_audit(py: Python<'_>) -> PyResult<(u64, i64, Vec<u64>)> {
+    let audit = current(py)?.audit().map_err(EngineError::from)?;
+    let unaccounted = audit.unaccounted();
+    Ok((audit.used, unaccounted, audit.stray))
+}
+
 /// Gives back what dead processes of the session held; returns how many were found.
 #[pyfunction]
 pub fn session_scavenge(py: Python<'_>) -> usize {

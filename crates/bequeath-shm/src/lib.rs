@@ -4,6 +4,7 @@
 mod about;
 mod adopted;
 mod arena;
+mod audit;
 pub mod block;
 mod budget;
 mod census;
@@ -36,6 +37,7 @@ mod words;
 
 pub use about::{set_name, set_role, AboutProcess, Role};
 pub use adopted::{Adopted, IN_PLACE};
+pub use audit::Audit;
 pub use block::{Block, Incoming, Outgoing};
 pub use budget::{parse_limit, LimitSource, LIMIT_VARIABLE};
 pub use census::{Census, HeldBy, Identity, MemberSeen, Observer, PlaceSeen, ReferenceSeen};
