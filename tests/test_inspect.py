@@ -56,14 +56,30 @@ def running(folder: Path, source: str, *arguments: str, **options: Any) -> Itera
     try:
         yield program
     finally:
-        try:
-            os.killpg(program.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended
-        program.wait()
+        end_group(program)
         for stream in (program.stdin, program.stdout, program.stderr):
             if stream is not None:
                 stream.close()
+
+
+def end_group(program: Any) -> None:
+    """Kills what is left of the program, and reaps what became ours (where we are process 1)."""
+    try:
+        os.killpg(program.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it has ended
+    program.wait()
+    enough = time.monotonic() + 5  # where nobody reaps orphans, zombies stay
+    while time.monotonic() < enough:
+        try:
+            os.waitpid(-program.pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
+        try:
+            os.killpg(program.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.005)
 
 
 def found(pid: int, wanted: Callable[[Any], bool]) -> Any:

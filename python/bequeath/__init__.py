@@ -6,6 +6,8 @@ the few that only bequeath has.
 
 from . import _platform as _platform  # isort: skip - refuses other systems in one sentence
 from . import _inspect, context, reduction
+from ._doctor import Diagnosis as Diagnosis
+from ._doctor import doctor as doctor
 from ._inspect import Inspection as Inspection
 from ._inspect import inspect as inspect
 from ._install import alias_main as _alias_main

@@ -182,3 +182,29 @@ fn available_memory_is_parsed_in_bytes() {
     assert_eq!(limits::parse_available("MemTotal: 1 kB\n"), None);
     assert!(limits::available_memory().unwrap_or(0) > 0);
 }
+
+#[test]
+fn the_least_number_of_tasks_of_an_ancestor_counts() {
+    let tree = Tree::new(
+        "tasks",
+        &[
+            ("proc/self/cgroup", "0::/a/b\n"),
+            ("proc/self/mountinfo", UNIFIED),
+            ("sys/fs/cgroup/a/b/pids.max", "max\n"),
+            ("sys/fs/cgroup/a/pids.max", "77\n"),
+        ],
+    );
+    assert_eq!(limits::tasks_limit_in(tree.path()), Some(77));
+    let legacy = Tree::new(
+        "tasks-legacy",
+        &[
+            ("proc/self/cgroup", "5:pids:/a\n"),
+            (
+                "proc/self/mountinfo",
+                "40 25 0:31 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n",
+            ),
+            ("sys/fs/cgroup/pids/a/pids.max", "12\n"),
+        ],
+    );
+    assert_eq!(limits::tasks_limit_in(legacy.path()), Some(12));
+}

@@ -1,8 +1,9 @@
 //! What sessions and the machine look like, for `bequeath.inspect()` and the commands: as JSON, for Python
 //! to read, and as text.
 
+use bequeath_inspect::doctor::{self, Finding};
 use bequeath_inspect::Error;
-use pyo3::exceptions::{PyPermissionError, PyProcessLookupError, PyRuntimeError};
+use pyo3::exceptions::{PyPermissionError, PyProcessLookupError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 fn raise(error: Error) -> PyErr {
@@ -21,4 +22,26 @@ pub fn inspect_process(py: Python<'_>, pid: u32) -> PyResult<(String, String, St
         let report = bequeath_inspect::inspect(pid).map_err(raise)?;
         Ok((report.to_json(), report.to_string(), report.waits()))
     })
+}
+
+/// What this machine offers and holds back: as JSON, as text, and whether nothing is a problem. What was
+/// found out about templates is put in: (method or module, what it leaves behind or why it failed, which).
+#[pyfunction]
+pub fn diagnose(
+    py: Python<'_>,
+    templates: Vec<(String, String, String)>,
+) -> PyResult<(String, String, bool)> {
+    let finding = |(name, why, which): &(String, String, String)| match which.as_str() {
+        "kept out" => Ok(Finding::kept_out(name, why)),
+        "failed" => Ok(Finding::no_start(name, why)),
+        "tried" => Ok(Finding::templates(why)),
+        _ => Err(PyValueError::new_err("no such finding")),
+    };
+    let more = templates.iter().map(finding).collect::<PyResult<_>>()?;
+    let diagnosis = py.detach(|| doctor::diagnose(more));
+    Ok((
+        diagnosis.to_json(),
+        diagnosis.to_string(),
+        diagnosis.healthy,
+    ))
 }

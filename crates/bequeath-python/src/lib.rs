@@ -37,7 +37,7 @@ mod _engine {
     #[pymodule_export]
     use crate::connection::{pipe, rebuild_connection, Connection};
     #[pymodule_export]
-    use crate::inspect::inspect_process;
+    use crate::inspect::{diagnose, inspect_process};
     #[pymodule_export]
     use crate::packed::{pack, pack_outside, unpack, Packed};
     #[pymodule_export]

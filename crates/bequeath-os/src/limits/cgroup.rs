@@ -63,6 +63,15 @@ fn is_a_limit(limit: &u64) -> bool {
     *limit < (i64::MAX as u64) & !0xffff
 }
 
+/// The tightest limit of processes and threads, where `root` stands for the root folder of the machine.
+#[must_use]
+pub fn tasks_limit_in(root: &Path) -> Option<u64> {
+    groups(root, "pids")
+        .iter()
+        .flat_map(|group| upwards(group).filter_map(|folder| number(&folder.join("pids.max"))))
+        .min()
+}
+
 /// The tightest processor quota in processors (1.5 = one and a half), where `root` stands for the
 /// root folder of the machine.
 #[must_use]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::process::{getrlimit, Resource, Rlimit};
 
-pub use cgroup::{cpu_quota_in, memory_limit_in, memory_room_in};
+pub use cgroup::{cpu_quota_in, memory_limit_in, memory_room_in, tasks_limit_in};
 pub use processors::{is_free_to_move, usable_processors, usable_processors_in};
 
 /// A soft and a hard limit; `None` means none.
