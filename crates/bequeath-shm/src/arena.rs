@@ -450,7 +450,7 @@ impl Space {
             None => (header.warm_runs.load(Relaxed), (limit / 4).min(512 << 20)),
         };
         let bytes = u64::from(place.slot.backed.load(Relaxed)) * PAGE;
-        (total.max(0) as u64).saturating_add(bytes) <= cap
+        (total.max(0) as u64).saturating_add(bytes) <= cap.min(self.warm_cap())
     }
 
     /// Gives the pages of an owned place back. The count goes first: pages that nobody counts cost

@@ -119,20 +119,22 @@ pub(crate) fn default_limit(size: u64, size_source: LimitSource) -> (u64, LimitS
 
 /// The most that a process adds to the arena without looking again at what the machine has left.
 const STRIDE: u64 = 256 << 20;
-/// What is always left to the program itself: a share of what there is, and at most so much.
+/// What is always left to the program itself: an eighth of the group's limit, and at most so much.
 const RESERVE: u64 = 64 << 20;
 
 /// How much the arena may grow now so that the kernel finds no reason to kill, and what says so.
 /// The program's own memory grows, too, and so do other programs: half of it at the start may be all.
 pub(crate) fn room_now() -> (u64, LimitSource) {
-    let group = limits::cgroup_memory_room().unwrap_or(u64::MAX);
-    let machine = limits::available_memory().unwrap_or(u64::MAX);
-    let (room, source) = if group <= machine {
+    let limit = limits::cgroup_memory().unwrap_or(u64::MAX);
+    let group = limits::cgroup_memory_room().map_or(u64::MAX, |room| {
+        room.saturating_sub((limit / 8).min(RESERVE))
+    });
+    let machine = limits::available_memory().map_or(u64::MAX, |room| room.saturating_sub(RESERVE));
+    if group <= machine {
         (group, LimitSource::Cgroup)
     } else {
         (machine, LimitSource::AvailableMemory)
-    };
-    (room - (room / 8).min(RESERVE), source)
+    }
 }
 
 /// After such a look: how much may be added before the next. (Others may grow at the same time.)

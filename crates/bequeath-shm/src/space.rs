@@ -41,6 +41,8 @@ pub(crate) struct Space {
     table: Mapping,
     /// Bytes that this process may add before it looks again at what the machine has left.
     stride: AtomicU64,
+    /// What it had left when this process looked last.
+    room: AtomicU64,
 }
 
 impl Space {
@@ -58,6 +60,7 @@ impl Space {
             geometry,
             table,
             stride: AtomicU64::new(0),
+            room: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -189,6 +192,7 @@ impl Space {
             return Ok(());
         }
         let (room, from) = budget::room_now();
+        self.room.store(room, Relaxed);
         if len > room {
             return Err(Error::Budget {
                 needed: len,
@@ -199,6 +203,11 @@ impl Space {
         }
         self.stride.store(budget::stride(room - len), Relaxed);
         Ok(())
+    }
+
+    /// What may be kept for the next user of a freed place, as far as what is left decides.
+    pub(crate) fn warm_cap(&self) -> u64 {
+        self.room.load(Relaxed) / 4
     }
 
     /// What set the budget.
