@@ -64,5 +64,6 @@ def prints(
     """The program ends well, writes exactly these lines, and nothing to stderr."""
     finished = run(mp, folder, definitions, body, environment)
     wanted = textwrap.dedent(expected).strip()
-    assert (finished.stdout.strip(), finished.returncode) == (wanted, 0), finished.stderr
+    assert finished.stdout.strip() == wanted, finished
+    assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""

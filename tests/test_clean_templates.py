@@ -478,3 +478,74 @@ def test_an_interpreter_of_many_threads_says_so(tmp_path: Path) -> None:
     told = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     if told.stdout.split()[1] != "None":
         assert int(told.stdout.split()[0]) > 1
+
+
+# --- libraries that hook into the start of an interpreter, or start threads -----------------------
+
+
+def test_coverage_measures_every_child(ours: Implementation, tmp_path: Path) -> None:
+    """Its start-up hook follows each line, as in children of the standard library's spawn."""
+    coverage = pytest.importorskip("coverage")
+    if ours.start_method == "fork":
+        pytest.skip("coverage itself loses the lines of forked children, there as here")
+    (tmp_path / "sitecustomize.py").write_text("import coverage\ncoverage.process_startup()\n")
+    (tmp_path / "settings").write_text(f"[run]\nparallel=True\ndata_file={tmp_path}/data\n")
+    finished = run(
+        ours,
+        tmp_path,
+        "def only_in_children(number):\n    if number:\n        return 1\n    return 2\n",
+        """
+        for number in range(2):
+            process = context.Process(target=only_in_children, args=(number,))
+            process.start(); process.join()
+            print(process.exitcode)
+        """,
+        {"COVERAGE_PROCESS_START": str(tmp_path / "settings"), "PYTHONPATH": str(tmp_path)},
+    )
+    assert finished.stdout == "0\n0\n", finished.stderr
+    measured = coverage.Coverage(data_file=str(tmp_path / "data"))
+    measured.combine([str(tmp_path)])
+    _, _, missing, _ = measured.analysis(str(tmp_path / "program.py"))
+    assert missing == []
+
+
+@pytest.mark.limit(180)
+@pytest.mark.parametrize(
+    ("module", "work"),
+    [
+        ("scipy.linalg", "scipy.linalg.inv([[2.0]])[0, 0] == 0.5"),
+        ("pandas", "pandas.DataFrame({'a': range(100)}).a.sum() == 4950"),
+        ("pyarrow.compute", "pyarrow.compute.sum(pyarrow.array(range(100))).as_py() == 4950"),
+        ("numexpr", "numexpr.evaluate('a + 1', {'a': 1}) == 2"),
+        (
+            "sklearn.cluster",
+            "len(sklearn.cluster.KMeans(2, n_init=1).fit([[0], [9]]).labels_) == 2",
+        ),
+        ("grpc", "grpc.insecure_channel('localhost:1').close() is None"),
+    ],
+)
+def test_libraries_that_start_threads_are_not_forked_with_them(
+    ours: Implementation, tmp_path: Path, module: str, work: str
+) -> None:
+    """A main that imports one is loaded ahead if no thread is left behind, and works either way."""
+    pytest.importorskip(module)
+    if ours.start_method != "forkserver":
+        pytest.skip("loads nothing ahead")
+    finished = run(
+        ours,
+        tmp_path,
+        f"import {module}\nloaded_by = os.getpid()\n"
+        "def work(connection):\n"
+        "    threads = len(os.listdir('/proc/self/task'))\n"
+        f"    connection.send((bool({work}), loaded_by == os.getpid() or threads == 1))\n",
+        """
+        receiver, sender = context.Pipe(False)
+        for _ in range(2):
+            process = context.Process(target=work, args=(sender,))
+            process.start()
+            print(*receiver.recv())
+            process.join()
+        """,
+        seconds=150,
+    )
+    assert finished.stdout == "True True\nTrue True\n", finished.stderr
