@@ -34,7 +34,7 @@ WORD = struct.Struct("<Q")
 # What a round may use, in bytes, and how long it may take.
 BUDGET = 64 << 20
 MOST_MEMORY = 700 << 20
-FOR_EVER = 30.0
+FOR_EVER = 120.0
 MOMENT = 0.002
 # Nothing that waits for ever may be deaf to signals.
 PATIENCE = 0.05
@@ -279,7 +279,7 @@ class Round:
         if pid:
             garbler.alive.add(pid)
             return pid
-        signal.alarm(int(FOR_EVER))
+        signal.alarm(int(2 * FOR_EVER))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         garbler.random.seed(f"beside {self.seed}")
         while os.getppid() != 1:

@@ -18,7 +18,7 @@ SEED = int(os.environ.get("BEQUEATH_FAULTS_SEED", time.time_ns() % 1_000_000))
 VECTORS = (112, 132, 140, 202, 270, 386)
 
 
-@pytest.mark.limit(1800 if LONG else 240)
+@pytest.mark.limit(3600 if LONG else 400)
 def test_garbage_in_the_arena_leads_to_exceptions_only() -> None:
     program = Path(__file__).with_name("hostile.py")
     seeds = [*map(str, VECTORS), f"{SEED}-{SEED + ROUNDS - 1}"]
