@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from interrupts import WAITS, run_all
 
 from implementation import Implementation
-from interrupts import WAITS, run_all
 
 
 @pytest.mark.parametrize("name", WAITS)

@@ -29,6 +29,7 @@ pub mod procfs;
 pub mod raw;
 pub mod socket;
 mod socket_options;
+pub mod threads;
 
 pub use clock::Deadline;
 pub use errno::{Errno, Error, Result};

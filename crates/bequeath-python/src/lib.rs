@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod after_fork;
+mod before_exec;
 mod blocking;
 mod bytes_view;
 mod connection;

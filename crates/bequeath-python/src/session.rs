@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::before_exec;
 use crate::error::EngineError;
 
 /// Two threads' first objects make one session.
@@ -18,10 +19,16 @@ static MAKING: Mutex<()> = Mutex::new(());
 ///
 /// # Errors
 /// OSError or MemoryError when there can be none.
-pub fn current(_py: Python<'_>) -> PyResult<Session> {
+pub fn current(py: Python<'_>) -> PyResult<Session> {
     if let Some(session) = Session::current() {
         return Ok(session);
     }
+    let session = make()?;
+    before_exec::listen(py);
+    Ok(session)
+}
+
+fn make() -> PyResult<Session> {
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(session) = Session::current() {
         return Ok(session);
@@ -40,6 +47,12 @@ pub fn current(_py: Python<'_>) -> PyResult<Session> {
 /// # Errors
 /// RuntimeError when the process is in another session or must not join this one.
 pub fn join(descriptor: OwnedFd) -> PyResult<()> {
+    join_first(descriptor)?;
+    Python::attach(before_exec::listen);
+    Ok(())
+}
+
+fn join_first(descriptor: OwnedFd) -> PyResult<()> {
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(session) = Session::current() {
         let mine = session.descriptor().map_err(EngineError::from)?;

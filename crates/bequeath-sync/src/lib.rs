@@ -11,6 +11,8 @@ pub mod cell;
 pub mod condition;
 pub mod error;
 pub mod event;
+#[cfg(not(any(loom, shuttle)))]
+pub mod exec;
 pub mod lock;
 pub mod owner;
 pub mod park;

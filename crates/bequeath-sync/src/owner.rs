@@ -41,7 +41,7 @@ impl ProcessId {
         if !page.is_null() {
             // SAFETY: a non-null PAGE points into a page that is mapped for ever and holds an AtomicU64.
             let cached = unsafe { &*page }.load(Ordering::Relaxed);
-            if cached != 0 {
+            if cached > EXECUTING {
                 return Self(cached);
             }
         }
@@ -224,6 +224,8 @@ static CHECKED: AtomicU64 = AtomicU64::new(0);
 #[cold]
 #[cfg_attr(any(loom, shuttle), allow(dead_code))]
 fn current_slow() -> ProcessId {
+    #[cfg(not(any(loom, shuttle)))]
+    crate::exec::pass();
     let pid = std::process::id();
     let cached = ProcessId(CHECKED.load(Ordering::Relaxed));
     if cached.pid() == pid && PAGE.load(Ordering::Acquire).is_null() {
@@ -234,10 +236,27 @@ fn current_slow() -> ProcessId {
         .expect("a running process has a number within the kernel's limit");
     match page() {
         // SAFETY: as in `current`.
-        Some(page) => unsafe { &*page }.store(me.0, Ordering::Relaxed),
+        Some(page) => {
+            let _ =
+                unsafe { &*page }.compare_exchange(0, me.0, Ordering::Relaxed, Ordering::Relaxed);
+        }
         None => CHECKED.store(me.0, Ordering::Relaxed),
     }
     me
+}
+
+/// In the page: nobody may have a name until the exec has failed. No process's bits.
+const EXECUTING: u64 = 1;
+
+/// Whether every thread has to ask anew, the slow way, for its process's name.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn withhold_name(withhold: bool) {
+    let page = PAGE.load(Ordering::Acquire);
+    if !page.is_null() {
+        let value = if withhold { EXECUTING } else { 0 };
+        // SAFETY: as in `current`.
+        unsafe { &*page }.store(value, Ordering::SeqCst);
+    }
 }
 
 fn page() -> Option<*mut AtomicU64> {
