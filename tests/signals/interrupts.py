@@ -29,8 +29,8 @@ def main_thread_sleeps() -> bool:
 
 
 @contextmanager
-def interrupted(times: int = 1) -> Iterator[None]:
-    """The block waits for ever: real SIGINTs come while the main thread sleeps, until one raises."""
+def interrupted() -> Iterator[None]:
+    """The block waits for ever; real SIGINTs come, once the main thread sleeps, till one raises."""
     over = threading.Event()
 
     def send() -> None:

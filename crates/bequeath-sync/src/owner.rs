@@ -235,10 +235,11 @@ fn current_slow() -> ProcessId {
     let me = ProcessId::new(pid, ticks)
         .expect("a running process has a number within the kernel's limit");
     match page() {
-        // SAFETY: as in `current`.
         Some(page) => {
-            let _ =
-                unsafe { &*page }.compare_exchange(0, me.0, Ordering::Relaxed, Ordering::Relaxed);
+            // SAFETY: as in `current`.
+            let name = unsafe { &*page };
+            // Not if an exec withholds it.
+            let _ = name.compare_exchange(0, me.0, Ordering::Relaxed, Ordering::Relaxed);
         }
         None => CHECKED.store(me.0, Ordering::Relaxed),
     }
