@@ -345,3 +345,26 @@ def test_a_signal_makes_each_process_print_it(ours: Implementation, tmp_path: Pa
                 text = program.stderr.readline()
             program.stderr.readline()
         assert program.poll() is None
+
+
+def names_in(data: Any) -> Iterator[str]:
+    """Every key of the data, however deep."""
+    if isinstance(data, dict):
+        yield from data
+        for value in data.values():
+            yield from names_in(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from names_in(value)
+
+
+def test_the_document_names_every_key(ours: Implementation, tmp_path: Path) -> None:
+    things = [ours.Queue(), ours.Lock(), ours.Semaphore(1), ours.Condition(), ours.Event()]
+    things += [ours.Barrier(1), ours.Value("i")]
+    things[0].put(1)
+    with running(tmp_path, DEADLOCK, ours.start_method) as program:
+        session = found(program.pid, is_deadlocked)
+    document = (Path(__file__).parent.parent / "docs" / "inspect.md").read_text()
+    for name in {*names_in(bequeath.inspect()), *names_in(session)}:
+        assert f"`{name}`" in document, name
+    assert things[0].get() == 1

@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
     import argparse
 
     parser = argparse.ArgumentParser("bequeath doctor", description=doctor.__doc__)
-    parser.add_argument("--json", action="store_true", help="as data (docs/reference/doctor.md)")
+    parser.add_argument("--json", action="store_true", help="as data (docs/doctor.md)")
     parser.add_argument(
         "--modules",
         default="",

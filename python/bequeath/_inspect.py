@@ -84,7 +84,7 @@ def main(words: list[str]) -> int:
 
     parser = argparse.ArgumentParser("bequeath inspect", description=inspect.__doc__)
     parser.add_argument("pid", type=_number, metavar="PID", help="any process of the session")
-    parser.add_argument("--json", action="store_true", help="as data (docs/reference/inspect.md)")
+    parser.add_argument("--json", action="store_true", help="as data (docs/inspect.md)")
     parser.add_argument("--waits", action="store_true", help="only who waits for whom")
     parser.add_argument("--watch", action="store_true", help="again each second, until Ctrl-C")
     options = parser.parse_args(words)

@@ -128,6 +128,10 @@ fn people(arena: &Arena, census: &Census) -> (Vec<Process>, People) {
             command: seen.command,
         });
     }
+    for death in arena.observer.deaths() {
+        let name = people.names.entry(death.process.to_bits());
+        name.or_insert(death.about.name);
+    }
     processes.sort_by_key(|process| process.pid);
     (processes, people)
 }

@@ -113,6 +113,7 @@ impl Objects {
                 Found::Queue(queue) => {
                     queue.receivers_waiting = pids(FOR_A_MESSAGE);
                     queue.senders_waiting = pids(FOR_ROOM);
+                    queue.joiners = pids(FOR_WORK);
                     let receivers = &queue.receivers_waiting;
                     queue.starved = queue.depth == 0
                         && !queue.closed
@@ -322,6 +323,7 @@ impl Reading<'_> {
                 .collect(),
             receivers_waiting: Vec::new(),
             senders_waiting: Vec::new(),
+            joiners: Vec::new(),
             busy: self.holder(seen.cell_held_by),
             starved: false,
         })

@@ -139,6 +139,8 @@ pub struct Queue {
     pub receivers_waiting: Vec<u32>,
     /// Processes that wait for room.
     pub senders_waiting: Vec<u32>,
+    /// Processes that wait until all work is reported done.
+    pub joiners: Vec<u32>,
     /// Who is changing it at this moment; a stopped process stays in here.
     pub busy: Option<Holder>,
     /// All that have it wait for a message that nobody can send.

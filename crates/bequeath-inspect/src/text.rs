@@ -43,7 +43,10 @@ impl Display for Session {
             bytes(memory.limit),
         )?;
         f.write_str(&tree(self))?;
-        f.write_str(&section("queues", self.queues.iter().map(queue)))?;
+        f.write_str(&section(
+            "queues",
+            self.queues.iter().map(|one| queue(self, one)),
+        ))?;
         f.write_str(&section("locks", locks(self)))?;
         f.write_str(&section(
             "semaphores",
@@ -242,30 +245,30 @@ fn waiting(session: &Session, pids: &[u32]) -> String {
 
 // --- objects ------------------------------------------------------------------------------------
 
-fn queue(queue: &Queue) -> String {
+fn queue(session: &Session, queue: &Queue) -> String {
     let mut text = match queue.capacity {
         Some(capacity) => format!("{} of {capacity} messages", queue.depth),
         None => format!("{} messages", queue.depth),
     };
     text += &format!(", {}", bytes(queue.bytes));
     if !queue.senders.is_empty() {
-        let from =
-            |sender: &crate::report::Sender| format!("{} from {}", sender.messages, sender.pid);
+        let from = |sender: &crate::report::Sender| {
+            format!("{} from {}", sender.messages, name_of(session, sender.pid))
+        };
         let from: Vec<String> = queue.senders.iter().map(from).collect();
         text += &format!(" ({})", from.join(", "));
     }
-    let pids = |pids: &[u32]| {
-        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-        pids.join(", ")
-    };
     if !queue.receivers_waiting.is_empty() {
-        text += &format!("; {} wait for a message", pids(&queue.receivers_waiting));
+        let who = names(session, &queue.receivers_waiting);
+        text += &format!("; waiting for a message: {who}");
     }
     if !queue.senders_waiting.is_empty() {
-        text += &format!("; {} wait for room", pids(&queue.senders_waiting));
+        let who = names(session, &queue.senders_waiting);
+        text += &format!("; waiting for room: {who}");
     }
-    if queue.unfinished > queue.depth {
-        text += &format!("; {} taken and not done", queue.unfinished - queue.depth);
+    if !queue.joiners.is_empty() {
+        let who = names(session, &queue.joiners);
+        text += &format!("; {} not done, waited for by {who}", queue.unfinished);
     }
     if queue.closed {
         text += "; closed";
