@@ -399,6 +399,8 @@ def _force_start_method(method: str) -> None:
     _default_context._actual_context = _concrete_contexts[method]
 
 
+process._context = sys.modules[__name__]
+
 # --- what is being started by this thread ---------------------------------------------------------
 
 _tls = threading.local()

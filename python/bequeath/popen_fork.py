@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 
 from . import _engine, _settings, process, util
-from . import _logging as _logging  # here, so that not every child has to load it
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import threading
 from _weakrefset import WeakSet
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from . import _engine, _inspect, _settings
+from . import _engine, _inspect, _install, _logging, _settings, util
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
@@ -281,23 +281,22 @@ class BaseProcess:
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Become the process that this object describes, run it, and return its exit code."""
-        from . import context, util
-
         global _children, _current_process, _parent_process, _process_counter
         exitcode = 1
         try:
             if self._start_method is not None:
-                context._force_start_method(self._start_method)
+                _context._force_start_method(self._start_method)
             _process_counter = itertools.count(1)
             _children = set()
             util._close_stdin()
             former = _current_process
             _current_process = self
             _parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
-            method = self._start_method or context._default_context.get_start_method()
+            method = self._start_method or _context._default_context.get_start_method()
             _engine.set_process_name(self._name, method)
             _inspect.listen()
-            _name_log_records()
+            if not _install.is_installed():  # else logging asks us, under multiprocessing's name
+                _logging.name_records()
             if getattr(threading, "_HAVE_THREAD_NATIVE_ID", False):
                 threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
             try:
@@ -324,19 +323,8 @@ class BaseProcess:
 
     @staticmethod
     def _after_fork() -> None:
-        from . import util
-
         util._finalizer_registry.clear()
         util._run_after_forkers()
-
-
-def _name_log_records() -> None:
-    from . import _install
-
-    if not _install.is_installed():  # else logging asks us, under multiprocessing's name
-        from . import _logging
-
-        _logging.name_records()
 
 
 def _exit_code_of(leaving: SystemExit) -> int:
@@ -409,6 +397,8 @@ class _MainProcess(BaseProcess):
         """Nothing: this process is not a child."""
 
 
+#: The module `context`, which imports this one: no child has to look for it.
+_context: Any = None
 _parent_process: BaseProcess | None = None
 _current_process: BaseProcess = _MainProcess()
 _process_counter: Iterator[int] = itertools.count(1)

@@ -24,6 +24,8 @@ mod client;
 mod dependence;
 mod protocol;
 mod request;
+mod requesters;
+mod served;
 mod server;
 mod spare;
 

@@ -1,28 +1,28 @@
-//! The template's own side: who is served, what they ask, whose children run and how they ended.
+//! The template's own side: what to fork for next, and the child that is kept ahead.
 //!
 //! One thread, one `epoll`. The interpreter forks between [`Server::next_work`] and
-//! [`Server::started`] or [`Server::seated`]; everything else happens in here.
+//! [`Server::started`] or [`Server::seated`]; everything else happens in here. Those who ask are the
+//! affair of `requesters`, the children that run that of `served`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use bequeath_os::epoll::{Epoll, Events};
-use bequeath_os::socket::{self, RecvFlags, SendFlags, MAX_DESCRIPTORS};
 use bequeath_os::{Deadline, PidFd};
 
 use super::dependence::Dependence;
-use super::protocol::{Asked, Start, Told, PACKET};
+use super::protocol::{Start, Told, PACKET};
 use super::request::Request;
+use super::requesters::Requester;
+use super::served::Served;
 use super::spare::{Knowledge, Seat, Spare};
 use crate::error::Result;
 use crate::launch::Arrived;
 use crate::state::State;
 use crate::watch::Watch;
 
-const SIGKILL: i32 = 9;
+pub(super) const SIGKILL: i32 = 9;
 const DOOR: u64 = 0;
 const SPARE: u64 = 1;
 const TRIAL: u64 = 2;
@@ -41,53 +41,32 @@ const POSTPONED: u32 = 64;
 /// A requester's death ends its children that are tied to it; a child's death is reported.
 #[derive(Debug)]
 pub struct Server {
-    epoll: Epoll,
-    door: Option<OwnedFd>,
-    requesters: BTreeMap<u64, Requester>,
-    children: BTreeMap<u64, Served>,
+    pub(super) epoll: Epoll,
+    pub(super) door: Option<OwnedFd>,
+    pub(super) requesters: BTreeMap<u64, Requester>,
+    pub(super) children: BTreeMap<u64, Served>,
     next_token: u64,
     own: State,
     /// Whether libraries were loaded that read the environment.
-    loaded: bool,
+    pub(super) loaded: bool,
     spare: Keeping,
     /// A child that finds out what the template may load.
     trial: Option<PidFd>,
     /// What loaded modules asked for when they were loaded.
     asked: Dependence,
     /// What is to be told to everybody who comes.
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     /// Why nobody can be served.
     unfit: Option<String>,
     /// Of the fork that comes next.
-    watch: Option<Watch>,
+    pub(super) watch: Option<Watch>,
     /// Children that seem to have ended, and run.
-    doubtful: Vec<u64>,
+    pub(super) doubtful: Vec<u64>,
     /// A child has ended, or the trial, since the last rest.
-    rest_is_due: bool,
+    pub(super) rest_is_due: bool,
     postponed: u32,
     ready: VecDeque<(u64, Events)>,
-    packet: Vec<u8>,
-}
-
-/// A process that starts children here. Its token is even, that of its pidfd the next odd number.
-#[derive(Debug)]
-struct Requester {
-    socket: OwnedFd,
-    pidfd: PidFd,
-    /// What it has no room for yet.
-    backlog: VecDeque<(Vec<u8>, Option<PidFd>)>,
-}
-
-/// A child that was forked here.
-#[derive(Debug)]
-struct Served {
-    pid: u32,
-    pidfd: PidFd,
-    requester: u64,
-    tied: bool,
-    /// It waits, as a child of its starter would, until the starter has asked after it: until then
-    /// nobody else gets its number.
-    ended: bool,
+    pub(super) packet: Vec<u8>,
 }
 
 /// What the interpreter shall fork for.
@@ -217,7 +196,7 @@ impl Server {
     }
 
     /// The child that was forked just now.
-    fn made(&mut self, pid: u32) -> Result<PidFd> {
+    pub(super) fn made(&mut self, pid: u32) -> Result<PidFd> {
         match self.watch.take() {
             Some(watch) => watch.in_parent(pid),
             None => Ok(PidFd::open(pid)?),
@@ -257,86 +236,13 @@ impl Server {
         self.hear(requester)
     }
 
-    /// Somebody new, or nobody any more.
-    fn admit(&mut self) {
-        let Some(door) = &self.door else { return };
-        match socket::recv(door, &mut self.packet, 2, RecvFlags::DONTWAIT) {
-            Ok(received) if received.len > 0 => {
-                let hello = Asked::decode(&self.packet[..received.len]);
-                if let (Ok(Asked::Hello), Ok([socket, pidfd])) =
-                    (hello, <[OwnedFd; 2]>::try_from(received.fds))
-                {
-                    // Without room for one more, the newcomer sees its socket closed.
-                    let _ = self.enter(socket, PidFd::from_fd(pidfd));
-                }
-            }
-            Err(error) if error.would_block() || error.is_interrupted() => {}
-            _ => self.door = None,
-        }
-    }
-
-    fn enter(&mut self, socket: OwnedFd, pidfd: PidFd) -> Result<()> {
-        let token = self.take_tokens();
-        self.epoll.add(&pidfd, token + 1, Events::IN)?;
-        self.epoll.add(&socket, token, Events::IN)?;
-        self.requesters.insert(
-            token,
-            Requester {
-                socket,
-                pidfd,
-                backlog: VecDeque::new(),
-            },
-        );
-        for note in self.notes.clone() {
-            self.tell(token, &Told::Note(note), None);
-        }
-        Ok(())
-    }
-
-    fn take_tokens(&mut self) -> u64 {
+    pub(super) fn take_tokens(&mut self) -> u64 {
         self.next_token += 2;
         self.next_token
     }
 
-    fn hear(&mut self, token: u64) -> Option<Request> {
-        let requester = self.requesters.get(&token)?;
-        let packet = &mut self.packet;
-        let received = match socket::recv(
-            &requester.socket,
-            packet,
-            MAX_DESCRIPTORS,
-            RecvFlags::DONTWAIT,
-        ) {
-            Ok(received) if received.len > 0 => received,
-            Err(error) if error.would_block() || error.is_interrupted() => return None,
-            _ => {
-                self.forget(token);
-                return None;
-            }
-        };
-        if received.truncated {
-            self.tell(token, &Told::Failed(EMFILE), None);
-            return None;
-        }
-        match Asked::decode(&self.packet[..received.len]) {
-            Ok(Asked::Start(start)) => self.serve(token, *start, received.len, received.fds),
-            Ok(Asked::Collected(pid)) => {
-                self.collected(token, pid);
-                None
-            }
-            Ok(Asked::Goodbye) => {
-                self.say_goodbye(token);
-                None
-            }
-            _ => {
-                self.forget(token);
-                None
-            }
-        }
-    }
-
     /// Lets the spare child have it, or returns it to be forked for.
-    fn serve(
+    pub(super) fn serve(
         &mut self,
         token: u64,
         start: Start,
@@ -444,15 +350,6 @@ impl Server {
         self.asked.join(what);
     }
 
-    /// Tells this to everybody who starts children here, once.
-    pub fn note(&mut self, text: &str) {
-        self.notes.push(text.into());
-        let all: Vec<u64> = self.requesters.keys().copied().collect();
-        for token in all {
-            self.tell(token, &Told::Note(text.into()), None);
-        }
-    }
-
     /// This template must not be forked from, for this reason: nobody is served.
     pub fn refuse_all(&mut self, reason: &str) {
         self.unfit = Some(reason.into());
@@ -469,165 +366,4 @@ impl Server {
         std::mem::forget(self);
         knowledge
     }
-
-    /// Books a child that was forked for this request, and tells its starter.
-    pub fn started(&mut self, request: Box<Request>, pid: u32) {
-        let (requester, tied) = (request.requester, request.arrived.is_tied());
-        // Closes our copies of what the child was handed.
-        drop(request);
-        match self.made(pid) {
-            Ok(pidfd) => self.book(pid, pidfd, requester, tied),
-            Err(error) => self.tell(requester, &Told::Failed(error.errno()), None),
-        }
-    }
-
-    fn book(&mut self, pid: u32, pidfd: PidFd, requester: u64, tied: bool) {
-        let token = self.take_tokens();
-        let copy = self
-            .epoll
-            .add(&pidfd, token, Events::IN)
-            .and_then(|()| pidfd.try_clone());
-        match copy {
-            Ok(copy) => {
-                self.children.insert(
-                    token,
-                    Served {
-                        pid,
-                        pidfd,
-                        requester,
-                        tied,
-                        ended: false,
-                    },
-                );
-                self.tell(requester, &Told::Started(pid), Some(copy));
-            }
-            Err(error) => {
-                // Not watched, so it must not run; its starter is told why.
-                let _ = pidfd.send_signal(SIGKILL);
-                let _ = pidfd.wait(Deadline::NEVER);
-                self.tell(requester, &Told::Failed(error.raw()), None);
-            }
-        }
-    }
-
-    /// Tells the starter that `fork` failed.
-    pub fn failed(&mut self, request: Box<Request>, errno: i32) {
-        self.watch = None;
-        let requester = request.requester;
-        drop(request);
-        self.tell(requester, &Told::Failed(errno), None);
-    }
-
-    fn reap(&mut self, token: u64) {
-        let Some(child) = self.children.get_mut(&token) else {
-            return;
-        };
-        let status = match child.pidfd.peek() {
-            Ok(Some(status)) => status,
-            Ok(None) => {
-                // A stand-in's process that closed everything and runs on: asked after now and then.
-                let _ = self.epoll.remove(&child.pidfd);
-                self.doubtful.push(token);
-                return;
-            }
-            Err(_) => return,
-        };
-        let _ = self.epoll.remove(&child.pidfd);
-        self.rest_is_due = self.loaded;
-        child.ended = true;
-        let (requester, pid) = (child.requester, child.pid);
-        if self.requesters.contains_key(&requester) {
-            self.tell(requester, &Told::Ended(pid, status.into_raw()), None);
-        } else {
-            self.bury(token);
-        }
-    }
-
-    /// Nobody asks after this child any more.
-    fn bury(&mut self, token: u64) {
-        if let Some(child) = self.children.remove(&token) {
-            let _ = child.pidfd.wait(Deadline::PAST);
-        }
-    }
-
-    fn collected(&mut self, requester: u64, pid: u32) {
-        let theirs = |child: &Served| child.requester == requester && child.pid == pid;
-        let found = self
-            .children
-            .iter()
-            .find(|(_, child)| theirs(child) && child.ended);
-        if let Some(token) = found.map(|(token, _)| *token) {
-            self.bury(token);
-        }
-    }
-
-    /// The requester is gone: its children that are tied to it end. (Their own ties do the same; this is
-    /// for those who closed all their descriptors.)
-    fn forget(&mut self, token: u64) {
-        let Some(requester) = self.requesters.remove(&token) else {
-            return;
-        };
-        let _ = self.epoll.remove(&requester.pidfd);
-        let _ = self.epoll.remove(&requester.socket);
-        let theirs: Vec<u64> = self
-            .children
-            .iter()
-            .filter(|(_, child)| child.requester == token)
-            .map(|(token, _)| *token)
-            .collect();
-        for token in theirs {
-            match self.children.get(&token) {
-                Some(child) if child.ended => self.bury(token),
-                Some(child) if child.tied => {
-                    let _ = child.pidfd.send_signal(SIGKILL);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn say_goodbye(&mut self, token: u64) {
-        if self.door.is_some() {
-            // The door's other end may have closed a moment ago.
-            self.admit();
-        }
-        if self.door.is_some() || self.requesters.len() > 1 {
-            self.tell(token, &Told::Staying, None);
-        } else {
-            self.forget(token);
-        }
-    }
-
-    fn tell(&mut self, token: u64, told: &Told, pidfd: Option<PidFd>) {
-        if let Some(requester) = self.requesters.get_mut(&token) {
-            requester.backlog.push_back((told.encode(), pidfd));
-            self.flush(token);
-        }
-    }
-
-    /// Sends what there is room for; a starter that does not listen must not stop the others.
-    fn flush(&mut self, token: u64) {
-        let Some(requester) = self.requesters.get_mut(&token) else {
-            return;
-        };
-        while let Some((packet, pidfd)) = requester.backlog.front() {
-            let fds: Vec<BorrowedFd<'_>> = pidfd.iter().map(PidFd::as_fd).collect();
-            let bytes = [IoSlice::new(packet)];
-            match socket::send(&requester.socket, &bytes, &fds, SendFlags::DONTWAIT) {
-                Err(error) if error.is_interrupted() => {}
-                Err(error) if error.would_block() => {
-                    let wanted = Events::IN | Events::OUT;
-                    let _ = self.epoll.modify(&requester.socket, token, wanted);
-                    return;
-                }
-                // Sent, or nobody listens, which the next wait reports.
-                _ => {
-                    requester.backlog.pop_front();
-                }
-            }
-        }
-        let _ = self.epoll.modify(&requester.socket, token, Events::IN);
-    }
 }
-
-const EMFILE: i32 = 24;
