@@ -133,6 +133,7 @@ class Learner:
             self._note_ways()
             gc.collect()
             gc.freeze()
+            _engine.gather_memory()
             server.depend_on(self._read, False, False)
             server.renew_spare()
         elif self._candidates and not self._trying:

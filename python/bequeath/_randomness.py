@@ -11,6 +11,7 @@ that it had when its module was loaded, by drawing numbers, was seeded.
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +55,15 @@ def note_those_of_start_up() -> None:
     _note_new()
 
 
+_renewed_in = 0
+
+
 def renew() -> None:
-    """In the child: new states from the system."""
+    """In the child, at the latest before its own code runs: new states from the system, once."""
+    global _renewed_in
+    if _renewed_in == os.getpid():
+        return
+    _renewed_in = os.getpid()
     for name in _at_load:
         module = sys.modules[name]
         if name not in _seeded:
@@ -65,8 +73,6 @@ def renew() -> None:
             module.setstate(_seeded[name])
     ssl = sys.modules.get("_ssl")
     if ssl is not None:
-        import os
-
         ssl.RAND_add(os.urandom(32), 32.0)
 
 

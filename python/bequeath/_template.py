@@ -94,6 +94,7 @@ def main(number: int) -> NoReturn:
     gc.collect()
     known = Loaded()
     gc.freeze()
+    _engine.gather_memory()
     learner = _learner(setup)
     becoming = _serve(server, learner)
     code = 1
@@ -165,9 +166,10 @@ def _serve(server: _engine.TemplateServer, learner: Learner | None) -> _engine.B
 def _rehearse(work: _engine.Work) -> None:
     """In a child that was forked ahead: walk the way it will go, until somebody asks for it.
 
-    Nothing comes of it but that the memory on the way, shared with the template until then,
+    Little comes of it but that the memory on the way, shared with the template until then,
     becomes its own.
     """
+    _randomness.renew()  # for good
     for step in (_rehearse_stream, _rehearse_unpickling, _rehearse_preparation, _rehearse_main):
         if work.is_asked_for:
             return

@@ -16,6 +16,7 @@ pub mod errno;
 pub mod eventfd;
 pub mod futex;
 pub mod handover;
+pub mod huge_pages;
 pub mod image;
 pub mod leftovers;
 pub mod lifeline;

@@ -72,8 +72,8 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::template::{
-        can_compare_states, lay_ready, run_fork_handlers, template_key, Becoming, Leftovers,
-        Template, TemplateServer, Work,
+        can_compare_states, gather_memory, lay_ready, run_fork_handlers, template_key, Becoming,
+        Leftovers, Template, TemplateServer, Work,
     };
     #[pymodule_export]
     use crate::transfer::{

@@ -227,6 +227,12 @@ pub fn run_fork_handlers() -> PyResult<()> {
     bequeath_os::leftovers::run_fork_handlers().map_err(|error| raise(error.into()))
 }
 
+/// Gathers this process's memory into huge pages, where it nearly fills them. Says how many bytes.
+#[pyfunction]
+pub fn gather_memory(py: Python<'_>) -> usize {
+    py.detach(bequeath_os::huge_pages::gather)
+}
+
 /// The template's own books.
 #[pyclass(frozen, module = "bequeath._engine")]
 pub struct TemplateServer(Mutex<Option<template::Server>>);
