@@ -1,0 +1,118 @@
+//! What a decoder needs of whoever makes the values.
+
+use std::vec::Drain;
+
+use crate::error::Error;
+
+/// Makes values for a [`Decoder`](crate::Decoder). Bytes that are text are UTF-8 in which surrogates may stand
+/// alone, as Python's `surrogatepass` writes them.
+pub trait Builder {
+    /// One value on the stack. Lists, sets, dicts and objects are filled after they were pushed, maybe
+    /// after they were remembered: a value is a reference to such a thing.
+    type Value;
+    /// What making a value may end in.
+    type Error: From<Error>;
+
+    /// The same thing once more.
+    fn same(&mut self, value: &Self::Value) -> Self::Value;
+
+    /// None.
+    fn none(&mut self) -> Self::Value;
+    /// A truth value.
+    fn boolean(&mut self, value: bool) -> Self::Value;
+    /// A small integer.
+    fn int(&mut self, value: i64) -> Result<Self::Value, Self::Error>;
+    /// An integer, little-endian in two's complement.
+    fn long(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// An integer as Python's source writes it, which did not fit [`Builder::int`].
+    fn long_text(&mut self, text: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// A float.
+    fn float(&mut self, value: f64) -> Result<Self::Value, Self::Error>;
+    /// A float as Python's source writes it.
+    fn float_text(&mut self, text: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// Text.
+    fn text(&mut self, utf8: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// Text, raw-unicode-escaped.
+    fn text_escaped(&mut self, escaped: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// Bytes.
+    fn bytes(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// Bytes that can be changed.
+    fn bytearray(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// A string of Python 2, of which nobody knows whether it was text.
+    fn old_string(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
+
+    /// A list.
+    fn list(&mut self, items: Drain<'_, Self::Value>) -> Result<Self::Value, Self::Error>;
+    /// A tuple.
+    fn tuple(&mut self, items: Drain<'_, Self::Value>) -> Result<Self::Value, Self::Error>;
+    /// A frozenset.
+    fn frozenset(&mut self, items: Drain<'_, Self::Value>) -> Result<Self::Value, Self::Error>;
+    /// An empty set.
+    fn set(&mut self) -> Result<Self::Value, Self::Error>;
+    /// An empty dict.
+    fn dict(&mut self) -> Result<Self::Value, Self::Error>;
+    /// Appends one item to a list, or to an object that has taken its place.
+    fn append(&mut self, list: &Self::Value, item: Self::Value) -> Result<(), Self::Error>;
+    /// Appends items.
+    fn extend(
+        &mut self,
+        list: &Self::Value,
+        items: Drain<'_, Self::Value>,
+    ) -> Result<(), Self::Error>;
+    /// Puts keys and values in, by turns; their number is even.
+    fn set_items(
+        &mut self,
+        dict: &Self::Value,
+        items: Drain<'_, Self::Value>,
+    ) -> Result<(), Self::Error>;
+    /// Adds items to a set.
+    fn add_items(
+        &mut self,
+        set: &Self::Value,
+        items: Drain<'_, Self::Value>,
+    ) -> Result<(), Self::Error>;
+
+    /// A global by two lines.
+    fn global(&mut self, module: &[u8], name: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// A global by two values, which should be texts.
+    fn stack_global(
+        &mut self,
+        module: Self::Value,
+        name: Self::Value,
+    ) -> Result<Self::Value, Self::Error>;
+    /// A global registered under a positive code.
+    fn extension(&mut self, code: u32) -> Result<Self::Value, Self::Error>;
+    /// `callable(*arguments)`.
+    fn reduce(
+        &mut self,
+        callable: Self::Value,
+        arguments: Self::Value,
+    ) -> Result<Self::Value, Self::Error>;
+    /// `class.__new__(class, *arguments)`.
+    fn new_object(
+        &mut self,
+        class: Self::Value,
+        arguments: Self::Value,
+    ) -> Result<Self::Value, Self::Error>;
+    /// `class.__new__(class, *arguments, **keywords)`.
+    fn new_object_with_keywords(
+        &mut self,
+        class: Self::Value,
+        arguments: Self::Value,
+        keywords: Self::Value,
+    ) -> Result<Self::Value, Self::Error>;
+    /// An instance in the manner of Python 2's classes; `arguments` is what [`Builder::tuple`] made.
+    fn instance(
+        &mut self,
+        class: Self::Value,
+        arguments: Self::Value,
+    ) -> Result<Self::Value, Self::Error>;
+    /// Gives an object its state.
+    fn build(&mut self, object: &Self::Value, state: Self::Value) -> Result<(), Self::Error>;
+    /// What a persistent id stands for.
+    fn persistent(&mut self, id: Self::Value) -> Result<Self::Value, Self::Error>;
+    /// The next buffer that travelled beside the pickle.
+    fn next_buffer(&mut self) -> Result<Self::Value, Self::Error>;
+    /// The same buffer, read-only.
+    fn readonly(&mut self, buffer: Self::Value) -> Result<Self::Value, Self::Error>;
+}

@@ -1,0 +1,509 @@
+//! The stack machine that reads.
+
+use crate::builder::Builder;
+use crate::error::Error;
+use crate::escape::unquote;
+use crate::memo::Memo;
+use crate::opcode as op;
+use crate::source::Source;
+use crate::HIGHEST_PROTOCOL;
+
+/// Reads one pickle after another from a source; what a pickle remembers stays for the next one, as a pickler
+/// that writes several into one stream expects.
+#[derive(Debug)]
+pub struct Decoder<V> {
+    stack: Vec<V>,
+    /// Where the marks lie: how high the stack was.
+    marks: Vec<usize>,
+    /// How far down the stack may be used: the topmost mark, or the bottom.
+    fence: usize,
+    memo: Memo<V>,
+    protocol: u8,
+}
+
+impl<V> Default for Decoder<V> {
+    fn default() -> Self {
+        Self {
+            stack: Vec::new(),
+            marks: Vec::new(),
+            fence: 0,
+            memo: Memo::new(),
+            protocol: 0,
+        }
+    }
+}
+
+impl<V> Decoder<V> {
+    /// With nothing remembered.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Which protocol the pickle said it is; 0 and 1 do not say.
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// What is remembered, by number.
+    pub fn remembered(&self) -> impl Iterator<Item = (u64, &V)> {
+        self.memo.iter()
+    }
+
+    /// Remembers a value under a number.
+    pub fn remember(&mut self, number: u64, value: V) {
+        self.memo.put(number, value);
+    }
+
+    /// Forgets all that is remembered.
+    pub fn forget(&mut self) {
+        self.memo.clear();
+    }
+
+    /// Reads one pickle. After an error the stack is empty; what was remembered stays.
+    ///
+    /// # Errors
+    /// What is wrong with the pickle, and whatever the source and the builder say.
+    pub fn read<S, B>(&mut self, source: &mut S, builder: &mut B) -> Result<V, B::Error>
+    where
+        S: Source,
+        B: Builder<Value = V>,
+        B::Error: From<S::Error>,
+    {
+        self.protocol = 0;
+        let result = self.run(source, builder);
+        self.stack.clear();
+        self.marks.clear();
+        self.fence = 0;
+        result
+    }
+
+    #[allow(clippy::too_many_lines)] // one arm per opcode reads best in one place
+    fn run<S, B>(&mut self, source: &mut S, builder: &mut B) -> Result<V, B::Error>
+    where
+        S: Source,
+        B: Builder<Value = V>,
+        B::Error: From<S::Error>,
+    {
+        loop {
+            let code = source.byte()?;
+            match code {
+                op::SHORT_BINUNICODE => {
+                    let len = usize::from(argument(source)?);
+                    let text = builder.text(source.take(len)?)?;
+                    self.stack.push(text);
+                }
+                op::MEMOIZE => {
+                    let top = self.top()?;
+                    let same = builder.same(top);
+                    self.memo.push(same);
+                }
+                op::BINGET => {
+                    let number = u64::from(argument(source)?);
+                    self.push_remembered(number, builder)?;
+                }
+                op::LONG_BINGET => {
+                    let number = u64::from(u32::from_le_bytes(array(source)?));
+                    self.push_remembered(number, builder)?;
+                }
+                op::BININT1 => {
+                    let value = builder.int(i64::from(argument(source)?))?;
+                    self.stack.push(value);
+                }
+                op::BININT2 => {
+                    let value = builder.int(i64::from(u16::from_le_bytes(array(source)?)))?;
+                    self.stack.push(value);
+                }
+                op::BININT => {
+                    let value = builder.int(i64::from(i32::from_le_bytes(array(source)?)))?;
+                    self.stack.push(value);
+                }
+                op::BINFLOAT => {
+                    let value = builder.float(f64::from_be_bytes(array(source)?))?;
+                    self.stack.push(value);
+                }
+                op::NONE => self.stack.push(builder.none()),
+                op::NEWTRUE => self.stack.push(builder.boolean(true)),
+                op::NEWFALSE => self.stack.push(builder.boolean(false)),
+                op::MARK => self.mark(),
+                op::EMPTY_DICT => {
+                    let dict = builder.dict()?;
+                    self.stack.push(dict);
+                }
+                op::EMPTY_LIST => {
+                    let list = builder.list(self.stack.drain(self.stack.len()..))?;
+                    self.stack.push(list);
+                }
+                op::EMPTY_TUPLE => self.tuple(0, builder)?,
+                op::EMPTY_SET => {
+                    let set = builder.set()?;
+                    self.stack.push(set);
+                }
+                op::TUPLE1 => self.tuple(1, builder)?,
+                op::TUPLE2 => self.tuple(2, builder)?,
+                op::TUPLE3 => self.tuple(3, builder)?,
+                op::TUPLE => {
+                    let start = self.unmark()?;
+                    self.tuple(self.stack.len() - start, builder)?;
+                }
+                op::APPEND => {
+                    let item = self.pop()?;
+                    builder.append(self.top()?, item)?;
+                }
+                op::APPENDS => {
+                    let start = self.unmark()?;
+                    if let Some(into) = self.container(start, builder)? {
+                        builder.extend(&into, self.stack.drain(start..))?;
+                    }
+                }
+                op::SETITEM => {
+                    let start = self.stack.len().saturating_sub(2);
+                    if let Some(into) = self.container(start, builder)? {
+                        builder.set_items(&into, self.stack.drain(start..))?;
+                    }
+                }
+                op::SETITEMS => {
+                    let start = self.unmark()?;
+                    if (self.stack.len() - start) % 2 != 0 {
+                        return Err(Error::OddItems("SETITEMS").into());
+                    }
+                    if let Some(into) = self.container(start, builder)? {
+                        builder.set_items(&into, self.stack.drain(start..))?;
+                    }
+                }
+                op::ADDITEMS => {
+                    let start = self.unmark()?;
+                    if let Some(into) = self.container(start, builder)? {
+                        builder.add_items(&into, self.stack.drain(start..))?;
+                    }
+                }
+                op::BUILD => {
+                    let state = self.pop()?;
+                    builder.build(self.top()?, state)?;
+                }
+                op::NEWOBJ => {
+                    let arguments = self.pop()?;
+                    let class = self.pop()?;
+                    let object = builder.new_object(class, arguments)?;
+                    self.stack.push(object);
+                }
+                op::REDUCE => {
+                    let arguments = self.pop()?;
+                    let callable = self.pop()?;
+                    let object = builder.reduce(callable, arguments)?;
+                    self.stack.push(object);
+                }
+                op::STACK_GLOBAL => {
+                    let name = self.pop()?;
+                    let module = self.pop()?;
+                    let global = builder.stack_global(module, name)?;
+                    self.stack.push(global);
+                }
+                op::STOP => return Ok(self.pop()?),
+                op::FRAME => {
+                    let len = long_length("FRAME length", array(source)?)?;
+                    source.frame(len)?;
+                }
+                op::PROTO => {
+                    self.protocol = argument(source)?;
+                    if self.protocol > HIGHEST_PROTOCOL {
+                        return Err(Error::Protocol(self.protocol).into());
+                    }
+                }
+                op::BINPUT => {
+                    let number = u64::from(argument(source)?);
+                    self.put(number, builder)?;
+                }
+                op::LONG_BINPUT => {
+                    let number = u64::from(u32::from_le_bytes(array(source)?));
+                    self.put(number, builder)?;
+                }
+                _ => self.rare(code, source, builder)?,
+            }
+        }
+    }
+
+    /// The opcodes that are seldom seen, out of the way of the others.
+    #[allow(clippy::too_many_lines)]
+    fn rare<S, B>(&mut self, code: u8, source: &mut S, builder: &mut B) -> Result<(), B::Error>
+    where
+        S: Source,
+        B: Builder<Value = V>,
+        B::Error: From<S::Error>,
+    {
+        let value = match code {
+            op::BINUNICODE => {
+                let len = u32::from_le_bytes(array(source)?) as usize;
+                builder.text(source.take(len)?)?
+            }
+            op::BINUNICODE8 => {
+                let len = long_length("BINUNICODE8", array(source)?)?;
+                builder.text(source.take(len)?)?
+            }
+            op::SHORT_BINBYTES => {
+                let len = usize::from(argument(source)?);
+                builder.bytes(source.take(len)?)?
+            }
+            op::BINBYTES => {
+                let len = u32::from_le_bytes(array(source)?) as usize;
+                builder.bytes(source.take(len)?)?
+            }
+            op::BINBYTES8 => {
+                let len = long_length("BINBYTES8", array(source)?)?;
+                builder.bytes(source.take(len)?)?
+            }
+            op::BYTEARRAY8 => {
+                let len = long_length("BYTEARRAY8", array(source)?)?;
+                builder.bytearray(source.take(len)?)?
+            }
+            op::LONG1 => {
+                let len = usize::from(argument(source)?);
+                builder.long(source.take(len)?)?
+            }
+            op::LONG4 => {
+                let len = length("LONG", array(source)?)?;
+                builder.long(source.take(len)?)?
+            }
+            op::NEWOBJ_EX => {
+                let keywords = self.pop()?;
+                let arguments = self.pop()?;
+                let class = self.pop()?;
+                builder.new_object_with_keywords(class, arguments, keywords)?
+            }
+            op::FROZENSET => {
+                let start = self.unmark()?;
+                builder.frozenset(self.stack.drain(start..))?
+            }
+            op::LIST => {
+                let start = self.unmark()?;
+                builder.list(self.stack.drain(start..))?
+            }
+            op::DICT => {
+                let start = self.unmark()?;
+                if (self.stack.len() - start) % 2 != 0 {
+                    return Err(Error::OddItems("DICT").into());
+                }
+                let dict = builder.dict()?;
+                builder.set_items(&dict, self.stack.drain(start..))?;
+                dict
+            }
+            op::GLOBAL => {
+                let module = source.line()?.to_vec();
+                builder.global(&module, source.line()?)?
+            }
+            op::INST => {
+                let start = self.unmark()?;
+                let module = source.line()?.to_vec();
+                let class = builder.global(&module, source.line()?)?;
+                let arguments = builder.tuple(self.stack.drain(start..))?;
+                builder.instance(class, arguments)?
+            }
+            op::OBJ => {
+                let start = self.unmark()?;
+                if start >= self.stack.len() {
+                    return Err(self.underflow().into());
+                }
+                let arguments = builder.tuple(self.stack.drain(start + 1..))?;
+                let class = self.pop()?;
+                builder.instance(class, arguments)?
+            }
+            op::EXT1 => extension(u32::from(argument(source)?), builder)?,
+            op::EXT2 => extension(u32::from(u16::from_le_bytes(array(source)?)), builder)?,
+            op::EXT4 => extension(u32::from_le_bytes(array(source)?), builder)?,
+            op::PERSID => {
+                let line = source.line()?;
+                if !line.is_ascii() {
+                    return Err(Error::PersistentNotAscii.into());
+                }
+                let id = builder.text(line)?;
+                builder.persistent(id)?
+            }
+            op::BINPERSID => {
+                let id = self.pop()?;
+                builder.persistent(id)?
+            }
+            op::NEXT_BUFFER => builder.next_buffer()?,
+            op::READONLY_BUFFER => {
+                let buffer = self.pop()?;
+                builder.readonly(buffer)?
+            }
+            op::DUP => {
+                let top = self.top()?;
+                builder.same(top)
+            }
+            op::INT => match source.line()? {
+                b"00" => builder.boolean(false),
+                b"01" => builder.boolean(true),
+                line => match decimal(line) {
+                    Some(value) => builder.int(value)?,
+                    None => builder.long_text(line)?,
+                },
+            },
+            op::LONG => {
+                let line = source.line()?;
+                builder.long_text(line.strip_suffix(b"L").unwrap_or(line))?
+            }
+            op::FLOAT => builder.float_text(source.line()?)?,
+            op::UNICODE => builder.text_escaped(source.line()?)?,
+            op::STRING => {
+                let bytes = unquote(source.line()?)?;
+                builder.old_string(&bytes)?
+            }
+            op::BINSTRING => {
+                let len = length("BINSTRING", array(source)?)?;
+                builder.old_string(source.take(len)?)?
+            }
+            op::SHORT_BINSTRING => {
+                let len = usize::from(argument(source)?);
+                builder.old_string(source.take(len)?)?
+            }
+            op::GET => {
+                let number = decimal(source.line()?).ok_or(Error::NotANumber("GET"))?;
+                let number = u64::try_from(number).map_err(|_| Error::NotANumber("GET"))?;
+                return self.push_remembered(number, builder);
+            }
+            op::PUT => {
+                let number = decimal(source.line()?).ok_or(Error::NotANumber("PUT"))?;
+                let number = u64::try_from(number).map_err(|_| Error::NegativePut)?;
+                return self.put(number, builder);
+            }
+            op::POP => {
+                if self.marks.last() == Some(&self.stack.len()) {
+                    self.unmark()?;
+                } else {
+                    self.pop()?;
+                }
+                return Ok(());
+            }
+            op::POP_MARK => {
+                let start = self.unmark()?;
+                self.stack.truncate(start);
+                return Ok(());
+            }
+            unknown => return Err(Error::Opcode(unknown).into()),
+        };
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn mark(&mut self) {
+        self.marks.push(self.stack.len());
+        self.fence = self.stack.len();
+    }
+
+    #[inline]
+    fn unmark(&mut self) -> Result<usize, Error> {
+        let start = self.marks.pop().ok_or(Error::NoMark)?;
+        self.fence = self.marks.last().copied().unwrap_or(0);
+        Ok(start)
+    }
+
+    #[cold]
+    fn underflow(&self) -> Error {
+        if self.marks.is_empty() {
+            Error::Underflow
+        } else {
+            Error::UnexpectedMark
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Result<V, Error> {
+        if self.stack.len() <= self.fence {
+            return Err(self.underflow());
+        }
+        self.stack.pop().ok_or(Error::Underflow)
+    }
+
+    #[inline]
+    fn top(&self) -> Result<&V, Error> {
+        match self.stack.last() {
+            Some(top) if self.stack.len() > self.fence => Ok(top),
+            _ => Err(self.underflow()),
+        }
+    }
+
+    /// The container below what lies from `start` on; nothing where nothing lies there.
+    #[inline]
+    fn container<B>(&mut self, start: usize, builder: &mut B) -> Result<Option<V>, Error>
+    where
+        B: Builder<Value = V>,
+    {
+        if start <= self.fence || start > self.stack.len() {
+            return Err(self.underflow());
+        }
+        let filled = start < self.stack.len();
+        Ok(filled.then(|| builder.same(&self.stack[start - 1])))
+    }
+
+    fn tuple<B: Builder<Value = V>>(
+        &mut self,
+        len: usize,
+        builder: &mut B,
+    ) -> Result<(), B::Error> {
+        let Some(start) = self
+            .stack
+            .len()
+            .checked_sub(len)
+            .filter(|start| *start >= self.fence)
+        else {
+            return Err(self.underflow().into());
+        };
+        let tuple = builder.tuple(self.stack.drain(start..))?;
+        self.stack.push(tuple);
+        Ok(())
+    }
+
+    #[inline]
+    fn push_remembered<B>(&mut self, number: u64, builder: &mut B) -> Result<(), B::Error>
+    where
+        B: Builder<Value = V>,
+    {
+        let found = self.memo.get(number).ok_or(Error::NotRemembered(number))?;
+        let same = builder.same(found);
+        self.stack.push(same);
+        Ok(())
+    }
+
+    fn put<B: Builder<Value = V>>(&mut self, number: u64, builder: &mut B) -> Result<(), B::Error> {
+        let same = builder.same(self.top()?);
+        self.memo.put(number, same);
+        Ok(())
+    }
+}
+
+/// One byte after an opcode.
+#[inline]
+fn argument<S: Source>(source: &mut S) -> Result<u8, S::Error> {
+    Ok(source.take(1)?[0])
+}
+
+/// So many bytes after an opcode.
+#[inline]
+fn array<const LEN: usize, S: Source>(source: &mut S) -> Result<[u8; LEN], S::Error> {
+    let bytes = source.take(LEN)?.try_into();
+    Ok(bytes.map_err(|_| Error::Truncated)?)
+}
+
+fn length(what: &'static str, bytes: [u8; 4]) -> Result<usize, Error> {
+    usize::try_from(i32::from_le_bytes(bytes)).map_err(|_| Error::NegativeLength(what))
+}
+
+fn long_length(what: &'static str, bytes: [u8; 8]) -> Result<usize, Error> {
+    // No memory is larger than this, also where more could be counted.
+    isize::try_from(u64::from_le_bytes(bytes))
+        .map(isize::unsigned_abs)
+        .map_err(|_| Error::TooLong(what))
+}
+
+fn decimal(line: &[u8]) -> Option<i64> {
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
+}
+
+fn extension<B: Builder>(code: u32, builder: &mut B) -> Result<B::Value, B::Error> {
+    if code == 0 || i32::try_from(code).is_err() {
+        return Err(Error::ExtensionCode.into());
+    }
+    builder.extension(code)
+}

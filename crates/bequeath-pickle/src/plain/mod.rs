@@ -1,0 +1,34 @@
+//! The plain part of pickle as a serde format: what Rust and Python can both say without executing anything.
+//!
+//! | Rust | Python |
+//! |---|---|
+//! | `()`, unit structs, `Option::None` | `None` |
+//! | `Some(x)`, newtype structs | `x` |
+//! | `bool`, integers, floats, `char` and strings | `bool`, `int`, `float`, `str` |
+//! | bytes (`serde_bytes`) | `bytes` |
+//! | sequences | `list`; `tuple`, `set` and `frozenset` are read too |
+//! | tuples, tuple structs | `tuple` |
+//! | maps, structs | `dict`; a struct's keys are `str` |
+//! | unit variants | `str` |
+//! | other variants | `dict` of one key: `{"Variant": content}` |
+
+mod de;
+mod nodes;
+mod ser;
+
+pub use de::from_slice;
+pub use ser::to_vec;
+
+use crate::error::Error;
+
+impl serde::ser::Error for Error {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Self::Custom(message.to_string())
+    }
+}
+
+impl serde::de::Error for Error {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Self::Custom(message.to_string())
+    }
+}

@@ -1,0 +1,86 @@
+//! Where a pickle's bytes come from.
+
+use crate::error::Error;
+
+/// Hands out a pickle's bytes in order. A stream's implementation must not read past the STOP opcode for
+/// more than it can give back: it is told by [`Source::frame`] how much belongs together.
+pub trait Source {
+    /// What else can go wrong where the bytes come from.
+    type Error: From<Error>;
+
+    /// The next byte.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] where there is none.
+    fn byte(&mut self) -> Result<u8, Self::Error>;
+
+    /// The next `len` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] where there are fewer.
+    fn take(&mut self, len: usize) -> Result<&[u8], Self::Error>;
+
+    /// The bytes before the next newline; the newline is consumed.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] where there is none.
+    fn line(&mut self) -> Result<&[u8], Self::Error>;
+
+    /// The next `len` bytes belong together and will all be read.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] where there are fewer.
+    fn frame(&mut self, len: usize) -> Result<(), Self::Error>;
+}
+
+/// A pickle in memory.
+#[derive(Clone, Debug)]
+pub struct Slice<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Slice<'a> {
+    /// Reads from the front of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// What has not been read.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl Source for Slice<'_> {
+    type Error = Error;
+
+    #[inline]
+    fn byte(&mut self) -> Result<u8, Error> {
+        let (first, rest) = self.rest.split_first().ok_or(Error::Ended)?;
+        self.rest = rest;
+        Ok(*first)
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<&[u8], Error> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Error::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn line(&mut self) -> Result<&[u8], Error> {
+        let newline = self.rest.iter().position(|byte| *byte == b'\n');
+        let (line, rest) = self.rest.split_at(newline.ok_or(Error::Truncated)?);
+        self.rest = &rest[1..];
+        Ok(line)
+    }
+
+    fn frame(&mut self, len: usize) -> Result<(), Error> {
+        if len > self.rest.len() {
+            return Err(Error::Truncated);
+        }
+        Ok(())
+    }
+}
