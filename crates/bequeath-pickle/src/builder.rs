@@ -13,6 +13,9 @@ pub trait Builder {
     /// What making a value may end in.
     type Error: From<Error>;
 
+    /// The pickle said which protocol it is; names are spelled differently.
+    fn protocol(&mut self, _protocol: u8) {}
+
     /// The same thing once more.
     fn same(&mut self, value: &Self::Value) -> Self::Value;
 

@@ -210,6 +210,7 @@ impl<V> Decoder<V> {
                     if self.protocol > HIGHEST_PROTOCOL {
                         return Err(Error::Protocol(self.protocol).into());
                     }
+                    builder.protocol(self.protocol);
                 }
                 op::BINPUT => {
                     let number = u64::from(argument(source)?);

@@ -11,6 +11,7 @@ mod error;
 mod inspect;
 mod origin;
 mod packed;
+mod pickle;
 mod process;
 mod queue_ends;
 mod queues;
@@ -41,6 +42,10 @@ mod _engine {
     use crate::inspect::{diagnose, inspect_process};
     #[pymodule_export]
     use crate::packed::{pack, pack_outside, unpack, Packed};
+    #[pymodule_export]
+    use crate::pickle::{
+        dump, dumps, load, loads, Pickler, PicklerMemoProxy, Unpickler, UnpicklerMemoProxy,
+    };
     #[pymodule_export]
     use crate::process::{
         exit_process, open_this_process, process_after_fork_in_child, set_process_name,

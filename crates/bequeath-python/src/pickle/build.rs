@@ -1,0 +1,558 @@
+#![allow(unsafe_code)]
+//! Opcodes become objects: what the format's stack machine asks for, made with CPython's API.
+//!
+//! # Safety invariants
+//! Each call of the API is given objects that are alive, of the type that it wants, on an attached thread; what it
+//! returns is a new reference or null with an error set.
+
+use std::vec::Drain;
+
+use bequeath_pickle::{Builder, Error};
+use pyo3::exceptions::{
+    PyAttributeError, PyEOFError, PyOverflowError, PyStopIteration, PyTypeError, PyValueError,
+};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType,
+};
+
+use super::tables::{unpickling_error, Tables};
+
+/// What goes wrong while a pickle is read.
+pub(super) struct Failure(pub(super) PyErr);
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Error> for Failure {
+    #[cold]
+    fn from(error: Error) -> Self {
+        Self(Python::attach(|py| match error {
+            Error::Ended => PyEOFError::new_err("Ran out of input"),
+            Error::Truncated => unpickling_error(py, "pickle data was truncated"),
+            Error::Opcode(code) if code.is_ascii_graphic() || code == b' ' => {
+                let quoted = match code {
+                    b'\'' | b'\\' => format!("\\{}", char::from(code)),
+                    _ => char::from(code).to_string(),
+                };
+                unpickling_error(py, format!("invalid load key, '{quoted}'."))
+            }
+            Error::Opcode(code) => {
+                unpickling_error(py, format!("invalid load key, '\\x{code:02x}'."))
+            }
+            Error::NotRemembered(number) => {
+                unpickling_error(py, format!("Memo value not found at index {number}"))
+            }
+            Error::NegativePut => PyValueError::new_err("negative PUT argument"),
+            Error::TooLong(what) => PyOverflowError::new_err(format!(
+                "{what} exceeds system's maximum size of {} bytes",
+                isize::MAX
+            )),
+            Error::Protocol(protocol) => {
+                PyValueError::new_err(format!("unsupported pickle protocol: {protocol}"))
+            }
+            Error::NotANumber(_) | Error::BadEscape => PyValueError::new_err(error.to_string()),
+            other => unpickling_error(py, other.to_string()),
+        }))
+    }
+}
+
+type Made<'py> = Result<Bound<'py, PyAny>, Failure>;
+
+/// What an unpickler was told to ask, and what it read on the way.
+pub(super) struct Objects<'py> {
+    pub(super) py: Python<'py>,
+    /// Overridden lookups of globals; otherwise ours.
+    pub(super) find_class: Option<Bound<'py, PyAny>>,
+    pub(super) persistent_load: Option<Bound<'py, PyAny>>,
+    /// An iterator of out-of-band buffers.
+    pub(super) buffers: Option<Bound<'py, PyAny>>,
+    pub(super) encoding: String,
+    pub(super) errors: String,
+    pub(super) fix_imports: bool,
+    /// Which protocol the pickle said it is, as far as names are concerned.
+    pub(super) protocol: u8,
+}
+
+/// From this many items on they are put into a list at once.
+const MANY: usize = 16;
+
+impl<'py> Objects<'py> {
+    fn named(&mut self, module: &Bound<'py, PyString>, name: &Bound<'py, PyString>) -> Made<'py> {
+        match &self.find_class {
+            Some(find) => Ok(find.call1((module, name))?),
+            None => Ok(find_class(module, name, self.fix_imports, self.protocol)?),
+        }
+    }
+
+    fn tuple_of(arguments: Bound<'py, PyAny>, what: &str) -> Result<Bound<'py, PyTuple>, Failure> {
+        arguments.cast_into::<PyTuple>().map_err(|error| {
+            let other = error.into_inner();
+            let py = other.py();
+            Failure(unpickling_error(py, format!("{what} must be a tuple")))
+        })
+    }
+
+    /// `class.__new__` as the class itself has it, not as its attribute says.
+    fn make(
+        &mut self,
+        opcode: &str,
+        class: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyAny>,
+        keywords: Option<&Bound<'py, PyAny>>,
+    ) -> Made<'py> {
+        let py = self.py;
+        let Ok(class) = class.cast::<PyType>() else {
+            let name = class.get_type().name()?;
+            let text = format!("{opcode} class argument must be a type, not {name}");
+            return Err(unpickling_error(py, text).into());
+        };
+        let kind = class.as_type_ptr();
+        // SAFETY: a type that is alive.
+        let Some(new) = (unsafe { (*kind).tp_new }) else {
+            let text = format!(
+                "{opcode} class argument '{}' doesn't have __new__",
+                class.name()?
+            );
+            return Err(unpickling_error(py, text).into());
+        };
+        if !arguments.is_instance_of::<PyTuple>() {
+            let name = arguments.get_type().name()?;
+            let text = format!("{opcode} args argument must be a tuple, not {name}");
+            return Err(unpickling_error(py, text).into());
+        }
+        if let Some(keywords) = keywords.filter(|keywords| !keywords.is_instance_of::<PyDict>()) {
+            let name = keywords.get_type().name()?;
+            let text = format!("{opcode} kwargs argument must be a dict, not {name}");
+            return Err(unpickling_error(py, text).into());
+        }
+        let keywords = keywords.map_or(std::ptr::null_mut(), |keywords| keywords.as_ptr());
+        // SAFETY: the class's own constructor with a tuple and a dict or nothing.
+        let made = unsafe { new(kind, arguments.as_ptr(), keywords) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(py, made) }?)
+    }
+
+    fn decode(&self, bytes: &[u8], errors: &'static std::ffi::CStr) -> Made<'py> {
+        let (first, len) = (bytes.as_ptr().cast(), bytes.len().cast_signed());
+        // SAFETY: that many bytes.
+        let text = unsafe { ffi::PyUnicode_DecodeUTF8(first, len, errors.as_ptr()) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, text) }?)
+    }
+
+    fn line(&self, bytes: &[u8]) -> Result<Bound<'py, PyString>, Failure> {
+        let text = self.decode(bytes, c"strict")?;
+        Ok(text.cast_into::<PyString>().map_err(PyErr::from)?)
+    }
+}
+
+impl<'py> Builder for Objects<'py> {
+    type Value = Bound<'py, PyAny>;
+    type Error = Failure;
+
+    fn protocol(&mut self, protocol: u8) {
+        self.protocol = protocol;
+    }
+
+    #[inline]
+    fn same(&mut self, value: &Self::Value) -> Self::Value {
+        value.clone()
+    }
+
+    #[inline]
+    fn none(&mut self) -> Self::Value {
+        self.py.None().into_bound(self.py)
+    }
+
+    #[inline]
+    fn boolean(&mut self, value: bool) -> Self::Value {
+        pyo3::types::PyBool::new(self.py, value)
+            .to_owned()
+            .into_any()
+    }
+
+    #[inline]
+    fn int(&mut self, value: i64) -> Made<'py> {
+        // SAFETY: attached.
+        let made = unsafe { ffi::PyLong_FromLongLong(value) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, made) }?)
+    }
+
+    fn long(&mut self, bytes: &[u8]) -> Made<'py> {
+        if bytes.is_empty() {
+            return self.int(0);
+        }
+        // SAFETY: that many bytes; little-endian, signed.
+        let made = unsafe { ffi::_PyLong_FromByteArray(bytes.as_ptr(), bytes.len(), 1, 1) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, made) }?)
+    }
+
+    fn long_text(&mut self, text: &[u8]) -> Made<'py> {
+        let py = self.py;
+        let text = String::from_utf8_lossy(text);
+        Ok(py
+            .get_type::<pyo3::types::PyInt>()
+            .call1((text.as_ref(), 0))?)
+    }
+
+    #[inline]
+    fn float(&mut self, value: f64) -> Made<'py> {
+        // SAFETY: attached.
+        let made = unsafe { ffi::PyFloat_FromDouble(value) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, made) }?)
+    }
+
+    fn float_text(&mut self, text: &[u8]) -> Made<'py> {
+        let py = self.py;
+        let text = String::from_utf8_lossy(text);
+        Ok(py
+            .get_type::<pyo3::types::PyFloat>()
+            .call1((text.as_ref(),))?)
+    }
+
+    #[inline]
+    fn text(&mut self, utf8: &[u8]) -> Made<'py> {
+        self.decode(utf8, c"surrogatepass")
+    }
+
+    fn text_escaped(&mut self, escaped: &[u8]) -> Made<'py> {
+        let (first, len) = (escaped.as_ptr().cast(), escaped.len().cast_signed());
+        // SAFETY: that many bytes.
+        let text = unsafe { ffi::PyUnicode_DecodeRawUnicodeEscape(first, len, std::ptr::null()) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, text) }?)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Made<'py> {
+        Ok(PyBytes::new_with(self.py, bytes.len(), |into| {
+            into.copy_from_slice(bytes);
+            Ok(())
+        })?
+        .into_any())
+    }
+
+    fn bytearray(&mut self, bytes: &[u8]) -> Made<'py> {
+        Ok(PyByteArray::new_with(self.py, bytes.len(), |into| {
+            into.copy_from_slice(bytes);
+            Ok(())
+        })?
+        .into_any())
+    }
+
+    fn old_string(&mut self, bytes: &[u8]) -> Made<'py> {
+        let object = self.bytes(bytes)?;
+        if self.encoding == "bytes" {
+            return Ok(object);
+        }
+        let decoded =
+            object.call_method1(intern!(self.py, "decode"), (&self.encoding, &self.errors))?;
+        Ok(decoded)
+    }
+
+    fn list(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
+        Ok(PyList::new(self.py, items)?.into_any())
+    }
+
+    #[inline]
+    fn tuple(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
+        Ok(PyTuple::new(self.py, items)?.into_any())
+    }
+
+    fn frozenset(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
+        Ok(PyFrozenSet::new(self.py, items)?.into_any())
+    }
+
+    fn set(&mut self) -> Made<'py> {
+        Ok(PySet::empty(self.py)?.into_any())
+    }
+
+    #[inline]
+    fn dict(&mut self) -> Made<'py> {
+        Ok(PyDict::new(self.py).into_any())
+    }
+
+    fn append(&mut self, list: &Self::Value, item: Self::Value) -> Result<(), Failure> {
+        if let Ok(list) = list.cast_exact::<PyList>() {
+            return Ok(list.append(item)?);
+        }
+        self.extend(list, vec![item].drain(..))
+    }
+
+    fn extend(&mut self, list: &Self::Value, items: Drain<'_, Self::Value>) -> Result<(), Failure> {
+        let py = self.py;
+        if let Ok(list) = list.cast_exact::<PyList>() {
+            if items.len() < MANY {
+                for item in items {
+                    list.append(item)?;
+                }
+                return Ok(());
+            }
+            let end = list.len();
+            return Ok(list.set_slice(end, end, PyList::new(py, items)?.as_any())?);
+        }
+        let items = PyList::new(py, items)?;
+        if let Some(extend) = list.getattr_opt(intern!(py, "extend"))? {
+            extend.call1((items,))?;
+            return Ok(());
+        }
+        // Even if a subclass has no extend, its append must do.
+        let append = list.getattr(intern!(py, "append"))?;
+        for item in items {
+            append.call1((item,))?;
+        }
+        Ok(())
+    }
+
+    fn set_items(
+        &mut self,
+        dict: &Self::Value,
+        mut items: Drain<'_, Self::Value>,
+    ) -> Result<(), Failure> {
+        let exact = dict.cast_exact::<PyDict>().ok();
+        while let (Some(key), Some(value)) = (items.next(), items.next()) {
+            match exact {
+                Some(dict) => dict.set_item(key, value)?,
+                None => dict.set_item(key, value)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn add_items(
+        &mut self,
+        set: &Self::Value,
+        items: Drain<'_, Self::Value>,
+    ) -> Result<(), Failure> {
+        if let Ok(set) = set.cast::<PySet>() {
+            for item in items {
+                set.add(item)?;
+            }
+            return Ok(());
+        }
+        let add = set.getattr(intern!(self.py, "add"))?;
+        for item in items {
+            add.call1((item,))?;
+        }
+        Ok(())
+    }
+
+    fn global(&mut self, module: &[u8], name: &[u8]) -> Made<'py> {
+        let (module, name) = (self.line(module)?, self.line(name)?);
+        self.named(&module, &name)
+    }
+
+    fn stack_global(&mut self, module: Self::Value, name: Self::Value) -> Made<'py> {
+        let text = |value: Self::Value| value.cast_into_exact::<PyString>().ok();
+        let (Some(module), Some(name)) = (text(module), text(name)) else {
+            return Err(unpickling_error(self.py, "STACK_GLOBAL requires str").into());
+        };
+        self.named(&module, &name)
+    }
+
+    fn extension(&mut self, code: u32) -> Made<'py> {
+        let py = self.py;
+        let tables = Tables::get(py)?;
+        let cache = tables.extension_cache.bind(py);
+        if let Ok(found) = cache.get_item(code) {
+            return Ok(found);
+        }
+        let Ok(pair) = tables.inverted_registry.bind(py).get_item(code) else {
+            return Err(
+                PyValueError::new_err(format!("unregistered extension code {code}")).into(),
+            );
+        };
+        let Ok((module, name)) = pair.extract::<(Bound<'py, PyString>, Bound<'py, PyString>)>()
+        else {
+            let text = format!("_inverted_registry[{code}] isn't a 2-tuple of strings");
+            return Err(PyValueError::new_err(text).into());
+        };
+        let found = self.named(&module, &name)?;
+        cache.set_item(code, &found)?;
+        Ok(found)
+    }
+
+    fn reduce(&mut self, callable: Self::Value, arguments: Self::Value) -> Made<'py> {
+        let Ok(arguments) = arguments.cast_into::<PyTuple>() else {
+            return Err(PyTypeError::new_err("argument list must be a tuple").into());
+        };
+        Ok(callable.call1(arguments)?)
+    }
+
+    fn new_object(&mut self, class: Self::Value, arguments: Self::Value) -> Made<'py> {
+        self.make("NEWOBJ", &class, &arguments, None)
+    }
+
+    fn new_object_with_keywords(
+        &mut self,
+        class: Self::Value,
+        arguments: Self::Value,
+        keywords: Self::Value,
+    ) -> Made<'py> {
+        self.make("NEWOBJ_EX", &class, &arguments, Some(&keywords))
+    }
+
+    fn instance(&mut self, class: Self::Value, arguments: Self::Value) -> Made<'py> {
+        let py = self.py;
+        let arguments = Self::tuple_of(arguments, "the arguments of an instance")?;
+        if arguments.is_empty() && class.is_instance_of::<PyType>() {
+            let asks = class.getattr_opt(intern!(py, "__getinitargs__"))?;
+            if asks.is_none() {
+                return Ok(class.call_method1(intern!(py, "__new__"), (&class,))?);
+            }
+        }
+        Ok(class.call1(arguments)?)
+    }
+
+    fn build(&mut self, object: &Self::Value, state: Self::Value) -> Result<(), Failure> {
+        let py = self.py;
+        if let Some(set_state) = object.getattr_opt(intern!(py, "__setstate__"))? {
+            set_state.call1((state,))?;
+            return Ok(());
+        }
+        let mut state = state;
+        let mut slots = None;
+        if let Ok(both) = state.cast::<PyTuple>() {
+            if both.len() == 2 {
+                let (first, second) = (both.get_item(0)?, both.get_item(1)?);
+                (state, slots) = (first, Some(second));
+            }
+        }
+        if !state.is_none() {
+            let Ok(state) = state.cast::<PyDict>() else {
+                return Err(unpickling_error(py, "state is not a dictionary").into());
+            };
+            let own = object.getattr(intern!(py, "__dict__"))?;
+            let exact = own.cast_exact::<PyDict>().ok();
+            for (key, value) in state {
+                // Attribute names are normally interned, which makes looking them up fast.
+                let key = interned(key);
+                match exact {
+                    Some(own) => own.set_item(key, value)?,
+                    None => own.set_item(key, value)?,
+                }
+            }
+        }
+        if let Some(slots) = slots.filter(|slots| !slots.is_none()) {
+            let Ok(slots) = slots.cast::<PyDict>() else {
+                return Err(unpickling_error(py, "slot state is not a dictionary").into());
+            };
+            for (name, value) in slots {
+                // Any object may be tried as a name, as setattr does.
+                let result = {
+                    // SAFETY: three objects that are alive.
+                    unsafe { ffi::PyObject_SetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) }
+                };
+                if result < 0 {
+                    return Err(PyErr::fetch(py).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn persistent(&mut self, id: Self::Value) -> Made<'py> {
+        let Some(load) = &self.persistent_load else {
+            let text = "A load persistent id instruction was encountered, but no persistent_load function was specified.";
+            return Err(unpickling_error(self.py, text).into());
+        };
+        Ok(load.call1((id,))?)
+    }
+
+    fn next_buffer(&mut self) -> Made<'py> {
+        let py = self.py;
+        let Some(buffers) = &self.buffers else {
+            let text =
+                "pickle stream refers to out-of-band data but no *buffers* argument was given";
+            return Err(unpickling_error(py, text).into());
+        };
+        match buffers.call_method0(intern!(py, "__next__")) {
+            Ok(buffer) => Ok(buffer),
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                Err(unpickling_error(py, "not enough out-of-band buffers").into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn readonly(&mut self, buffer: Self::Value) -> Made<'py> {
+        let py = self.py;
+        let view = pyo3::types::PyMemoryView::from(&buffer)?;
+        if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
+            return Ok(buffer);
+        }
+        Ok(view.call_method0(intern!(py, "toreadonly"))?)
+    }
+}
+
+fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
+    if key.cast_exact::<PyString>().is_err() {
+        return key;
+    }
+    let py = key.py();
+    let mut raw = key.into_ptr();
+    // SAFETY: a str that is owned here; the same or its interned equal is owned afterwards.
+    unsafe { ffi::PyUnicode_InternInPlace(&raw mut raw) };
+    // SAFETY: see above.
+    unsafe { Bound::from_owned_ptr(py, raw) }
+}
+
+/// The object that a module has under a name; with dots in it from protocol 4 on.
+pub(super) fn find_class<'py>(
+    module: &Bound<'py, PyString>,
+    name: &Bound<'py, PyString>,
+    fix_imports: bool,
+    protocol: u8,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = module.py();
+    py.import(intern!(py, "sys"))?.call_method1(
+        intern!(py, "audit"),
+        (intern!(py, "pickle.find_class"), module, name),
+    )?;
+    let (mut module, mut name) = (module.clone(), name.clone());
+    if protocol < 3 && fix_imports {
+        let tables = Tables::get(py)?;
+        let names = tables.name_mapping_2_to_3.bind(py);
+        if let Ok(found) = names.get_item((&module, &name)) {
+            (module, name) = found.extract()?;
+        } else if let Ok(found) = tables.import_mapping_2_to_3.bind(py).get_item(&module) {
+            module = found.extract()?;
+        }
+    }
+    let from = py.import(&module)?;
+    if protocol < 4 {
+        return from.getattr(&name);
+    }
+    let mut object = from.clone().into_any();
+    for part in name.to_str()?.split('.') {
+        if part == "<locals>" {
+            let text = format!(
+                "Can't get local attribute {} on {}",
+                name.repr()?,
+                from.repr()?
+            );
+            return Err(PyAttributeError::new_err(text));
+        }
+        object = object.getattr(part).map_err(|error| {
+            if !error.is_instance_of::<PyAttributeError>(py) {
+                return error;
+            }
+            let shown = (name.repr(), from.repr());
+            match shown {
+                (Ok(name), Ok(from)) => {
+                    PyAttributeError::new_err(format!("Can't get attribute {name} on {from}"))
+                }
+                _ => error,
+            }
+        })?;
+    }
+    Ok(object)
+}

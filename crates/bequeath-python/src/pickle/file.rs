@@ -1,0 +1,157 @@
+//! A pickle that comes from an object with `read` and `readline`.
+
+use bequeath_pickle::{Error, Source};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::build::Failure;
+
+/// Reads no byte behind the pickle's end, so that whatever follows it in the file stays there: what `peek` shows is
+/// only read once it is used, and a frame's length is known.
+pub(super) struct File<'py> {
+    read: Bound<'py, PyAny>,
+    readline: Bound<'py, PyAny>,
+    peek: Option<Bound<'py, PyAny>>,
+    buffer: Vec<u8>,
+    used: usize,
+    /// The buffer has only been peeked at: what is used of it must still be read.
+    peeked: bool,
+}
+
+/// How much is peeked at.
+const PEEK: usize = 128 * 1024;
+
+impl<'py> File<'py> {
+    pub(super) fn of(file: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let py = file.py();
+        let needed = |name| match file.getattr_opt(name) {
+            Ok(Some(method)) => Ok(method),
+            Ok(None) => Err(pyo3::exceptions::PyTypeError::new_err(
+                "file must have 'read' and 'readline' attributes",
+            )),
+            Err(error) => Err(error),
+        };
+        Ok(Self {
+            peek: file.getattr_opt(intern!(py, "peek"))?,
+            read: needed(intern!(py, "read"))?,
+            readline: needed(intern!(py, "readline"))?,
+            buffer: Vec::new(),
+            used: 0,
+            peeked: false,
+        })
+    }
+
+    /// Reads what was used of a peek, so that the file stands where this reader does.
+    pub(super) fn settle(&mut self) -> PyResult<()> {
+        if self.peeked && self.used > 0 {
+            self.read.call1((self.used,))?;
+            self.buffer.drain(..self.used);
+            self.used = 0;
+        }
+        if self.peeked {
+            self.buffer.clear();
+            self.peeked = false;
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, len: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.read.call1((len,))?;
+        bytes.cast_into::<PyBytes>().map_err(|error| {
+            let name = error
+                .into_inner()
+                .get_type()
+                .name()
+                .map_or_else(|_| "?".into(), |name| name.to_string());
+            pyo3::exceptions::PyTypeError::new_err(format!(
+                "read() returned non-bytes object ({name})"
+            ))
+        })
+    }
+
+    /// Makes the buffer hold `len` bytes that are not used, unless the file ends.
+    #[cold]
+    fn fill(&mut self, len: usize) -> Result<(), Failure> {
+        self.settle()?;
+        if let Some(peek) = &self.peek {
+            match peek.call1((PEEK,)) {
+                Ok(seen) => {
+                    if let Ok(seen) = seen.cast::<PyBytes>() {
+                        if seen.as_bytes().len() >= len && self.used == self.buffer.len() {
+                            self.buffer.clear();
+                            self.buffer.extend_from_slice(seen.as_bytes());
+                            (self.used, self.peeked) = (0, true);
+                            return Ok(());
+                        }
+                    }
+                }
+                Err(error)
+                    if error
+                        .is_instance_of::<pyo3::exceptions::PyNotImplementedError>(peek.py()) =>
+                {
+                    self.peek = None;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let rest = self.buffer.split_off(self.used);
+        self.buffer = rest;
+        self.used = 0;
+        let more = self.fetch(len - self.buffer.len())?;
+        self.buffer.extend_from_slice(more.as_bytes());
+        Ok(())
+    }
+}
+
+impl Source for File<'_> {
+    type Error = Failure;
+
+    fn byte(&mut self) -> Result<u8, Failure> {
+        if self.used == self.buffer.len() {
+            self.fill(1)?;
+        }
+        let byte = *self.buffer.get(self.used).ok_or(Error::Ended)?;
+        self.used += 1;
+        Ok(byte)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&[u8], Failure> {
+        if self.buffer.len() - self.used < len {
+            self.fill(len)?;
+        }
+        let from = self.used;
+        if self.buffer.len() - from < len {
+            return Err(Error::Truncated.into());
+        }
+        self.used += len;
+        Ok(&self.buffer[from..from + len])
+    }
+
+    fn line(&mut self) -> Result<&[u8], Failure> {
+        let newline = |bytes: &[u8]| bytes.iter().position(|byte| *byte == b'\n');
+        if newline(&self.buffer[self.used..]).is_none() {
+            self.settle()?;
+            let line = self.readline.call0()?;
+            let line = line.cast_into::<PyBytes>().map_err(PyErr::from)?;
+            let rest = self.buffer.split_off(self.used);
+            self.buffer = rest;
+            self.used = 0;
+            self.buffer.extend_from_slice(line.as_bytes());
+        }
+        let from = self.used;
+        let len = newline(&self.buffer[from..]).ok_or(Error::Truncated)?;
+        self.used = from + len + 1;
+        Ok(&self.buffer[from..from + len])
+    }
+
+    fn frame(&mut self, len: usize) -> Result<(), Failure> {
+        if self.buffer.len() - self.used < len {
+            self.fill(len)?;
+        }
+        if self.buffer.len() - self.used < len {
+            return Err(Error::Truncated.into());
+        }
+        Ok(())
+    }
+}

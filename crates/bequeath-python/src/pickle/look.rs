@@ -1,0 +1,247 @@
+#![allow(unsafe_code)]
+//! Looks into objects of exact builtin types without taking references: counting them would cost as much as
+//! writing the value, and whether an object has a single reference is what a pickler wants to know.
+//!
+//! # Safety invariants
+//! Each function is given an attached interpreter's object, looks at its type before its inside and at an index
+//! before the item. What it returns is borrowed from the container: the caller holds the container and runs no
+//! code that could change it while it uses the item, or takes a reference of its own first.
+
+use std::ffi::c_int;
+use std::ptr;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::Borrowed;
+
+extern "C" {
+    /// Exported by every CPython from 3.8 on; PyO3 does not declare it.
+    static mut PyPickleBuffer_Type: ffi::PyTypeObject;
+}
+
+/// An object that somebody else holds.
+pub(super) type Object<'a, 'py> = Borrowed<'a, 'py, PyAny>;
+
+/// The exact types that are written without asking the object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exact {
+    None,
+    Bool,
+    Int,
+    Float,
+    Str,
+    Bytes,
+    Dict,
+    List,
+    Tuple,
+    Set,
+    FrozenSet,
+    ByteArray,
+    PickleBuffer,
+    Other,
+}
+
+pub(super) fn exact(object: Object<'_, '_>) -> Exact {
+    let kind = object.get_type_ptr();
+    let is = |other: *mut ffi::PyTypeObject| ptr::eq(kind, other);
+    if is(&raw mut ffi::PyUnicode_Type) {
+        Exact::Str
+    } else if is(&raw mut ffi::PyLong_Type) {
+        Exact::Int
+    } else if is(&raw mut ffi::PyDict_Type) {
+        Exact::Dict
+    } else if is(&raw mut ffi::PyFloat_Type) {
+        Exact::Float
+    } else if is(&raw mut ffi::PyTuple_Type) {
+        Exact::Tuple
+    } else if is(&raw mut ffi::PyList_Type) {
+        Exact::List
+    } else if object.is_none() {
+        Exact::None
+    } else if is(&raw mut ffi::PyBool_Type) {
+        Exact::Bool
+    } else if is(&raw mut ffi::PyBytes_Type) {
+        Exact::Bytes
+    } else if is(&raw mut ffi::PySet_Type) {
+        Exact::Set
+    } else if is(&raw mut ffi::PyFrozenSet_Type) {
+        Exact::FrozenSet
+    } else if is(&raw mut ffi::PyByteArray_Type) {
+        Exact::ByteArray
+    } else if is(&raw mut PyPickleBuffer_Type) {
+        Exact::PickleBuffer
+    } else {
+        Exact::Other
+    }
+}
+
+pub(super) fn is_true(object: Object<'_, '_>) -> bool {
+    // SAFETY: the address of an immortal object.
+    ptr::eq(object.as_ptr(), unsafe { ffi::Py_True() })
+}
+
+/// Whether the reference that led here is the only one.
+#[inline]
+pub(super) fn is_single(object: Object<'_, '_>) -> bool {
+    // SAFETY: the object is alive.
+    (unsafe { ffi::Py_REFCNT(object.as_ptr()) }) == 1
+}
+
+/// Whether nobody holds the object but its owner and the caller.
+#[inline]
+pub(super) fn is_held_twice(object: Object<'_, '_>) -> bool {
+    // SAFETY: the object is alive.
+    (unsafe { ffi::Py_REFCNT(object.as_ptr()) }) <= 2
+}
+
+/// The value of an exact int that fits.
+#[inline]
+pub(super) fn small_int(object: Object<'_, '_>) -> Option<i64> {
+    let mut overflow: c_int = 0;
+    // SAFETY: an int, which raises nothing.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
+    (overflow == 0).then_some(value)
+}
+
+/// The value of an exact float.
+#[inline]
+pub(super) fn float(object: Object<'_, '_>) -> f64 {
+    // SAFETY: a float.
+    unsafe { ffi::PyFloat_AS_DOUBLE(object.as_ptr()) }
+}
+
+/// An exact str as UTF-8; nothing where surrogates stand alone in it.
+#[inline]
+pub(super) fn utf8<'a>(object: Object<'a, '_>) -> Option<&'a [u8]> {
+    let mut len: ffi::Py_ssize_t = 0;
+    // SAFETY: a str.
+    let first = unsafe { ffi::PyUnicode_AsUTF8AndSize(object.as_ptr(), &raw mut len) };
+    if first.is_null() {
+        // SAFETY: attached; forgets the UnicodeEncodeError.
+        unsafe { ffi::PyErr_Clear() };
+        return None;
+    }
+    // SAFETY: the str keeps its UTF-8 form as long as it lives.
+    Some(unsafe { std::slice::from_raw_parts(first.cast(), len.unsigned_abs()) })
+}
+
+/// The inside of exact bytes.
+#[inline]
+pub(super) fn bytes<'a>(object: Object<'a, '_>) -> &'a [u8] {
+    // SAFETY: bytes.
+    let first = unsafe { ffi::PyBytes_AsString(object.as_ptr()) };
+    // SAFETY: bytes.
+    let len = unsafe { ffi::PyBytes_Size(object.as_ptr()) };
+    // SAFETY: immutable, and alive as long as the object.
+    unsafe { std::slice::from_raw_parts(first.cast(), len.unsigned_abs()) }
+}
+
+/// A copy of the inside of a bytearray, which could change.
+pub(super) fn bytearray(object: Object<'_, '_>) -> Vec<u8> {
+    // SAFETY: a bytearray.
+    let first = unsafe { ffi::PyByteArray_AsString(object.as_ptr()) };
+    // SAFETY: a bytearray.
+    let len = unsafe { ffi::PyByteArray_Size(object.as_ptr()) };
+    // SAFETY: copied before any other code runs.
+    unsafe { std::slice::from_raw_parts(first.cast::<u8>(), len.unsigned_abs()) }.to_vec()
+}
+
+#[inline]
+pub(super) fn list_len(list: Object<'_, '_>) -> usize {
+    // SAFETY: a list.
+    unsafe { ffi::PyList_GET_SIZE(list.as_ptr()) }.unsigned_abs()
+}
+
+/// The item at an index; nothing where the list has become shorter.
+#[inline]
+pub(super) fn list_item<'a, 'py>(list: Object<'a, 'py>, at: usize) -> Option<Object<'a, 'py>> {
+    if at >= list_len(list) {
+        return None;
+    }
+    // SAFETY: a list that has this index.
+    let item = unsafe { ffi::PyList_GET_ITEM(list.as_ptr(), at.cast_signed()) };
+    // SAFETY: borrowed from the list, see above.
+    Some(unsafe { Borrowed::from_ptr(list.py(), item) })
+}
+
+#[inline]
+pub(super) fn tuple_len(tuple: Object<'_, '_>) -> usize {
+    // SAFETY: a tuple.
+    unsafe { ffi::PyTuple_GET_SIZE(tuple.as_ptr()) }.unsigned_abs()
+}
+
+/// The item at an index below the length.
+#[inline]
+pub(super) fn tuple_item<'a, 'py>(tuple: Object<'a, 'py>, at: usize) -> Object<'a, 'py> {
+    assert!(at < tuple_len(tuple));
+    // SAFETY: a tuple that has this index.
+    let item = unsafe { ffi::PyTuple_GET_ITEM(tuple.as_ptr(), at.cast_signed()) };
+    // SAFETY: a tuple does not change.
+    unsafe { Borrowed::from_ptr(tuple.py(), item) }
+}
+
+#[inline]
+pub(super) fn dict_len(dict: Object<'_, '_>) -> usize {
+    // SAFETY: a dict.
+    unsafe { ffi::PyDict_Size(dict.as_ptr()) }.unsigned_abs()
+}
+
+/// Goes through a dict's items.
+pub(super) struct DictItems<'a, 'py> {
+    dict: Object<'a, 'py>,
+    position: ffi::Py_ssize_t,
+}
+
+impl<'a, 'py> DictItems<'a, 'py> {
+    pub(super) fn of(dict: Object<'a, 'py>) -> Self {
+        Self { dict, position: 0 }
+    }
+
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<(Object<'a, 'py>, Object<'a, 'py>)> {
+        let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
+        let (dict, position) = (self.dict.as_ptr(), &raw mut self.position);
+        // SAFETY: a dict; the position is this function's own.
+        if unsafe { ffi::PyDict_Next(dict, position, &raw mut key, &raw mut value) } == 0 {
+            return None;
+        }
+        // SAFETY: borrowed from the dict, see above.
+        let key = unsafe { Borrowed::from_ptr(self.dict.py(), key) };
+        // SAFETY: the same.
+        let value = unsafe { Borrowed::from_ptr(self.dict.py(), value) };
+        Some((key, value))
+    }
+}
+
+/// Counts the depth of Python's and our own recursion; a RecursionError instead of the end of the stack.
+pub(super) struct Deeper;
+
+impl Deeper {
+    pub(super) fn enter(py: Python<'_>, doing: &'static std::ffi::CStr) -> PyResult<Self> {
+        // SAFETY: attached; the text is static.
+        if unsafe { ffi::Py_EnterRecursiveCall(doing.as_ptr()) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(Self)
+    }
+}
+
+impl Drop for Deeper {
+    fn drop(&mut self) {
+        // SAFETY: paired with the call in `enter`, on the same thread.
+        unsafe { ffi::Py_LeaveRecursiveCall() }
+    }
+}
+
+/// The instance's own dict, where it has one.
+pub(super) fn instance_dict<'py>(object: Object<'_, 'py>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: alive; returns a new reference or raises.
+    let dict = unsafe { ffi::PyObject_GenericGetDict(object.as_ptr(), ptr::null_mut()) };
+    // SAFETY: a new reference.
+    let dict = unsafe { Bound::from_owned_ptr_or_opt(object.py(), dict) };
+    if dict.is_none() {
+        // SAFETY: attached; forgets the AttributeError.
+        unsafe { ffi::PyErr_Clear() };
+    }
+    dict
+}

@@ -1,0 +1,204 @@
+//! bequeath's pickler: CPython's objects over the byte format of `bequeath-pickle`.
+//!
+//! * `save`, `reduce` and `plain` walk an object graph and write it; `identities` remembers what was written.
+//! * `build` makes objects of what is read, from memory or a `file`.
+//! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
+//! * `look` reads objects without counting references; `tables` and `version` hold what CPython registers and lays out.
+
+mod build;
+mod file;
+mod identities;
+mod look;
+mod pickler;
+mod plain;
+mod reduce;
+mod save;
+mod tables;
+mod unpickler;
+mod version;
+
+use std::cell::RefCell;
+
+use bequeath_pickle::{Decoder, Encoder, Slice, HIGHEST_PROTOCOL};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use build::{Failure, Objects};
+use identities::Identities;
+use save::{Hooks, Saver, Stop};
+
+pub use pickler::{Pickler, PicklerMemoProxy};
+pub use unpickler::{Unpickler, UnpicklerMemoProxy};
+
+/// What `protocol=None` means.
+const DEFAULT_PROTOCOL: u8 = if cfg!(Py_3_14) { 5 } else { 4 };
+
+/// A protocol as callers give it: none, or negative for the newest.
+pub(crate) fn protocol_of(protocol: Option<&Bound<'_, PyAny>>) -> PyResult<u8> {
+    let Some(protocol) = protocol.filter(|protocol| !protocol.is_none()) else {
+        return Ok(DEFAULT_PROTOCOL);
+    };
+    let number: i64 = protocol.extract()?;
+    if number < 0 {
+        return Ok(HIGHEST_PROTOCOL);
+    }
+    match u8::try_from(number) {
+        Ok(number) if number <= HIGHEST_PROTOCOL => Ok(number),
+        _ => Err(PyValueError::new_err(format!(
+            "pickle protocol must be <= {HIGHEST_PROTOCOL}"
+        ))),
+    }
+}
+
+/// Room that a thread uses again: the buffer that is written to, and the table of identities.
+#[derive(Default)]
+struct Room {
+    bytes: Vec<u8>,
+    memo: Identities,
+}
+
+thread_local! {
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
+/// A buffer that has become larger is given back.
+const KEEP_BYTES: usize = 1 << 20;
+
+/// Writes a pickle of one object, purely if that is possible.
+fn write(
+    object: &Bound<'_, PyAny>,
+    protocol: u8,
+    framing: bool,
+    hooks: &Hooks<'_>,
+) -> PyResult<(Vec<u8>, Identities)> {
+    let py = object.py();
+    let Room {
+        mut bytes,
+        mut memo,
+    } = ROOM.with(|room| {
+        // A pickler inside of another one's walk has room of its own.
+        room.try_borrow_mut()
+            .map(|mut room| std::mem::take(&mut *room))
+            .unwrap_or_default()
+    });
+    for pure in [true, false] {
+        if pure && !hooks.are_none() {
+            continue;
+        }
+        bytes.clear();
+        let mut encoder = Encoder::new(protocol, framing, bytes);
+        let mut saver = Saver {
+            py,
+            encoder: &mut encoder,
+            memo: &mut memo,
+            hooks,
+            pure,
+            // The caller's own references make the root look shared where it is not; it never is written twice.
+            open_tuples: 0,
+            fast_depth: 0,
+            fast_inside: Vec::new(),
+        };
+        let result = saver.dump(object.as_borrowed());
+        bytes = encoder.into_bytes();
+        match result {
+            Ok(()) => return Ok((bytes, memo)),
+            Err(Stop::Raised(error)) => return Err(error),
+            Err(Stop::Impure) => memo.clear(),
+        }
+    }
+    unreachable!("a full walk is never impure")
+}
+
+fn give_back(bytes: Vec<u8>, mut memo: Identities) {
+    memo.clear();
+    if bytes.capacity() > KEEP_BYTES {
+        return;
+    }
+    ROOM.with(|room| {
+        if let Ok(mut room) = room.try_borrow_mut() {
+            *room = Room { bytes, memo };
+        }
+    });
+}
+
+/// The pickle of an object, as bytes.
+#[pyfunction]
+#[pyo3(signature = (obj, protocol=None, *, fix_imports=true, buffer_callback=None))]
+pub fn dumps<'py>(
+    obj: &Bound<'py, PyAny>,
+    protocol: Option<&Bound<'py, PyAny>>,
+    fix_imports: bool,
+    buffer_callback: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let protocol = protocol_of(protocol)?;
+    let hooks = pickler::hooks(protocol, fix_imports, buffer_callback)?;
+    let (bytes, memo) = write(obj, protocol, true, &hooks)?;
+    let pickle = PyBytes::new(obj.py(), &bytes);
+    give_back(bytes, memo);
+    Ok(pickle)
+}
+
+/// Writes the pickle of an object to a file.
+#[pyfunction]
+#[pyo3(signature = (obj, file, protocol=None, *, fix_imports=true, buffer_callback=None))]
+pub fn dump<'py>(
+    obj: &Bound<'py, PyAny>,
+    file: &Bound<'py, PyAny>,
+    protocol: Option<&Bound<'py, PyAny>>,
+    fix_imports: bool,
+    buffer_callback: Option<Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    let protocol = protocol_of(protocol)?;
+    let mut hooks = pickler::hooks(protocol, fix_imports, buffer_callback)?;
+    hooks.write = Some(pickler::write_method(file)?);
+    let (bytes, memo) = write(obj, protocol, true, &hooks)?;
+    give_back(bytes, memo);
+    Ok(())
+}
+
+/// The object that a pickle says; what follows the pickle is ignored.
+#[pyfunction]
+#[pyo3(signature = (data, /, *, fix_imports=true, encoding=None, errors=None, buffers=None))]
+pub fn loads<'py>(
+    data: &Bound<'py, PyAny>,
+    fix_imports: bool,
+    encoding: Option<&Bound<'py, PyString>>,
+    errors: Option<&Bound<'py, PyString>>,
+    buffers: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut objects = unpickler::objects(data.py(), fix_imports, encoding, errors, buffers)?;
+    if let Ok(bytes) = data.cast::<PyBytes>() {
+        return read(bytes.as_bytes(), &mut objects);
+    }
+    let view = PyBuffer::<u8>::get(data)?;
+    // A copy, since code that runs while it is read may change what is not bytes.
+    let bytes = view.to_vec(data.py())?;
+    read(&bytes, &mut objects)
+}
+
+fn read<'py>(bytes: &[u8], objects: &mut Objects<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Decoder::new()
+        .read(&mut Slice::new(bytes), objects)
+        .map_err(|Failure(error)| error)
+}
+
+/// The object that a pickle in a file says; the file stands behind the pickle then.
+#[pyfunction]
+#[pyo3(signature = (file, *, fix_imports=true, encoding=None, errors=None, buffers=None))]
+pub fn load<'py>(
+    file: &Bound<'py, PyAny>,
+    fix_imports: bool,
+    encoding: Option<&Bound<'py, PyString>>,
+    errors: Option<&Bound<'py, PyString>>,
+    buffers: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut source = file::File::of(file)?;
+    let mut objects = unpickler::objects(file.py(), fix_imports, encoding, errors, buffers)?;
+    let loaded = Decoder::new().read(&mut source, &mut objects);
+    let settled = source.settle();
+    let loaded = loaded.map_err(|Failure(error)| error)?;
+    settled?;
+    Ok(loaded)
+}

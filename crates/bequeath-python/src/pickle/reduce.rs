@@ -1,0 +1,623 @@
+//! Objects that are not of an exact builtin type: by name, by the calls that `__reduce_ex__` and its relatives ask for,
+//! and plain instances, whose default reduction is written without making it.
+
+use bequeath_pickle::opcode as op;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
+
+use super::look::{self, Object};
+use super::plain::{self, Plain};
+use super::save::{Saved, Saver, Stop};
+use super::tables::{dotted, follow, pickling_error, which_module, Tables};
+
+/// What `__reduce_ex__` returned, checked.
+pub(super) struct Reduction<'py> {
+    callable: Bound<'py, PyAny>,
+    arguments: Bound<'py, PyTuple>,
+    state: Option<Bound<'py, PyAny>>,
+    list_items: Option<Bound<'py, PyAny>>,
+    dict_items: Option<Bound<'py, PyAny>>,
+    state_setter: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Reduction<'py> {
+    /// A call without anything else.
+    fn call(callable: Bound<'py, PyAny>, arguments: Bound<'py, PyTuple>) -> Self {
+        Self {
+            callable,
+            arguments,
+            state: None,
+            list_items: None,
+            dict_items: None,
+            state_setter: None,
+        }
+    }
+
+    fn of(tuple: &Bound<'py, PyTuple>) -> PyResult<Self> {
+        let py = tuple.py();
+        if !(2..=6).contains(&tuple.len()) {
+            let text = "tuple returned by __reduce__ must contain 2 through 6 elements";
+            return Err(pickling_error(py, text));
+        }
+        let optional = |at: usize| tuple.get_item(at).ok().filter(|item| !item.is_none());
+        let callable = tuple.get_item(0)?;
+        if !callable.is_callable() {
+            let text = "first item of the tuple returned by __reduce__ must be callable";
+            return Err(pickling_error(py, text));
+        }
+        let Ok(arguments) = tuple.get_item(1)?.cast_into::<PyTuple>() else {
+            let text = "second item of the tuple returned by __reduce__ must be a tuple";
+            return Err(pickling_error(py, text));
+        };
+        let iterator = |at: usize, which: &str| -> PyResult<Option<Bound<'py, PyAny>>> {
+            let Some(item) = optional(at) else {
+                return Ok(None);
+            };
+            if item.cast::<pyo3::types::PyIterator>().is_err() {
+                let name = item.get_type().name()?;
+                return Err(pickling_error(
+                    py,
+                    format!("{which} element of the tuple returned by __reduce__ must be an iterator, not {name}"),
+                ));
+            }
+            Ok(Some(item))
+        };
+        let state_setter = optional(5);
+        if let Some(setter) = state_setter.as_ref().filter(|setter| !setter.is_callable()) {
+            let name = setter.get_type().name()?;
+            return Err(pickling_error(
+                py,
+                format!("sixth element of the tuple returned by __reduce__ must be a function, not {name}"),
+            ));
+        }
+        Ok(Self {
+            callable,
+            arguments,
+            state: optional(2),
+            list_items: iterator(3, "fourth")?,
+            dict_items: iterator(4, "fifth")?,
+            state_setter,
+        })
+    }
+}
+
+impl<'py> Saver<'_, 'py> {
+    /// Writes an object that is not of an exact builtin type.
+    pub(super) fn other(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        if let Some(ask) = &self.hooks.reducer_override {
+            let reduced = ask.call1((object,))?;
+            if !reduced.is(pyo3::types::PyNotImplemented::get(self.py)) {
+                return self.reduced(object, &reduced);
+            }
+        }
+        let kind = object.get_type();
+        if kind.is(self.py.get_type::<PyType>()) {
+            return self.class(object);
+        }
+        if object.is_exact_instance_of::<PyFunction>() {
+            return self.global(object, None);
+        }
+        if let Some(reducer) = self.registered(&kind)? {
+            if self.pure {
+                return Err(Stop::Impure);
+            }
+            let reduced = reducer.call1((object,))?;
+            return self.reduced(object, &reduced);
+        }
+        if kind.is_subclass_of::<PyType>()? {
+            return if self.pure {
+                Err(Stop::Impure)
+            } else {
+                self.global(object, None)
+            };
+        }
+        if let Some(plain) = plain::of(&kind, self.encoder.protocol())? {
+            return self.plain(object, &kind, &plain, once);
+        }
+        if self.pure {
+            return Err(Stop::Impure);
+        }
+        let py = self.py;
+        let object_ = object.to_owned();
+        let reduced = match Self::attribute(&object_, intern!(py, "__reduce_ex__"))? {
+            Some(reduce) => reduce.call1((self.encoder.protocol(),))?,
+            None => match Self::attribute(&object_, intern!(py, "__reduce__"))? {
+                Some(reduce) => reduce.call0()?,
+                None => {
+                    let (name, repr) = (kind.name()?, object.repr()?);
+                    let text = format!("can't pickle '{name}' object: {repr}");
+                    return Err(pickling_error(py, text).into());
+                }
+            },
+        };
+        self.reduced(object, &reduced)
+    }
+
+    /// The reducer that a dispatch table has for a type.
+    fn registered(&self, kind: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(table) = &self.hooks.dispatch_table else {
+            let table = Tables::get(self.py)?.dispatch_table.bind(self.py);
+            return match table.cast::<PyDict>() {
+                Ok(table) => table.get_item(kind),
+                Err(_) => Ok(None),
+            };
+        };
+        match table.get_item(kind) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyLookupError>(self.py) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reduced(&mut self, object: Object<'_, 'py>, reduced: &Bound<'py, PyAny>) -> Saved {
+        if let Ok(name) = reduced.cast::<PyString>() {
+            return self.global(object, Some(name.clone()));
+        }
+        let Ok(tuple) = reduced.cast::<PyTuple>() else {
+            let text = "__reduce__ must return a string or tuple";
+            return Err(pickling_error(self.py, text).into());
+        };
+        let reduction = Reduction::of(tuple)?;
+        self.reduce(&reduction, Some(object))
+    }
+
+    /// A call that stands for a builtin container which this protocol has no opcode for.
+    pub(super) fn reduced_to_list(&mut self, object: Object<'_, 'py>) -> Saved {
+        let items = pyo3::types::PyList::empty(self.py);
+        for item in object.try_iter()? {
+            items.append(item?)?;
+        }
+        let arguments = PyTuple::new(self.py, [items])?;
+        let call = Reduction::call(object.get_type().into_any(), arguments);
+        self.full(|this| this.reduce(&call, Some(object)))
+    }
+
+    /// Bytes before protocol 3.
+    pub(super) fn old_bytes(&mut self, object: Object<'_, 'py>) -> Saved {
+        let py = self.py;
+        let bytes = look::bytes(object);
+        let call = if bytes.is_empty() {
+            Reduction::call(object.get_type().into_any(), PyTuple::empty(py))
+        } else {
+            let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+            let encode = Tables::get(py)?.codecs_encode.bind(py).clone();
+            let arguments = PyTuple::new(
+                py,
+                [PyString::new(py, &text), intern!(py, "latin1").clone()],
+            )?;
+            Reduction::call(encode, arguments)
+        };
+        self.full(|this| this.reduce(&call, Some(object)))
+    }
+
+    /// A bytearray before protocol 5.
+    pub(super) fn old_bytearray(&mut self, object: Object<'_, 'py>) -> Saved {
+        let py = self.py;
+        let class = object.get_type().into_any();
+        let bytes = look::bytearray(object);
+        let arguments = if bytes.is_empty() {
+            PyTuple::empty(py)
+        } else {
+            PyTuple::new(py, [pyo3::types::PyBytes::new(py, &bytes)])?
+        };
+        let call = Reduction::call(class, arguments);
+        self.full(|this| this.reduce(&call, Some(object)))
+    }
+
+    /// What is made on the way must be kept as long as it is remembered: only a full walk does that.
+    fn full(&mut self, write: impl FnOnce(&mut Self) -> Saved) -> Saved {
+        if self.pure {
+            return Err(Stop::Impure);
+        }
+        write(self)
+    }
+
+    /// Writes a reduction; `object` is what it stands for, if it is to be remembered.
+    pub(super) fn reduce(
+        &mut self,
+        reduction: &Reduction<'py>,
+        object: Option<Object<'_, 'py>>,
+    ) -> Saved {
+        let py = self.py;
+        let protocol = self.encoder.protocol();
+        let name = match protocol {
+            0 | 1 => None,
+            _ => Self::attribute(&reduction.callable, intern!(py, "__name__"))?,
+        };
+        let is = |wanted: &str| {
+            name.as_ref()
+                .is_some_and(|name| name.eq(wanted).unwrap_or(false))
+        };
+        if is("__newobj_ex__") {
+            self.new_object_with_keywords(reduction)?;
+        } else if is("__newobj__") {
+            self.new_object(reduction, object)?;
+        } else {
+            self.save(reduction.callable.as_borrowed())?;
+            self.save(reduction.arguments.as_any().as_borrowed())?;
+            self.encoder.opcode(op::REDUCE);
+        }
+        if let Some(object) = object {
+            if let Some(number) = self.memo.get(object) {
+                // It was written on the way, through its own arguments.
+                self.encoder.opcode(op::POP);
+                self.encoder.get(number);
+                return Ok(());
+            }
+            self.remember(object);
+        }
+        if let Some(items) = &reduction.list_items {
+            self.list_items(items)?;
+        }
+        if let Some(items) = &reduction.dict_items {
+            self.dict_items(items)?;
+        }
+        let Some(state) = &reduction.state else {
+            return Ok(());
+        };
+        match (&reduction.state_setter, object) {
+            (Some(setter), Some(object)) => {
+                self.save(setter.as_borrowed())?;
+                self.save(object)?;
+                self.save(state.as_borrowed())?;
+                self.encoder.opcode(op::TUPLE2);
+                self.encoder.opcode(op::REDUCE);
+                self.encoder.opcode(op::POP);
+            }
+            _ => {
+                self.save(state.as_borrowed())?;
+                self.encoder.opcode(op::BUILD);
+            }
+        }
+        Ok(())
+    }
+
+    fn new_object(&mut self, reduction: &Reduction<'py>, object: Option<Object<'_, 'py>>) -> Saved {
+        let py = self.py;
+        let Ok(class) = reduction.arguments.get_item(0) else {
+            return Err(pickling_error(py, "__newobj__ arglist is empty").into());
+        };
+        if Self::attribute(&class, intern!(py, "__new__"))?.is_none() {
+            return Err(pickling_error(py, "args[0] from __newobj__ args has no __new__").into());
+        }
+        if let Some(object) = object {
+            let own = object.getattr(intern!(py, "__class__"))?;
+            if !own.is(&class) {
+                let text = "args[0] from __newobj__ args has the wrong class";
+                return Err(pickling_error(py, text).into());
+            }
+        }
+        self.save(class.as_borrowed())?;
+        let rest = reduction.arguments.get_slice(1, reduction.arguments.len());
+        self.save(rest.as_any().as_borrowed())?;
+        self.encoder.opcode(op::NEWOBJ);
+        Ok(())
+    }
+
+    fn new_object_with_keywords(&mut self, reduction: &Reduction<'py>) -> Saved {
+        let py = self.py;
+        let arguments = &reduction.arguments;
+        if arguments.len() != 3 {
+            let text = format!(
+                "length of the NEWOBJ_EX argument tuple must be exactly 3, not {}",
+                arguments.len()
+            );
+            return Err(pickling_error(py, text).into());
+        }
+        let (class, positional, keywords) = (
+            arguments.get_item(0)?,
+            arguments.get_item(1)?,
+            arguments.get_item(2)?,
+        );
+        if Self::attribute(&class, intern!(py, "__new__"))?.is_none() {
+            return Err(
+                pickling_error(py, "args[0] from __newobj_ex__ args has no __new__").into(),
+            );
+        }
+        let wrong = |what: &str, must: &str, found: &Bound<'py, PyAny>| -> PyResult<PyErr> {
+            let name = found.get_type().name()?;
+            Ok(pickling_error(
+                py,
+                format!("{what} item from NEWOBJ_EX argument tuple must be a {must}, not {name}"),
+            ))
+        };
+        let Ok(positional) = positional.cast::<PyTuple>() else {
+            return Err(wrong("second", "tuple", &positional)?.into());
+        };
+        let Ok(keywords) = keywords.cast::<PyDict>() else {
+            return Err(wrong("third", "dict", &keywords)?.into());
+        };
+        if self.encoder.protocol() >= 4 {
+            self.save(class.as_borrowed())?;
+            self.save(positional.as_any().as_borrowed())?;
+            self.save(keywords.as_any().as_borrowed())?;
+            self.encoder.opcode(op::NEWOBJ_EX);
+            return Ok(());
+        }
+        // partial(cls.__new__, cls, *args, **kwargs)()
+        let partial = Tables::get(py)?.partial.bind(py);
+        let new = class.getattr(intern!(py, "__new__"))?;
+        let all: Vec<_> = [new, class.clone()]
+            .into_iter()
+            .chain(positional.iter())
+            .collect();
+        let all = PyTuple::new(py, all)?;
+        let bound = partial.call(all, Some(keywords))?;
+        self.save(bound.as_borrowed())?;
+        self.save(PyTuple::empty(py).as_any().as_borrowed())?;
+        self.encoder.opcode(op::REDUCE);
+        Ok(())
+    }
+
+    /// Writes an instance as its default reduction would be, without anybody's code.
+    fn plain(
+        &mut self,
+        object: Object<'_, 'py>,
+        class: &Bound<'py, PyType>,
+        plain: &Plain,
+        once: bool,
+    ) -> Saved {
+        let state = look::instance_dict(object);
+        if let Some(state) = &state {
+            if plain::is_overridden(state.as_borrowed()) {
+                // An attribute of the instance stands in for a method of pickling.
+                if self.pure {
+                    return Err(Stop::Impure);
+                }
+                let py = self.py;
+                let reduce = object.getattr(intern!(py, "__reduce_ex__"))?;
+                let reduced = reduce.call1((self.encoder.protocol(),))?;
+                return self.reduced(object, &reduced);
+            }
+        }
+        self.save(class.as_any().as_borrowed())?;
+        self.encoder.opcode(op::EMPTY_TUPLE);
+        self.encoder.opcode(op::NEWOBJ);
+        if !once {
+            if let Some(number) = self.memo.get(object) {
+                self.encoder.opcode(op::POP);
+                self.encoder.get(number);
+                return Ok(());
+            }
+            self.remember(object);
+        }
+        let slots = plain.slots(object)?;
+        let state = state.filter(|state| look::dict_len(state.as_borrowed()) > 0);
+        if state.is_none() && slots.is_empty() {
+            return Ok(());
+        }
+        match &state {
+            Some(state) => self.instance_state(state)?,
+            None => self.encoder.none(),
+        }
+        if !slots.is_empty() {
+            self.slots_state(slots)?;
+            self.encoder.opcode(op::TUPLE2);
+        }
+        self.encoder.opcode(op::BUILD);
+        Ok(())
+    }
+
+    /// The second half of the state of an instance with slots.
+    fn slots_state(&mut self, slots: Vec<(Bound<'py, PyString>, Bound<'py, PyAny>)>) -> Saved {
+        if !self.pure {
+            let state = PyDict::new(self.py);
+            for (name, value) in slots {
+                state.set_item(name, value)?;
+            }
+            return self.save(state.as_any().as_borrowed());
+        }
+        self.encoder.opcode(op::EMPTY_DICT);
+        self.encoder.opcode(op::MARK);
+        for (name, value) in slots {
+            self.save(name.as_any().as_borrowed())?;
+            self.save(value.as_borrowed())?;
+        }
+        self.encoder.opcode(op::SETITEMS);
+        Ok(())
+    }
+
+    /// An instance's dict, which normally only the instance and this function hold.
+    fn instance_state(&mut self, state: &Bound<'py, PyAny>) -> Saved {
+        let alone = self.pure && self.open_tuples == 0 && look::is_held_twice(state.as_borrowed());
+        if !alone {
+            return self.save(state.as_borrowed());
+        }
+        self.encoder.opcode(op::EMPTY_DICT);
+        let _deeper = look::Deeper::enter(self.py, c" while pickling an object")?;
+        self.exact_dict_items(state.as_borrowed())
+    }
+
+    // --- by name --------------------------------------------------------------------------------
+
+    /// A class whose metaclass is `type`.
+    fn class(&mut self, object: Object<'_, 'py>) -> Saved {
+        let py = self.py;
+        let singleton = [
+            (py.None().into_bound(py), "None"),
+            (py.NotImplemented().into_bound(py), "NotImplemented"),
+            (py.Ellipsis().into_bound(py), "Ellipsis"),
+        ];
+        for (instance, _) in singleton {
+            if object.is(instance.get_type()) {
+                let arguments = PyTuple::new(py, [instance])?;
+                let call = Reduction::call(py.get_type::<PyType>().into_any(), arguments);
+                return self.full(|this| this.reduce(&call, Some(object)));
+            }
+        }
+        self.global(object, None)
+    }
+
+    /// Writes an object by the name under which its module has it.
+    fn global(&mut self, object: Object<'_, 'py>, name: Option<Bound<'py, PyString>>) -> Saved {
+        let py = self.py;
+        let object = object.to_owned();
+        if self.pure && name.is_none() {
+            // What can be seen to be there without running code needs no further proof.
+            let Some((module, name)) = plain::visible_name(&object)? else {
+                return Err(Stop::Impure);
+            };
+            return self.named(&object, &module, &name, &name, None);
+        }
+        let name = match name {
+            Some(name) => name.into_any(),
+            None => match Self::attribute(&object, intern!(py, "__qualname__"))? {
+                Some(name) => name,
+                None => object.getattr(intern!(py, "__name__"))?,
+            },
+        };
+        let name = name.cast_into::<PyString>().map_err(PyErr::from)?;
+        let text = name.to_str()?.to_owned();
+        let shown = object.repr()?.to_string();
+        let path = dotted(&shown, &text).map_err(|_| unreachable_name(py, &shown, &text))?;
+        let module = which_module(&object, &path)?;
+        let module = module.cast_into::<PyString>().map_err(PyErr::from)?;
+        let imported = py.import(&module).map_err(|cause| {
+            let error = pickling_error(
+                py,
+                format!(
+                    "Can't pickle {shown}: import of module {} failed",
+                    repr(module.as_any())
+                ),
+            );
+            error.set_cause(py, Some(cause));
+            error
+        })?;
+        let (found, parent) = follow(imported.as_any(), &path).map_err(|cause| {
+            let text = format!("Can't pickle {shown}: attribute lookup {text} on {module} failed");
+            let error = pickling_error(py, text);
+            error.set_cause(py, Some(cause));
+            error
+        })?;
+        if !found.is(&object) {
+            let text = format!("Can't pickle {shown}: it's not the same object as {module}.{text}");
+            return Err(pickling_error(py, text).into());
+        }
+        let last = PyString::new(py, path.last().copied().unwrap_or_default());
+        let inside = (!parent.is(imported.as_any())).then_some(parent);
+        self.named(&object, &module, &name, &last, inside)
+    }
+
+    /// `inside` is the class or other object that the last part of a dotted name is an attribute of.
+    fn named(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        module: &Bound<'py, PyString>,
+        name: &Bound<'py, PyString>,
+        last: &Bound<'py, PyString>,
+        inside: Option<Bound<'py, PyAny>>,
+    ) -> Saved {
+        let py = self.py;
+        let protocol = self.encoder.protocol();
+        if protocol >= 2 {
+            let registry = Tables::get(py)?.extension_registry.bind(py);
+            if let Ok(registry) = registry.cast::<PyDict>() {
+                if !registry.is_empty() {
+                    if let Some(code) = registry.get_item((module, name))? {
+                        let code = extension_code(&code, module, name)?;
+                        self.encoder.extension(code);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        if protocol >= 4 {
+            // The texts may have been made just now, and be gone before their places in memory are forgotten.
+            self.memo.keep(module.as_any());
+            self.memo.keep(name.as_any());
+            self.save(module.as_any().as_borrowed())?;
+            self.save(name.as_any().as_borrowed())?;
+            self.encoder.opcode(op::STACK_GLOBAL);
+        } else if let Some(parent) = inside {
+            let getattr = Tables::get(py)?.getattr.bind(py).clone();
+            let arguments = PyTuple::new(py, [parent, last.clone().into_any()])?;
+            self.reduce(&Reduction::call(getattr, arguments), None)?;
+        } else {
+            let (module, last) = if self.hooks.fix_imports && protocol < 3 {
+                name_of_python_2(module, last)?
+            } else {
+                (module.clone(), last.clone())
+            };
+            let spelled = |text: &Bound<'py, PyString>| -> PyResult<Vec<u8>> {
+                let spelling = text
+                    .to_str()
+                    .ok()
+                    .filter(|text| protocol >= 3 || text.is_ascii());
+                spelling.map(|text| text.as_bytes().to_vec()).ok_or_else(|| {
+                    let what = if text.is(&module) { "module" } else { "global" };
+                    pickling_error(
+                        py,
+                        format!("can't pickle {what} identifier '{text}' using pickle protocol {protocol}"),
+                    )
+                })
+            };
+            let (module, last) = (spelled(&module)?, spelled(&last)?);
+            self.encoder.global_lines(&module, &last);
+        }
+        self.remember(object.as_borrowed());
+        Ok(())
+    }
+}
+
+fn repr(object: &Bound<'_, PyAny>) -> String {
+    object
+        .repr()
+        .map_or_else(|_| "?".to_owned(), |text| text.to_string())
+}
+
+fn unreachable_name(py: Python<'_>, shown: &str, name: &str) -> PyErr {
+    let cause =
+        pyo3::exceptions::PyAttributeError::new_err(format!("Can't get local object {name:?}"));
+    let error = pickling_error(py, format!("Can't pickle local object {shown}"));
+    error.set_cause(py, Some(cause));
+    error
+}
+
+fn extension_code(
+    code: &Bound<'_, PyAny>,
+    module: &Bound<'_, PyString>,
+    name: &Bound<'_, PyString>,
+) -> PyResult<u32> {
+    let py = code.py();
+    let Ok(number) = code.extract::<i64>() else {
+        let text = format!(
+            "Can't pickle {}.{name}: extension code {} isn't an integer",
+            module,
+            repr(code)
+        );
+        return Err(pickling_error(py, text));
+    };
+    match u32::try_from(number) {
+        Ok(number) if number > 0 && i32::try_from(number).is_ok() => Ok(number),
+        _ => {
+            let text =
+                format!("Can't pickle {module}.{name}: extension code {number} is out of range");
+            Err(pickling_error(py, text))
+        }
+    }
+}
+
+/// What Python 2 called a module and a name in it.
+fn name_of_python_2<'py>(
+    module: &Bound<'py, PyString>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
+    let py = module.py();
+    let tables = Tables::get(py)?;
+    let names = tables.name_mapping_3_to_2.bind(py);
+    if let Ok(found) = names.get_item((module, name)) {
+        let pair: (Bound<'py, PyString>, Bound<'py, PyString>) = found.extract()?;
+        return Ok(pair);
+    }
+    let modules = tables.import_mapping_3_to_2.bind(py);
+    if let Ok(found) = modules.get_item(module) {
+        return Ok((
+            found.cast_into::<PyString>().map_err(PyErr::from)?,
+            name.clone(),
+        ));
+    }
+    Ok((module.clone(), name.clone()))
+}

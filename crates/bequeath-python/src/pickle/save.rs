@@ -1,0 +1,732 @@
+//! An object graph becomes opcodes.
+//!
+//! The walk has two modes. In *pure* mode only exact builtin types and plain instances are met, so no code of
+//! anybody runs: an object with a single reference cannot be met again, and is not remembered. (Inside a tuple that
+//! has more references containers are remembered all the same: a tuple that holds itself is found through them.)
+//! The first object that would run code ends the pure walk with [`Stop::Impure`]; the caller starts again in *full* mode, in which
+//! everything is remembered as CPython's pickler does, since code that runs may hand out any object once more.
+
+use bequeath_pickle::{opcode as op, Encoder};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::identities::Identities;
+use super::look::{self, Deeper, DictItems, Exact, Object};
+use super::tables::pickling_error;
+
+/// Items per MARK: a reader's stack holds no more than this of one container.
+pub(super) const BATCH: usize = 1000;
+
+/// Why a walk ended.
+pub(super) enum Stop {
+    /// Something was raised.
+    Raised(PyErr),
+    /// Code would have to run: not in pure mode.
+    Impure,
+}
+
+impl From<PyErr> for Stop {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+pub(super) type Saved = Result<(), Stop>;
+
+/// What a pickler was told to ask.
+pub(super) struct Hooks<'py> {
+    pub(super) persistent_id: Option<Bound<'py, PyAny>>,
+    pub(super) reducer_override: Option<Bound<'py, PyAny>>,
+    pub(super) dispatch_table: Option<Bound<'py, PyAny>>,
+    pub(super) buffer_callback: Option<Bound<'py, PyAny>>,
+    /// Where frames go as they are completed.
+    pub(super) write: Option<Bound<'py, PyAny>>,
+    pub(super) fix_imports: bool,
+    /// Nothing is remembered.
+    pub(super) fast: bool,
+}
+
+impl Hooks<'_> {
+    /// Whether nobody is asked anything.
+    pub(super) fn are_none(&self) -> bool {
+        self.persistent_id.is_none()
+            && self.reducer_override.is_none()
+            && self.dispatch_table.is_none()
+            && self.write.is_none()
+            && !self.fast
+    }
+}
+
+/// One walk.
+pub(super) struct Saver<'s, 'py> {
+    pub(super) py: Python<'py>,
+    pub(super) encoder: &'s mut Encoder,
+    pub(super) memo: &'s mut Identities,
+    pub(super) hooks: &'s Hooks<'py>,
+    pub(super) pure: bool,
+    /// Tuples with more than one reference around the current object.
+    pub(super) open_tuples: usize,
+    /// How deep a fast walk is, and what it is inside of once it is suspiciously deep.
+    pub(super) fast_depth: usize,
+    pub(super) fast_inside: Vec<usize>,
+}
+
+/// From this depth on a fast pickler, which remembers nothing, looks for cycles.
+const FAST_DEPTH: usize = 50;
+
+impl<'py> Saver<'_, 'py> {
+    /// Writes a whole pickle.
+    pub(super) fn dump(&mut self, object: Object<'_, 'py>) -> Saved {
+        self.encoder.begin();
+        self.save(object)?;
+        self.encoder.end();
+        self.flush()
+    }
+
+    /// Writes an object.
+    pub(super) fn save(&mut self, object: Object<'_, 'py>) -> Saved {
+        self.save_with(object, true)
+    }
+
+    /// Writes an object; `ask` whether it has a persistent id (the id itself is not asked for one).
+    pub(super) fn save_with(&mut self, object: Object<'_, 'py>, ask: bool) -> Saved {
+        if self.encoder.boundary() {
+            self.flush()?;
+        }
+        if ask && self.hooks.persistent_id.is_some() && self.persistent(object)? {
+            return Ok(());
+        }
+        let exact = look::exact(object);
+        match exact {
+            Exact::None => {
+                self.encoder.none();
+                return Ok(());
+            }
+            Exact::Bool => {
+                self.encoder.boolean(look::is_true(object));
+                return Ok(());
+            }
+            Exact::Int => return self.int(object),
+            Exact::Float => return self.float(object),
+            _ => {}
+        }
+        let once = self.pure && look::is_single(object) && {
+            // A string holds nothing, so no tuple can be found through it.
+            self.open_tuples == 0 || matches!(exact, Exact::Str | Exact::Bytes | Exact::Tuple)
+        };
+        if !once {
+            if let Some(number) = self.memo.get(object) {
+                self.encoder.get(number);
+                return Ok(());
+            }
+        }
+        match exact {
+            Exact::Str => return self.text(object, once),
+            Exact::Bytes => return self.bytes(object, once),
+            _ => {}
+        }
+        let _deeper = Deeper::enter(self.py, c" while pickling an object")?;
+        match exact {
+            Exact::Dict => self.dict(object, once),
+            Exact::List => self.list(object, once),
+            Exact::Tuple => self.tuple(object, once),
+            Exact::Set => self.set(object),
+            Exact::FrozenSet => self.frozenset(object),
+            Exact::ByteArray => self.bytearray(object),
+            Exact::PickleBuffer => self.buffer(object),
+            _ => self.other(object, once),
+        }
+    }
+
+    /// Remembers what was written last.
+    #[inline]
+    pub(super) fn remember(&mut self, object: Object<'_, 'py>) {
+        if self.hooks.fast {
+            return;
+        }
+        let number = self.memo.add(object, !self.pure);
+        self.encoder.put(number);
+    }
+
+    #[inline]
+    fn remember_unless(&mut self, once: bool, object: Object<'_, 'py>) {
+        if !once {
+            self.remember(object);
+        }
+    }
+
+    /// Hands complete frames over, where somebody takes them.
+    pub(super) fn flush(&mut self) -> Saved {
+        let Some(write) = &self.hooks.write else {
+            return Ok(());
+        };
+        if !self.encoder.bytes().is_empty() {
+            let bytes = self.encoder.take();
+            write.call1((pyo3::types::PyBytes::new(self.py, &bytes),))?;
+        }
+        Ok(())
+    }
+
+    // --- numbers and strings --------------------------------------------------------------------
+
+    fn int(&mut self, object: Object<'_, 'py>) -> Saved {
+        if let Some(value) = look::small_int(object) {
+            self.encoder.int(value);
+            return Ok(());
+        }
+        if self.encoder.protocol() < 2 {
+            let digits = object.repr()?;
+            self.encoder.long_line(digits.to_str()?.as_bytes());
+            return Ok(());
+        }
+        let py = self.py;
+        let bits: usize = object.call_method0(intern!(py, "bit_length"))?.extract()?;
+        // One bit more for the sign; a power of two that is negative does without.
+        let negative = object.lt(0)?;
+        let ones = negative
+            && object
+                .neg()?
+                .call_method0(intern!(py, "bit_count"))?
+                .eq(1)?;
+        let len = if ones { bits.div_ceil(8) } else { bits / 8 + 1 };
+        if i32::try_from(len).is_err() {
+            return Err(
+                pyo3::exceptions::PyOverflowError::new_err("int too large to pickle").into(),
+            );
+        }
+        let keywords = pyo3::types::PyDict::new(py);
+        keywords.set_item(intern!(py, "signed"), true)?;
+        let bytes = object.call_method(
+            intern!(py, "to_bytes"),
+            (len, intern!(py, "little")),
+            Some(&keywords),
+        )?;
+        self.encoder.long(look::bytes(bytes.as_borrowed()));
+        Ok(())
+    }
+
+    fn float(&mut self, object: Object<'_, 'py>) -> Saved {
+        if self.encoder.protocol() >= 1 {
+            self.encoder.float(look::float(object));
+        } else {
+            let repr = object.repr()?;
+            self.encoder.float_line(repr.to_str()?.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        if self.encoder.protocol() == 0 {
+            return self.text_line(object);
+        }
+        if let Some(utf8) = look::utf8(object) {
+            self.text_bytes(utf8)?;
+        } else {
+            let py = self.py;
+            let encoded = object.call_method1(
+                intern!(py, "encode"),
+                (intern!(py, "utf-8"), intern!(py, "surrogatepass")),
+            )?;
+            self.text_bytes(look::bytes(encoded.as_borrowed()))?;
+        }
+        self.remember_unless(once, object);
+        Ok(())
+    }
+
+    fn text_bytes(&mut self, utf8: &[u8]) -> Saved {
+        if !self.encoder.is_outside(utf8.len()) || self.hooks.write.is_none() {
+            self.encoder.text(utf8);
+            return Ok(());
+        }
+        self.encoder.text_header_outside(utf8.len());
+        self.flush()?;
+        let payload = pyo3::types::PyBytes::new(self.py, utf8).into_any();
+        self.payload(&payload)
+    }
+
+    fn text_line(&mut self, object: Object<'_, 'py>) -> Saved {
+        let py = self.py;
+        let encoded = object.call_method1(
+            intern!(py, "encode"),
+            (intern!(py, "utf-32-le"), intern!(py, "surrogatepass")),
+        )?;
+        let points = look::bytes(encoded.as_borrowed())
+            .chunks_exact(4)
+            .map(|point| {
+                point
+                    .iter()
+                    .rev()
+                    .fold(0, |value, byte| value << 8 | u32::from(*byte))
+            });
+        self.encoder.text_line(points);
+        self.remember(object);
+        Ok(())
+    }
+
+    fn bytes(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        if self.encoder.protocol() < 3 {
+            return self.old_bytes(object);
+        }
+        let bytes = look::bytes(object);
+        if self.encoder.is_outside(bytes.len()) && self.hooks.write.is_some() {
+            self.encoder.binary_header_outside(bytes.len());
+            self.flush()?;
+            self.payload(&object.to_owned())?;
+        } else {
+            self.encoder.binary(bytes);
+        }
+        self.remember_unless(once, object);
+        Ok(())
+    }
+
+    /// Writes a large string itself, without a copy.
+    fn payload(&mut self, bytes: &Bound<'py, PyAny>) -> Saved {
+        if let Some(write) = &self.hooks.write {
+            write.call1((bytes,))?;
+        }
+        Ok(())
+    }
+
+    fn bytearray(&mut self, object: Object<'_, 'py>) -> Saved {
+        if self.encoder.protocol() < 5 {
+            return self.old_bytearray(object);
+        }
+        let bytes = look::bytearray(object);
+        if self.encoder.is_outside(bytes.len()) && self.hooks.write.is_some() {
+            self.encoder.bytearray_header_outside(bytes.len());
+            self.flush()?;
+            self.payload(&object.to_owned())?;
+        } else {
+            self.encoder.bytearray(&bytes);
+        }
+        self.remember(object);
+        Ok(())
+    }
+
+    fn buffer(&mut self, object: Object<'_, 'py>) -> Saved {
+        let py = self.py;
+        if self.encoder.protocol() < 5 {
+            return Err(
+                pickling_error(py, "PickleBuffer can only be pickled with protocol >= 5").into(),
+            );
+        }
+        let raw = object.call_method0(intern!(py, "raw")).map_err(|error| {
+            if error.is_instance_of::<pyo3::exceptions::PyBufferError>(py) {
+                let text =
+                    "PickleBuffer can not be pickled when pointing to a non-contiguous buffer";
+                pickling_error(py, text)
+            } else {
+                error
+            }
+        })?;
+        let readonly: bool = raw.getattr(intern!(py, "readonly"))?.extract()?;
+        let in_band = match &self.hooks.buffer_callback {
+            None => true,
+            Some(_) if self.pure => return Err(Stop::Impure),
+            Some(callback) => callback.call1((object,))?.is_truthy()?,
+        };
+        if !in_band {
+            self.encoder.opcode(op::NEXT_BUFFER);
+            if readonly {
+                self.encoder.opcode(op::READONLY_BUFFER);
+            }
+            return Ok(());
+        }
+        let bytes = raw.call_method0(intern!(py, "tobytes"))?;
+        let inside = look::bytes(bytes.as_borrowed());
+        if self.encoder.is_outside(inside.len()) && self.hooks.write.is_some() {
+            if readonly {
+                self.encoder.binary_header_outside(inside.len());
+            } else {
+                self.encoder.bytearray_header_outside(inside.len());
+            }
+            self.flush()?;
+            self.payload(&bytes)?;
+        } else if readonly {
+            self.encoder.binary(inside);
+        } else {
+            self.encoder.bytearray(inside);
+        }
+        self.remember(object);
+        Ok(())
+    }
+
+    // --- containers -----------------------------------------------------------------------------
+
+    /// Writes an item of a container that code which runs meanwhile may change.
+    #[inline]
+    fn item(&mut self, item: Object<'_, 'py>) -> Saved {
+        if self.pure {
+            return self.save(item);
+        }
+        let held = item.to_owned();
+        self.save(held.as_borrowed())
+    }
+
+    fn dict(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        if self.encoder.protocol() == 0 {
+            self.encoder.opcode(op::MARK);
+            self.encoder.opcode(op::DICT);
+        } else {
+            self.encoder.opcode(op::EMPTY_DICT);
+        }
+        self.remember_unless(once, object);
+        if look::dict_len(object) == 0 {
+            return Ok(());
+        }
+        let fast = self.enter_fast(object)?;
+        if self.encoder.protocol() == 0 {
+            let items = object.call_method0(intern!(self.py, "items"))?;
+            self.dict_items(&items.try_iter()?.into_any())?;
+        } else {
+            self.exact_dict_items(object)?;
+        }
+        self.leave_fast(fast);
+        Ok(())
+    }
+
+    pub(super) fn exact_dict_items(&mut self, dict: Object<'_, 'py>) -> Saved {
+        let len = look::dict_len(dict);
+        let mut items = DictItems::of(dict);
+        let mut written = 0;
+        while written < len {
+            let batch = (len - written).min(BATCH);
+            if len > 1 {
+                self.encoder.opcode(op::MARK);
+            }
+            for _ in 0..batch {
+                let Some((key, value)) = items.next() else {
+                    return Err(changed("dictionary changed size during iteration"));
+                };
+                if self.pure {
+                    self.save(key)?;
+                    self.save(value)?;
+                } else {
+                    let (key, value) = (key.to_owned(), value.to_owned());
+                    self.save(key.as_borrowed())?;
+                    self.save(value.as_borrowed())?;
+                    if look::dict_len(dict) != len {
+                        return Err(changed("dictionary changed size during iteration"));
+                    }
+                }
+            }
+            self.encoder
+                .opcode(if len > 1 { op::SETITEMS } else { op::SETITEM });
+            written += batch;
+        }
+        Ok(())
+    }
+
+    /// Keys and values that an iterator gives.
+    pub(super) fn dict_items(&mut self, iterator: &Bound<'py, PyAny>) -> Saved {
+        let mut pairs = iterator.try_iter()?;
+        let py = self.py;
+        let mut next = || -> PyResult<Option<Bound<'py, PyTuple>>> {
+            let Some(pair) = pairs.next().transpose()? else {
+                return Ok(None);
+            };
+            match pair.cast_into::<PyTuple>() {
+                Ok(pair) if pair.len() == 2 => Ok(Some(pair)),
+                _ => Err(pyo3::exceptions::PyTypeError::new_err(
+                    "dict items iterator must return 2-tuples",
+                )),
+            }
+        };
+        let _ = py;
+        if self.encoder.protocol() == 0 {
+            while let Some(pair) = next()? {
+                self.pair(&pair)?;
+                self.encoder.opcode(op::SETITEM);
+            }
+            return Ok(());
+        }
+        // One look ahead, so that a single item needs no mark.
+        let Some(mut first) = next()? else {
+            return Ok(());
+        };
+        loop {
+            let Some(second) = next()? else {
+                self.pair(&first)?;
+                self.encoder.opcode(op::SETITEM);
+                return Ok(());
+            };
+            self.encoder.opcode(op::MARK);
+            self.pair(&first)?;
+            self.pair(&second)?;
+            let mut count = 2;
+            let mut more = None;
+            while count < BATCH {
+                more = next()?;
+                let Some(pair) = &more else { break };
+                self.pair(pair)?;
+                count += 1;
+            }
+            self.encoder.opcode(op::SETITEMS);
+            if more.is_none() && count < BATCH {
+                return Ok(());
+            }
+            match next()? {
+                Some(pair) => first = pair,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn pair(&mut self, pair: &Bound<'py, PyTuple>) -> Saved {
+        self.save(look::tuple_item(pair.as_any().as_borrowed(), 0))?;
+        self.save(look::tuple_item(pair.as_any().as_borrowed(), 1))
+    }
+
+    fn list(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        if self.encoder.protocol() == 0 {
+            self.encoder.opcode(op::MARK);
+            self.encoder.opcode(op::LIST);
+        } else {
+            self.encoder.opcode(op::EMPTY_LIST);
+        }
+        self.remember_unless(once, object);
+        let len = look::list_len(object);
+        if len == 0 {
+            return Ok(());
+        }
+        let fast = self.enter_fast(object)?;
+        if self.encoder.protocol() == 0 {
+            self.list_items(&object.try_iter()?.into_any())?;
+        } else {
+            self.exact_list_items(object)?;
+        }
+        self.leave_fast(fast);
+        Ok(())
+    }
+
+    fn exact_list_items(&mut self, list: Object<'_, 'py>) -> Saved {
+        let len = look::list_len(list);
+        let mut written = 0;
+        loop {
+            let batch = (len - written).min(BATCH);
+            if len > 1 {
+                self.encoder.opcode(op::MARK);
+            }
+            for at in written..written + batch {
+                let Some(item) = look::list_item(list, at) else {
+                    return Err(changed("list changed size during iteration"));
+                };
+                self.item(item)?;
+            }
+            self.encoder
+                .opcode(if len > 1 { op::APPENDS } else { op::APPEND });
+            written += batch;
+            if !self.pure && look::list_len(list) != len {
+                return Err(changed("list changed size during iteration"));
+            }
+            if written >= len {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Items that an iterator gives.
+    pub(super) fn list_items(&mut self, iterator: &Bound<'py, PyAny>) -> Saved {
+        let mut items = iterator.try_iter()?;
+        if self.encoder.protocol() == 0 {
+            for item in items {
+                self.save(item?.as_borrowed())?;
+                self.encoder.opcode(op::APPEND);
+            }
+            return Ok(());
+        }
+        let Some(mut first) = items.next().transpose()? else {
+            return Ok(());
+        };
+        loop {
+            let Some(second) = items.next().transpose()? else {
+                self.save(first.as_borrowed())?;
+                self.encoder.opcode(op::APPEND);
+                return Ok(());
+            };
+            self.encoder.opcode(op::MARK);
+            self.save(first.as_borrowed())?;
+            self.save(second.as_borrowed())?;
+            let mut count = 2;
+            while count < BATCH {
+                let Some(item) = items.next().transpose()? else {
+                    self.encoder.opcode(op::APPENDS);
+                    return Ok(());
+                };
+                self.save(item.as_borrowed())?;
+                count += 1;
+            }
+            self.encoder.opcode(op::APPENDS);
+            match items.next().transpose()? {
+                Some(item) => first = item,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn tuple(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        let len = look::tuple_len(object);
+        let protocol = self.encoder.protocol();
+        if len == 0 {
+            if protocol >= 1 {
+                self.encoder.opcode(op::EMPTY_TUPLE);
+            } else {
+                self.encoder.opcode(op::MARK);
+                self.encoder.opcode(op::TUPLE);
+            }
+            return Ok(());
+        }
+        let short = len <= 3 && protocol >= 2;
+        if !short {
+            self.encoder.opcode(op::MARK);
+        }
+        self.open_tuples += usize::from(!once);
+        for at in 0..len {
+            self.save(look::tuple_item(object, at))?;
+        }
+        self.open_tuples -= usize::from(!once);
+        if !once {
+            if let Some(number) = self.memo.get(object) {
+                // It holds itself, and was written on the way: what lies on the stack is not needed.
+                if short || protocol == 0 {
+                    for _ in 0..len + usize::from(!short) {
+                        self.encoder.opcode(op::POP);
+                    }
+                } else {
+                    self.encoder.opcode(op::POP_MARK);
+                }
+                self.encoder.get(number);
+                return Ok(());
+            }
+        }
+        self.encoder.opcode(match (short, len) {
+            (true, 1) => op::TUPLE1,
+            (true, 2) => op::TUPLE2,
+            (true, 3) => op::TUPLE3,
+            _ => op::TUPLE,
+        });
+        self.remember_unless(once, object);
+        Ok(())
+    }
+
+    fn set(&mut self, object: Object<'_, 'py>) -> Saved {
+        if self.encoder.protocol() < 4 {
+            return self.reduced_to_list(object);
+        }
+        self.encoder.opcode(op::EMPTY_SET);
+        self.remember(object);
+        let mut count = 0;
+        // An iterator notices when code that runs changes the set.
+        for item in object.try_iter()? {
+            if count % BATCH == 0 {
+                if count > 0 {
+                    self.encoder.opcode(op::ADDITEMS);
+                }
+                self.encoder.opcode(op::MARK);
+            }
+            self.save(item?.as_borrowed())?;
+            count += 1;
+        }
+        if count > 0 {
+            self.encoder.opcode(op::ADDITEMS);
+        }
+        Ok(())
+    }
+
+    fn frozenset(&mut self, object: Object<'_, 'py>) -> Saved {
+        if self.encoder.protocol() < 4 {
+            return self.reduced_to_list(object);
+        }
+        self.encoder.opcode(op::MARK);
+        // Items of its own could lead back to it, as with tuples.
+        self.open_tuples += 1;
+        for item in object.try_iter()? {
+            self.save(item?.as_borrowed())?;
+        }
+        self.open_tuples -= 1;
+        if let Some(number) = self.memo.get(object) {
+            self.encoder.opcode(op::POP_MARK);
+            self.encoder.get(number);
+            return Ok(());
+        }
+        self.encoder.opcode(op::FROZENSET);
+        self.remember(object);
+        Ok(())
+    }
+
+    // --- a fast pickler's cycles ----------------------------------------------------------------
+
+    /// A pickler that remembers nothing would follow a cycle for ever.
+    pub(super) fn enter_fast(&mut self, object: Object<'_, 'py>) -> Result<bool, Stop> {
+        if !self.hooks.fast {
+            return Ok(false);
+        }
+        self.fast_depth += 1;
+        if self.fast_depth >= FAST_DEPTH {
+            let address = object.as_ptr() as usize;
+            if self.fast_inside.contains(&address) {
+                let name = object.get_type().name()?.to_string();
+                return Err(PyValueError::new_err(format!(
+                    "fast mode: can't pickle cyclic objects including object type {name} at {address:#x}"
+                ))
+                .into());
+            }
+            self.fast_inside.push(address);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn leave_fast(&mut self, entered: bool) {
+        if entered {
+            if self.fast_depth >= FAST_DEPTH {
+                self.fast_inside.pop();
+            }
+            self.fast_depth -= 1;
+        }
+    }
+
+    // --- persistent ids -------------------------------------------------------------------------
+
+    /// Writes the id instead of the object, where it has one.
+    fn persistent(&mut self, object: Object<'_, 'py>) -> Result<bool, Stop> {
+        let Some(ask) = &self.hooks.persistent_id else {
+            return Ok(false);
+        };
+        let id = ask.call1((object,))?;
+        if id.is_none() {
+            return Ok(false);
+        }
+        if self.encoder.protocol() >= 1 {
+            self.save_with(id.as_borrowed(), false)?;
+            self.encoder.opcode(op::BINPERSID);
+            return Ok(true);
+        }
+        let text = id.str()?;
+        match text.to_str() {
+            Ok(text) if text.is_ascii() => self.encoder.persistent_line(text.as_bytes()),
+            _ => {
+                let message = "persistent IDs in protocol 0 must be ASCII strings";
+                return Err(pickling_error(self.py, message).into());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the object has an attribute; only AttributeError means that it has not.
+    pub(super) fn attribute(
+        object: &Bound<'py, PyAny>,
+        name: &Bound<'py, pyo3::types::PyString>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match object.getattr(name) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_instance_of::<PyAttributeError>(object.py()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn changed(what: &'static str) -> Stop {
+    PyRuntimeError::new_err(what).into()
+}
