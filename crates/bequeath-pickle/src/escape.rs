@@ -27,7 +27,7 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, point: u32) {
 /// # Errors
 /// [`Error::NotQuoted`], [`Error::BadEscape`].
 pub(crate) fn unquote(line: &[u8]) -> Result<Vec<u8>> {
-    let inside = match line.trim_ascii_end() {
+    let inside = match line {
         [first @ (b'\'' | b'"'), inside @ .., last] if first == last => inside,
         _ => return Err(Error::NotQuoted),
     };

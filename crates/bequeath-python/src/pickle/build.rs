@@ -18,6 +18,7 @@ use pyo3::types::{
     PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType,
 };
 
+use super::look::index;
 use super::tables::{unpickling_error, Tables};
 
 /// What goes wrong while a pickle is read.
@@ -139,7 +140,7 @@ impl<'py> Objects<'py> {
     }
 
     fn decode(&self, bytes: &[u8], errors: &'static std::ffi::CStr) -> Made<'py> {
-        let (first, len) = (bytes.as_ptr().cast(), bytes.len().cast_signed());
+        let (first, len) = (bytes.as_ptr().cast(), index(bytes.len()));
         // SAFETY: that many bytes.
         let text = unsafe { ffi::PyUnicode_DecodeUTF8(first, len, errors.as_ptr()) };
         // SAFETY: a new reference or an error.
@@ -225,7 +226,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn text_escaped(&mut self, escaped: &[u8]) -> Made<'py> {
-        let (first, len) = (escaped.as_ptr().cast(), escaped.len().cast_signed());
+        let (first, len) = (escaped.as_ptr().cast(), index(escaped.len()));
         // SAFETY: that many bytes.
         let text = unsafe { ffi::PyUnicode_DecodeRawUnicodeEscape(first, len, std::ptr::null()) };
         // SAFETY: a new reference or an error.

@@ -25,17 +25,20 @@ const PEEK: usize = 128 * 1024;
 impl<'py> File<'py> {
     pub(super) fn of(file: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = file.py();
-        let needed = |name| match file.getattr_opt(name) {
-            Ok(Some(method)) => Ok(method),
-            Ok(None) => Err(pyo3::exceptions::PyTypeError::new_err(
+        // What raises when it is looked at raises here.
+        let peek = file.getattr_opt(intern!(py, "peek"))?;
+        file.getattr_opt(intern!(py, "readinto"))?;
+        let read = file.getattr_opt(intern!(py, "read"))?;
+        let readline = file.getattr_opt(intern!(py, "readline"))?;
+        let (Some(read), Some(readline)) = (read, readline) else {
+            return Err(pyo3::exceptions::PyTypeError::new_err(
                 "file must have 'read' and 'readline' attributes",
-            )),
-            Err(error) => Err(error),
+            ));
         };
         Ok(Self {
-            peek: file.getattr_opt(intern!(py, "peek"))?,
-            read: needed(intern!(py, "read"))?,
-            readline: needed(intern!(py, "readline"))?,
+            peek,
+            read,
+            readline,
             buffer: Vec::new(),
             used: 0,
             peeked: false,

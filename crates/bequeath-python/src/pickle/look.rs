@@ -146,6 +146,13 @@ pub(super) fn bytearray(object: Object<'_, '_>) -> Vec<u8> {
     unsafe { std::slice::from_raw_parts(first.cast::<u8>(), len.unsigned_abs()) }.to_vec()
 }
 
+/// No container has more items than this counts.
+#[inline]
+#[allow(clippy::cast_possible_wrap)]
+pub(super) fn index(at: usize) -> ffi::Py_ssize_t {
+    at as ffi::Py_ssize_t
+}
+
 #[inline]
 pub(super) fn list_len(list: Object<'_, '_>) -> usize {
     // SAFETY: a list.
@@ -159,7 +166,7 @@ pub(super) fn list_item<'a, 'py>(list: Object<'a, 'py>, at: usize) -> Option<Obj
         return None;
     }
     // SAFETY: a list that has this index.
-    let item = unsafe { ffi::PyList_GET_ITEM(list.as_ptr(), at.cast_signed()) };
+    let item = unsafe { ffi::PyList_GET_ITEM(list.as_ptr(), index(at)) };
     // SAFETY: borrowed from the list, see above.
     Some(unsafe { Borrowed::from_ptr(list.py(), item) })
 }
@@ -175,7 +182,7 @@ pub(super) fn tuple_len(tuple: Object<'_, '_>) -> usize {
 pub(super) fn tuple_item<'a, 'py>(tuple: Object<'a, 'py>, at: usize) -> Object<'a, 'py> {
     assert!(at < tuple_len(tuple));
     // SAFETY: a tuple that has this index.
-    let item = unsafe { ffi::PyTuple_GET_ITEM(tuple.as_ptr(), at.cast_signed()) };
+    let item = unsafe { ffi::PyTuple_GET_ITEM(tuple.as_ptr(), index(at)) };
     // SAFETY: a tuple does not change.
     unsafe { Borrowed::from_ptr(tuple.py(), item) }
 }

@@ -119,7 +119,11 @@ impl Pickler {
             fix_imports,
             ..State::default()
         };
-        std::mem::swap(&mut *self.state(), &mut state);
+        let mut current = self.state();
+        // A subclass may have set it before this was called.
+        state.dispatch_table = current.dispatch_table.take();
+        std::mem::swap(&mut *current, &mut state);
+        drop(current);
         Ok(())
     }
 

@@ -32,9 +32,8 @@ pub(super) fn holds_only(class: &Bound<'_, PyType>, slots: usize) -> bool {
             class.tp_weaklistoffset,
         )
     };
-    #[allow(clippy::useless_conversion)] // an unsigned long, which is not 64 bits everywhere
     // SAFETY: alive.
-    let flags = u64::from(unsafe { ffi::PyType_GetFlags(class.as_type_ptr()) });
+    let flags: u64 = unsafe { ffi::PyType_GetFlags(class.as_type_ptr()) };
     let mut expected = object + pointer * slots;
     if dict != 0 && flags & MANAGED_DICT == 0 {
         expected += pointer;
@@ -42,6 +41,6 @@ pub(super) fn holds_only(class: &Bound<'_, PyType>, slots: usize) -> bool {
     if weak > 0 {
         expected += pointer;
     }
-    let is_heap_type = flags & u64::from(ffi::Py_TPFLAGS_HEAPTYPE) != 0;
+    let is_heap_type = flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
     is_heap_type && items == 0 && usize::try_from(basic).is_ok_and(|basic| basic <= expected)
 }
