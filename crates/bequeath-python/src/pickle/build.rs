@@ -7,7 +7,7 @@
 
 use std::vec::Drain;
 
-use bequeath_pickle::{Builder, Error};
+use bequeath_pickle::{Builder, Error, HIGHEST_PROTOCOL};
 use pyo3::exceptions::{
     PyAttributeError, PyEOFError, PyOverflowError, PyStopIteration, PyTypeError, PyValueError,
 };
@@ -18,7 +18,8 @@ use pyo3::types::{
     PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType,
 };
 
-use super::look::index;
+use super::look::{self, index};
+use super::plain;
 use super::tables::{unpickling_error, Tables};
 
 /// What goes wrong while a pickle is read.
@@ -415,6 +416,14 @@ impl<'py> Builder for Objects<'py> {
 
     fn build(&mut self, object: &Self::Value, state: Self::Value) -> Result<(), Failure> {
         let py = self.py;
+        let plain = plain::of(&object.get_type(), HIGHEST_PROTOCOL)?;
+        if let (Some(plain), Ok(state)) = (&plain, state.cast_exact::<PyDict>()) {
+            if plain.takes_state_as_it_is {
+                if let Some(own) = look::instance_dict(object.as_borrowed()) {
+                    return look::update_attributes(&own, state).map_err(Failure);
+                }
+            }
+        }
         if let Some(set_state) = object.getattr_opt(intern!(py, "__setstate__"))? {
             set_state.call1((state,))?;
             return Ok(());

@@ -12,6 +12,7 @@ use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use pyo3::Borrowed;
 
 extern "C" {
@@ -251,4 +252,25 @@ pub(super) fn instance_dict<'py>(object: Object<'_, 'py>) -> Option<Bound<'py, P
         unsafe { ffi::PyErr_Clear() };
     }
     dict
+}
+
+/// Puts a state into an instance's dict. Names are interned, which makes looking them up fast.
+pub(super) fn update_attributes(own: &Bound<'_, PyAny>, state: &Bound<'_, PyDict>) -> PyResult<()> {
+    let mut items = DictItems::of(state.as_any().as_borrowed());
+    while let Some((key, value)) = items.next() {
+        let mut key = key.to_owned().into_ptr();
+        // SAFETY: alive.
+        if unsafe { ffi::PyUnicode_CheckExact(key) } != 0 {
+            // SAFETY: a str that is owned here; the same or its interned equal is owned afterwards.
+            unsafe { ffi::PyUnicode_InternInPlace(&raw mut key) };
+        }
+        // SAFETY: owned, see above.
+        let key = unsafe { Bound::from_owned_ptr(own.py(), key) };
+        let value = value.to_owned();
+        // SAFETY: a dict, a key and a value that are alive.
+        if unsafe { ffi::PyDict_SetItem(own.as_ptr(), key.as_ptr(), value.as_ptr()) } != 0 {
+            return Err(PyErr::fetch(own.py()));
+        }
+    }
+    Ok(())
 }

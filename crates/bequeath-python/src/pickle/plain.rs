@@ -18,6 +18,8 @@ use super::version;
 pub(super) struct Plain {
     /// The names of slots that belong to the state.
     slots: Vec<Py<PyString>>,
+    /// Instances are given their state by putting it into their dict.
+    pub(super) takes_state_as_it_is: bool,
 }
 
 impl Plain {
@@ -150,7 +152,11 @@ fn examine(class: &Bound<'_, PyType>) -> PyResult<Option<Plain>> {
         }
         slots.push(name.unbind());
     }
-    Ok(version::holds_only(class, slots.len()).then_some(Plain { slots }))
+    let takes_state_as_it_is = in_classes(class, intern!(py, "__setstate__"))?.is_none();
+    Ok(version::holds_only(class, slots.len()).then_some(Plain {
+        slots,
+        takes_state_as_it_is,
+    }))
 }
 
 fn is_descriptor(object: &Bound<'_, PyAny>, kind: &str) -> PyResult<bool> {

@@ -105,7 +105,7 @@ impl<'py> Saver<'_, 'py> {
             let reduced = reducer.call1((object,))?;
             return self.reduced(object, &reduced);
         }
-        if kind.is_subclass_of::<PyType>()? {
+        if object.is_instance_of::<PyType>() {
             return if self.pure {
                 Err(Stop::Impure)
             } else {
@@ -227,13 +227,11 @@ impl<'py> Saver<'_, 'py> {
             0 | 1 => None,
             _ => Self::attribute(&reduction.callable, intern!(py, "__name__"))?,
         };
-        let is = |wanted: &str| {
-            name.as_ref()
-                .is_some_and(|name| name.eq(wanted).unwrap_or(false))
-        };
-        if is("__newobj_ex__") {
+        let name = name.as_ref().and_then(|name| name.cast::<PyString>().ok());
+        let name = name.and_then(|name| name.to_str().ok()).unwrap_or_default();
+        if name == "__newobj_ex__" {
             self.new_object_with_keywords(reduction)?;
-        } else if is("__newobj__") {
+        } else if name == "__newobj__" {
             self.new_object(reduction, object)?;
         } else {
             self.save(reduction.callable.as_borrowed())?;
