@@ -417,16 +417,17 @@ impl<'py> Builder for Objects<'py> {
     fn build(&mut self, object: &Self::Value, state: Self::Value) -> Result<(), Failure> {
         let py = self.py;
         let plain = plain::of(&object.get_type(), HIGHEST_PROTOCOL)?;
-        if let (Some(plain), Ok(state)) = (&plain, state.cast_exact::<PyDict>()) {
-            if plain.takes_state_as_it_is {
-                if let Some(own) = look::instance_dict(object.as_borrowed()) {
-                    return look::update_attributes(&own, state).map_err(Failure);
-                }
+        let as_it_is = plain.is_some_and(|plain| plain.takes_state_as_it_is);
+        if let (true, Ok(state)) = (as_it_is, state.cast_exact::<PyDict>()) {
+            if let Some(own) = look::instance_dict(object.as_borrowed()) {
+                return look::update_attributes(&own, state).map_err(Failure);
             }
         }
-        if let Some(set_state) = object.getattr_opt(intern!(py, "__setstate__"))? {
-            set_state.call1((state,))?;
-            return Ok(());
+        if !as_it_is {
+            if let Some(set_state) = object.getattr_opt(intern!(py, "__setstate__"))? {
+                set_state.call1((state,))?;
+                return Ok(());
+            }
         }
         let mut state = state;
         let mut slots = None;

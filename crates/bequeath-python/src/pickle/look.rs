@@ -194,6 +194,22 @@ pub(super) fn dict_len(dict: Object<'_, '_>) -> usize {
     unsafe { ffi::PyDict_Size(dict.as_ptr()) }.unsigned_abs()
 }
 
+/// The value under a key of a dict.
+pub(super) fn dict_get<'py>(
+    dict: Object<'_, 'py>,
+    key: Object<'_, 'py>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    // SAFETY: a dict and a key that are alive; borrowed from the dict.
+    let found = unsafe { ffi::PyDict_GetItemWithError(dict.as_ptr(), key.as_ptr()) };
+    // SAFETY: taken before any other code runs.
+    let found = unsafe { Bound::from_borrowed_ptr_or_opt(dict.py(), found) };
+    // SAFETY: attached.
+    if found.is_none() && !unsafe { ffi::PyErr_Occurred() }.is_null() {
+        return Err(PyErr::fetch(dict.py()));
+    }
+    Ok(found)
+}
+
 /// Goes through a dict's items.
 pub(super) struct DictItems<'a, 'py> {
     dict: Object<'a, 'py>,

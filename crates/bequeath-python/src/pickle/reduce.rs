@@ -2,6 +2,7 @@
 //! and plain instances, whose default reduction is written without making it.
 
 use bequeath_pickle::opcode as op;
+use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
@@ -118,20 +119,36 @@ impl<'py> Saver<'_, 'py> {
         if self.pure {
             return Err(Stop::Impure);
         }
-        let py = self.py;
-        let object_ = object.to_owned();
-        let reduced = match Self::attribute(&object_, intern!(py, "__reduce_ex__"))? {
-            Some(reduce) => reduce.call1((self.encoder.protocol(),))?,
-            None => match Self::attribute(&object_, intern!(py, "__reduce__"))? {
-                Some(reduce) => reduce.call0()?,
-                None => {
-                    let (name, repr) = (kind.name()?, object.repr()?);
-                    let text = format!("can't pickle '{name}' object: {repr}");
-                    return Err(pickling_error(py, text).into());
-                }
-            },
-        };
+        let reduced = self.ask(object, &kind)?;
         self.reduced(object, &reduced)
+    }
+
+    /// What the object's own `__reduce_ex__` returns.
+    fn ask(
+        &self,
+        object: Object<'_, 'py>,
+        kind: &Bound<'py, PyType>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py;
+        let name = intern!(py, "__reduce_ex__");
+        let error = match object.call_method1(name, (self.encoder.protocol(),)) {
+            Ok(reduced) => return Ok(reduced),
+            Err(error) if error.is_instance_of::<PyAttributeError>(py) => error,
+            Err(error) => return Err(error),
+        };
+        // Either its own code raised that, or a strange object has no such method.
+        let object = object.to_owned();
+        if Self::attribute(&object, name)?.is_some() {
+            return Err(error);
+        }
+        if let Some(reduce) = Self::attribute(&object, intern!(py, "__reduce__"))? {
+            return reduce.call0();
+        }
+        let (name, repr) = (kind.name()?, object.repr()?);
+        Err(pickling_error(
+            py,
+            format!("can't pickle '{name}' object: {repr}"),
+        ))
     }
 
     /// The reducer that a dispatch table has for a type.
@@ -139,7 +156,9 @@ impl<'py> Saver<'_, 'py> {
         let Some(table) = &self.hooks.dispatch_table else {
             let table = Tables::get(self.py)?.dispatch_table.bind(self.py);
             return match table.cast::<PyDict>() {
-                Ok(table) => table.get_item(kind),
+                Ok(table) => {
+                    look::dict_get(table.as_any().as_borrowed(), kind.as_any().as_borrowed())
+                }
                 Err(_) => Ok(None),
             };
         };
@@ -223,15 +242,17 @@ impl<'py> Saver<'_, 'py> {
     ) -> Saved {
         let py = self.py;
         let protocol = self.encoder.protocol();
+        let is_default =
+            protocol >= 2 && reduction.callable.is(Tables::get(py)?.new_object.bind(py));
         let name = match protocol {
-            0 | 1 => None,
-            _ => Self::attribute(&reduction.callable, intern!(py, "__name__"))?,
+            2.. if !is_default => Self::attribute(&reduction.callable, intern!(py, "__name__"))?,
+            _ => None,
         };
         let name = name.as_ref().and_then(|name| name.cast::<PyString>().ok());
         let name = name.and_then(|name| name.to_str().ok()).unwrap_or_default();
         if name == "__newobj_ex__" {
             self.new_object_with_keywords(reduction)?;
-        } else if name == "__newobj__" {
+        } else if is_default || name == "__newobj__" {
             self.new_object(reduction, object)?;
         } else {
             self.save(reduction.callable.as_borrowed())?;
@@ -278,20 +299,36 @@ impl<'py> Saver<'_, 'py> {
         let Ok(class) = reduction.arguments.get_item(0) else {
             return Err(pickling_error(py, "__newobj__ arglist is empty").into());
         };
-        if Self::attribute(&class, intern!(py, "__new__"))?.is_none() {
-            return Err(pickling_error(py, "args[0] from __newobj__ args has no __new__").into());
-        }
-        if let Some(object) = object {
-            let own = object.getattr(intern!(py, "__class__"))?;
-            if !own.is(&class) {
-                let text = "args[0] from __newobj__ args has the wrong class";
-                return Err(pickling_error(py, text).into());
-            }
+        let own_class = object.is_some_and(|object| object.get_type().is(&class));
+        if !own_class {
+            Self::check_class(&class, object)?;
         }
         self.save(class.as_borrowed())?;
-        let rest = reduction.arguments.get_slice(1, reduction.arguments.len());
-        self.save(rest.as_any().as_borrowed())?;
+        if reduction.arguments.len() == 1 {
+            self.encoder.opcode(op::EMPTY_TUPLE);
+        } else {
+            let rest = reduction.arguments.get_slice(1, reduction.arguments.len());
+            self.save(rest.as_any().as_borrowed())?;
+        }
         self.encoder.opcode(op::NEWOBJ);
+        Ok(())
+    }
+
+    /// What `__newobj__` is given must be the object's class.
+    fn check_class(class: &Bound<'py, PyAny>, object: Option<Object<'_, 'py>>) -> PyResult<()> {
+        let py = class.py();
+        if Self::attribute(class, intern!(py, "__new__"))?.is_none() {
+            return Err(pickling_error(
+                py,
+                "args[0] from __newobj__ args has no __new__",
+            ));
+        }
+        if let Some(object) = object {
+            if !object.getattr(intern!(py, "__class__"))?.is(class) {
+                let text = "args[0] from __newobj__ args has the wrong class";
+                return Err(pickling_error(py, text));
+            }
+        }
         Ok(())
     }
 
