@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 SETUP = scripts/environment.sh $(VENV) $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test all check bench faults wheel upstream sid interpreters long clean
+.PHONY: help setup demo test all check bench faults wheel upstream upstream-pickle sid interpreters long clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## the virtual environment .venv with the engine built into it
 	@$(SETUP) requirements/test.txt
@@ -33,6 +33,7 @@ all: ## test, and besides the other interpreters in full, the sid interpreters, 
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory long
 	@$(MAKE) --no-print-directory upstream
+	@$(MAKE) --no-print-directory upstream-pickle
 	@$(MAKE) --no-print-directory faults
 
 interpreters: ## every test with each other CPython from 3.10 to 3.13 found on this machine
@@ -58,6 +59,9 @@ wheel: ## a wheel in target/wheels for this interpreter
 
 upstream: ## CPython's own tests of multiprocessing: make upstream [PYTHON=python3.13] [START=spawn]
 	@PYTHON="$(PYTHON)" START="$(START)" scripts/upstream.sh
+
+upstream-pickle: ## CPython's own tests of pickle with bequeath.pickle: make upstream-pickle [PYTHON=python3.13]
+	@PYTHON="$(PYTHON)" scripts/upstream-pickle.sh
 
 sid: ## 3.14 and 3.15 from Debian's unstable suite, in the folder sid (root only)
 	@scripts/sid.sh

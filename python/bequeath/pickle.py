@@ -7,9 +7,7 @@ from pickle import DEFAULT_PROTOCOL, HIGHEST_PROTOCOL, PickleBuffer
 
 from bequeath._engine import (
     Pickler,
-    PicklerMemoProxy,
     Unpickler,
-    UnpicklerMemoProxy,
     dump,
     dumps,
     load,

@@ -290,13 +290,13 @@ impl<V> Decoder<V> {
                 dict
             }
             op::GLOBAL => {
-                let module = source.line()?.to_vec();
-                builder.global(&module, source.line()?)?
+                let module = name(source)?.to_vec();
+                builder.global(&module, name(source)?)?
             }
             op::INST => {
                 let start = self.unmark()?;
-                let module = source.line()?.to_vec();
-                let class = builder.global(&module, source.line()?)?;
+                let module = name(source)?.to_vec();
+                let class = builder.global(&module, name(source)?)?;
                 let arguments = builder.tuple(self.stack.drain(start..))?;
                 builder.instance(class, arguments)?
             }
@@ -496,6 +496,14 @@ fn long_length(what: &'static str, bytes: [u8; 8]) -> Result<usize, Error> {
     isize::try_from(u64::from_le_bytes(bytes))
         .map(isize::unsigned_abs)
         .map_err(|_| Error::TooLong(what))
+}
+
+/// A line that names something.
+fn name<S: Source>(source: &mut S) -> Result<&[u8], S::Error> {
+    match source.line()? {
+        [] => Err(Error::Truncated.into()),
+        line => Ok(line),
+    }
 }
 
 fn decimal(line: &[u8]) -> Option<i64> {

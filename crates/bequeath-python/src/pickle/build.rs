@@ -188,13 +188,23 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn long(&mut self, bytes: &[u8]) -> Made<'py> {
-        if bytes.is_empty() {
-            return self.int(0);
+        if bytes.len() <= 8 {
+            let filler = if bytes.last().is_some_and(|last| last & 0x80 != 0) {
+                0xff
+            } else {
+                0
+            };
+            let mut all = [filler; 8];
+            all[..bytes.len()].copy_from_slice(bytes);
+            return self.int(i64::from_le_bytes(all));
         }
-        // SAFETY: that many bytes; little-endian, signed.
-        let made = unsafe { ffi::_PyLong_FromByteArray(bytes.as_ptr(), bytes.len(), 1, 1) };
-        // SAFETY: a new reference or an error.
-        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, made) }?)
+        let py = self.py;
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "signed"), true)?;
+        let bytes = PyBytes::new(py, bytes);
+        let class = py.get_type::<pyo3::types::PyInt>();
+        let arguments = (bytes, intern!(py, "little"));
+        Ok(class.call_method(intern!(py, "from_bytes"), arguments, Some(&keywords))?)
     }
 
     fn long_text(&mut self, text: &[u8]) -> Made<'py> {

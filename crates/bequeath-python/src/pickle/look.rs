@@ -257,6 +257,30 @@ impl Drop for Deeper {
     }
 }
 
+/// Where the stack was. Since 3.12 the interpreter lets extensions go deeper than a walk of ours has stack for.
+pub(super) struct StackMark(usize);
+
+/// A quarter of what the smaller of the usual stacks has.
+const STACK: usize = 2 << 20;
+
+impl StackMark {
+    #[inline]
+    pub(super) fn here() -> Self {
+        let mark = 0_u8;
+        Self((&raw const mark) as usize)
+    }
+
+    #[inline]
+    pub(super) fn check(&self) -> PyResult<()> {
+        if Self::here().0.abs_diff(self.0) > STACK {
+            return Err(pyo3::exceptions::PyRecursionError::new_err(
+                "maximum recursion depth exceeded while pickling an object",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// The instance's own dict, where it has one.
 pub(super) fn instance_dict<'py>(object: Object<'_, 'py>) -> Option<Bound<'py, PyAny>> {
     // SAFETY: alive; returns a new reference or raises.

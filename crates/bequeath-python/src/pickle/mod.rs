@@ -99,6 +99,7 @@ fn write(
             open_tuples: 0,
             fast_depth: 0,
             fast_inside: Vec::new(),
+            stack: look::StackMark::here(),
         };
         let result = saver.dump(object.as_borrowed());
         bytes = encoder.into_bytes();

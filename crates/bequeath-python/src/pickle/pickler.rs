@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyTypeInfo};
 
 use super::identities::Identities;
+use super::look::StackMark;
 use super::protocol_of;
 use super::save::{Hooks, Saver, Stop};
 use super::tables::pickling_error;
@@ -56,7 +57,14 @@ struct State {
 /// Writes objects to a file; what was written once is referred to later.
 ///
 /// After fork each process has a pickler of its own, with what was remembered until then.
-#[pyclass(subclass, dict, weakref, frozen, module = "bequeath.pickle")]
+#[pyclass(
+    subclass,
+    dict,
+    weakref,
+    frozen,
+    immutable_type,
+    module = "bequeath.pickle"
+)]
 #[derive(Default)]
 pub struct Pickler(Mutex<State>);
 
@@ -166,6 +174,7 @@ impl Pickler {
             open_tuples: 0,
             fast_depth: 0,
             fast_inside: Vec::new(),
+            stack: StackMark::here(),
         }
         .dump(obj.as_borrowed());
         slf.get().state().memo = memo;
@@ -282,7 +291,7 @@ impl Pickler {
 }
 
 /// A pickler's memo: `{id(object): (number, object)}`.
-#[pyclass(frozen, module = "bequeath.pickle")]
+#[pyclass(frozen, immutable_type, module = "bequeath.pickle")]
 pub struct PicklerMemoProxy(Py<Pickler>);
 
 #[pymethods]

@@ -2,7 +2,7 @@
 //! and plain instances, whose default reduction is written without making it.
 
 use bequeath_pickle::opcode as op;
-use pyo3::exceptions::PyAttributeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
@@ -495,7 +495,7 @@ impl<'py> Saver<'_, 'py> {
             let Some((module, name)) = plain::visible_name(&object)? else {
                 return Err(Stop::Impure);
             };
-            return self.named(&object, &module, &name, &name, None);
+            return self.named(&object, &module, &name, &name, false);
         }
         let name = match name {
             Some(name) => name.into_any(),
@@ -532,18 +532,18 @@ impl<'py> Saver<'_, 'py> {
             return Err(pickling_error(py, text).into());
         }
         let last = PyString::new(py, path.last().copied().unwrap_or_default());
-        let inside = (!parent.is(imported.as_any())).then_some(parent);
+        let inside = path.len() > 1 && !parent.is(imported.as_any());
         self.named(&object, &module, &name, &last, inside)
     }
 
-    /// `inside` is the class or other object that the last part of a dotted name is an attribute of.
+    /// Writes module and name; `inside` where the name has dots, and leads to an attribute of a class.
     fn named(
         &mut self,
         object: &Bound<'py, PyAny>,
         module: &Bound<'py, PyString>,
         name: &Bound<'py, PyString>,
         last: &Bound<'py, PyString>,
-        inside: Option<Bound<'py, PyAny>>,
+        inside: bool,
     ) -> Saved {
         let py = self.py;
         let protocol = self.encoder.protocol();
@@ -566,33 +566,74 @@ impl<'py> Saver<'_, 'py> {
             self.save(module.as_any().as_borrowed())?;
             self.save(name.as_any().as_borrowed())?;
             self.encoder.opcode(op::STACK_GLOBAL);
-        } else if let Some(parent) = inside {
-            let getattr = Tables::get(py)?.getattr.bind(py).clone();
-            let arguments = PyTuple::new(py, [parent, last.clone().into_any()])?;
-            self.reduce(&Reduction::call(getattr, arguments), None)?;
+        } else if inside {
+            return self.nested(object, module, name);
         } else {
-            let (module, last) = if self.hooks.fix_imports && protocol < 3 {
-                name_of_python_2(module, last)?
-            } else {
-                (module.clone(), last.clone())
-            };
-            let spelled = |text: &Bound<'py, PyString>| -> PyResult<Vec<u8>> {
-                let spelling = text
-                    .to_str()
-                    .ok()
-                    .filter(|text| protocol >= 3 || text.is_ascii());
-                spelling.map(|text| text.as_bytes().to_vec()).ok_or_else(|| {
-                    let what = if text.is(&module) { "module" } else { "global" };
-                    pickling_error(
-                        py,
-                        format!("can't pickle {what} identifier '{text}' using pickle protocol {protocol}"),
-                    )
-                })
-            };
-            let (module, last) = (spelled(&module)?, spelled(&last)?);
-            self.encoder.global_lines(&module, &last);
+            self.lines(module, last)?;
         }
         self.remember(object.as_borrowed());
+        Ok(())
+    }
+}
+
+impl<'py> Saver<'_, 'py> {
+    /// A dotted name before protocol 4: `getattr(getattr(first, second), third)`. Written by names alone: a class
+    /// can be an attribute of itself.
+    fn nested(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        module: &Bound<'py, PyString>,
+        name: &Bound<'py, PyString>,
+    ) -> Saved {
+        let py = self.py;
+        let text = name.to_str()?;
+        let mut parts = text.split('.');
+        let first = PyString::new(py, parts.next().unwrap_or_default());
+        let parts: Vec<_> = parts.map(|part| PyString::new(py, part)).collect();
+        let getattr = Tables::get(py)?.getattr.bind(py).clone();
+        let old = self.encoder.protocol() < 2;
+        for _ in &parts {
+            self.save(getattr.as_borrowed())?;
+            if old {
+                self.encoder.opcode(op::MARK);
+            }
+        }
+        self.lines(module, &first)?;
+        for part in parts {
+            self.save(part.as_any().as_borrowed())?;
+            self.encoder
+                .opcode(if old { op::TUPLE } else { op::TUPLE2 });
+            self.encoder.opcode(op::REDUCE);
+        }
+        self.remember(object.as_borrowed());
+        Ok(())
+    }
+
+    /// A global by two lines.
+    fn lines(&mut self, module: &Bound<'py, PyString>, name: &Bound<'py, PyString>) -> Saved {
+        let py = self.py;
+        let protocol = self.encoder.protocol();
+        let (module, name) = if self.hooks.fix_imports && protocol < 3 {
+            name_of_python_2(module, name)?
+        } else {
+            (module.clone(), name.clone())
+        };
+        let spelled = |text: &Bound<'py, PyString>, what: &str| -> PyResult<Vec<u8>> {
+            let spelling = text
+                .to_str()
+                .ok()
+                .filter(|text| protocol >= 3 || text.is_ascii());
+            spelling
+                .map(|text| text.as_bytes().to_vec())
+                .ok_or_else(|| {
+                    let text = format!(
+                        "can't pickle {what} identifier '{text}' using pickle protocol {protocol}"
+                    );
+                    pickling_error(py, text)
+                })
+        };
+        let (module, name) = (spelled(&module, "module")?, spelled(&name, "global")?);
+        self.encoder.global_lines(&module, &name);
         Ok(())
     }
 }
@@ -611,27 +652,34 @@ fn unreachable_name(py: Python<'_>, shown: &str, name: &str) -> PyErr {
     error
 }
 
+/// A registered code; what `copyreg` would not have registered raises what CPython raises.
 fn extension_code(
     code: &Bound<'_, PyAny>,
     module: &Bound<'_, PyString>,
     name: &Bound<'_, PyString>,
 ) -> PyResult<u32> {
     let py = code.py();
-    let Ok(number) = code.extract::<i64>() else {
-        let text = format!(
-            "Can't pickle {}.{name}: extension code {} isn't an integer",
-            module,
-            repr(code)
-        );
-        return Err(pickling_error(py, text));
+    let number = match code.extract::<i64>() {
+        Ok(number) => number,
+        Err(_) if cfg!(Py_3_14) => {
+            let text = format!(
+                "Can't pickle {module}.{name}: extension code {} isn't an integer",
+                repr(code)
+            );
+            return Err(pickling_error(py, text));
+        }
+        Err(error) => return Err(error),
     };
     match u32::try_from(number) {
         Ok(number) if number > 0 && i32::try_from(number).is_ok() => Ok(number),
-        _ => {
+        _ if cfg!(Py_3_14) => {
             let text =
                 format!("Can't pickle {module}.{name}: extension code {number} is out of range");
             Err(pickling_error(py, text))
         }
+        _ => Err(PyRuntimeError::new_err(format!(
+            "extension code {number} is out of range"
+        ))),
     }
 }
 

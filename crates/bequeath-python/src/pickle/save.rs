@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::identities::Identities;
-use super::look::{self, Deeper, DictItems, Exact, Object};
+use super::look::{self, Deeper, DictItems, Exact, Object, StackMark};
 use super::tables::pickling_error;
 
 /// Items per MARK: a reader's stack holds no more than this of one container.
@@ -71,6 +71,8 @@ pub(super) struct Saver<'s, 'py> {
     /// How deep a fast walk is, and what it is inside of once it is suspiciously deep.
     pub(super) fast_depth: usize,
     pub(super) fast_inside: Vec<usize>,
+    /// Where the thread's stack was when the walk began.
+    pub(super) stack: StackMark,
 }
 
 /// From this depth on a fast pickler, which remembers nothing, looks for cycles.
@@ -127,6 +129,7 @@ impl<'py> Saver<'_, 'py> {
             Exact::Bytes => return self.bytes(object, once),
             _ => {}
         }
+        self.stack.check()?;
         let _deeper = Deeper::enter(self.py, c" while pickling an object")?;
         match exact {
             Exact::Dict => self.dict(object, once),

@@ -55,7 +55,14 @@ struct State {
 }
 
 /// Reads objects from a file that a pickler wrote.
-#[pyclass(subclass, dict, weakref, frozen, module = "bequeath.pickle")]
+#[pyclass(
+    subclass,
+    dict,
+    weakref,
+    frozen,
+    immutable_type,
+    module = "bequeath.pickle"
+)]
 #[derive(Default)]
 pub struct Unpickler(Mutex<State>);
 
@@ -233,7 +240,7 @@ impl Unpickler {
 }
 
 /// An unpickler's memo: `{number: object}`.
-#[pyclass(frozen, module = "bequeath.pickle")]
+#[pyclass(frozen, immutable_type, module = "bequeath.pickle")]
 pub struct UnpicklerMemoProxy(Py<Unpickler>);
 
 #[pymethods]
