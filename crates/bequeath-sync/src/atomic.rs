@@ -1,14 +1,18 @@
 //! Atomics: core's, or those of a model checker. The only place that chooses; the crates above take
 //! theirs from here.
 //!
-//! `--cfg loom` explores the cell and the lock exhaustively, memory orderings included. `--cfg shuttle`
-//! runs everything that stands on them under schedules chosen at random, with processes that stop for
-//! ever after any store: see `shuttled.rs`.
+//! `--cfg loom` explores the cell and the primitives exhaustively, memory orderings included: see
+//! `loomed.rs`. `--cfg shuttle` runs everything that stands on them under schedules chosen at random:
+//! see `shuttled.rs`. In both, processes stop for ever after any store.
 
 #[cfg(not(any(loom, shuttle)))]
 pub use core::sync::atomic::{fence, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
-pub use loom::sync::atomic::{fence, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
+pub use {
+    crate::loomed::{fence, AtomicU32, AtomicU64},
+    core::sync::atomic::Ordering,
+    loom::sync::atomic::{AtomicI32, AtomicI64},
+};
 #[cfg(shuttle)]
 pub use {
     crate::shuttled::{AtomicI32, AtomicI64, AtomicU32, AtomicU64},

@@ -26,7 +26,7 @@ use crate::seen::ConditionSeen;
 use crate::waiting::Waiting;
 
 /// Waiters with a slot; those beyond share one place to sleep, and may be woken without need.
-const SLOTS: usize = 60;
+const SLOTS: usize = if cfg!(loom) { 2 } else { 60 };
 const WAITING: u64 = 1;
 const NOTIFIED: u64 = 2;
 const MARK: u64 = 3;

@@ -14,6 +14,8 @@ pub mod event;
 #[cfg(not(any(loom, shuttle)))]
 pub mod exec;
 pub mod lock;
+#[cfg(loom)]
+mod loomed;
 pub mod owner;
 pub mod park;
 pub mod recursive;

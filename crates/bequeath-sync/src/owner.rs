@@ -127,6 +127,7 @@ impl ProcessId {
 #[cfg(any(loom, shuttle))]
 pub mod model {
     use core::cell::Cell;
+    use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use super::ProcessId;
     use crate::atomic::{checker, Ordering};
@@ -134,10 +135,16 @@ pub mod model {
 
     checker::lazy_static! {
         static ref DEAD: AtomicU64 = AtomicU64::new(0);
+        /// In this model somebody may die.
+        static ref MORTAL: AtomicBool = AtomicBool::new(false);
+        /// In this model one wait for an owner gives up though nobody died.
+        static ref IMPATIENT: AtomicBool = AtomicBool::new(false);
     }
     checker::thread_local! {
         static ME: Cell<u32> = Cell::new(1);
         static STORES_LEFT: Cell<u32> = Cell::new(u32::MAX);
+        static OVER: Cell<bool> = Cell::new(false);
+        static LOOKED: Cell<(usize, u64)> = Cell::new((0, 0));
     }
 
     /// From here on this thread is process `pid` (2 to 63).
@@ -151,13 +158,45 @@ pub mod model {
         crate::park::somebody_died();
     }
 
+    /// Said by the first thread before there are others: a sleeper's slice ends when somebody dies.
+    pub fn has_deaths() {
+        MORTAL.store(true, Relaxed);
+    }
+
+    /// Said likewise: the first wait for an owner ends with its slice, though nobody died.
+    pub fn has_a_short_slice() {
+        IMPATIENT.store(true, Relaxed);
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn is_impatient() -> bool {
+        IMPATIENT.swap(false, Relaxed)
+    }
+
+    /// Does this, but this thread's process dies right after its `stores`th store; says whether it did.
+    #[cfg(loom)]
+    pub fn dies_after(stores: u32, act: impl FnOnce()) -> bool {
+        STORES_LEFT.with(|left| left.set(stores));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        STORES_LEFT.with(|left| left.set(u32::MAX));
+        match ended {
+            Err(panic) if !is_over() => std::panic::resume_unwind(panic),
+            ended => ended.is_err(),
+        }
+    }
+
+    /// Whether this thread's process is dead.
+    #[cfg(loom)]
+    pub(crate) fn is_over() -> bool {
+        OVER.with(Cell::get)
+    }
+
     /// This thread's process dies right after its `stores`th store from here on, and stops for ever.
     #[cfg(shuttle)]
     pub fn dies_after(stores: u32) {
         STORES_LEFT.with(|left| left.set(stores));
     }
 
-    #[cfg(shuttle)]
     pub(crate) fn has_stored() {
         let left = STORES_LEFT.with(|left| {
             if left.get() != u32::MAX {
@@ -171,10 +210,16 @@ pub mod model {
     }
 
     /// Dead from here on: nothing of this thread runs any more, not even what it would drop.
-    #[cfg(shuttle)]
     pub fn stop_for_ever() -> ! {
         STORES_LEFT.with(|left| left.set(u32::MAX));
         die();
+        // loom wants every thread to end: this one does so without touching anything.
+        #[cfg(loom)]
+        {
+            OVER.with(|over| over.set(true));
+            std::panic::resume_unwind(Box::new("stopped for ever"));
+        }
+        #[cfg(shuttle)]
         loop {
             checker::thread::park();
         }
@@ -205,13 +250,28 @@ pub mod model {
         }
 
         /// A question: was there a death after this call?
+        #[cfg(shuttle)]
         pub(crate) fn somebody_has_died_since() -> impl Fn() -> bool {
-            let before = if cfg!(shuttle) {
-                DEAD.load(Ordering::Acquire)
-            } else {
-                0
-            };
-            move || cfg!(shuttle) && DEAD.load(Ordering::Acquire) != before
+            let before = DEAD.load(Ordering::Acquire);
+            move || DEAD.load(Ordering::Acquire) != before
+        }
+
+        /// A question: did somebody die since this thread looked for the dead while it waited for `word`?
+        /// (In truth it looks again and again; a model must come to an end.)
+        #[cfg(loom)]
+        pub(crate) fn somebody_has_died_since<T>(word: &T) -> impl Fn() -> bool {
+            let address = core::ptr::from_ref(word) as usize;
+            move || {
+                if !MORTAL.load(Relaxed) {
+                    return false;
+                }
+                let now = (address, DEAD.load(Ordering::Acquire));
+                let is_news = now.1 != 0 && LOOKED.with(Cell::get) != now;
+                if is_news {
+                    LOOKED.with(|looked| looked.set(now));
+                }
+                is_news
+            }
         }
     }
 }

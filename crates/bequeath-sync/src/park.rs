@@ -128,8 +128,8 @@ mod kernel {
 }
 
 /// The futex as a model checker sees it: exactly as many woken as asked for, nobody woken without a
-/// reason, and no time. A wait for a dead owner "times out" at once, and with shuttle every wait during
-/// which somebody died, since the dead may have been the one that was woken; any other wait without a
+/// reason, and no time. A wait for a dead owner "times out" at once, and where deaths are played every wait
+/// during which somebody died, since the dead may have been the one that was woken; any other wait without a
 /// waker is a deadlock, which is reported.
 #[cfg(any(loom, shuttle))]
 mod model {
@@ -210,13 +210,26 @@ mod model {
         sleep(
             address(word),
             || word.load(Ordering::SeqCst) != expected,
+            #[cfg(loom)]
+            ProcessId::somebody_has_died_since(word),
+            #[cfg(shuttle)]
             ProcessId::somebody_has_died_since(),
         )
     }
 
     pub(crate) fn wait_low(word: &AtomicU64, expected: u32, _deadline: Deadline) -> Wait {
-        let is_hopeless =
-            || ProcessId::from_word(word.load(Ordering::SeqCst)).is_some_and(ProcessId::is_dead);
+        #[cfg(loom)]
+        if crate::owner::model::is_impatient() {
+            return Wait::TimedOut;
+        }
+        #[cfg(loom)]
+        let slice_ends = ProcessId::somebody_has_died_since(word);
+        #[cfg(shuttle)]
+        let slice_ends = || false;
+        let is_hopeless = || {
+            ProcessId::from_word(word.load(Ordering::SeqCst)).is_some_and(ProcessId::is_dead)
+                || slice_ends()
+        };
         sleep(
             address(word),
             || word.load(Ordering::SeqCst) as u32 != expected,
@@ -225,12 +238,20 @@ mod model {
     }
 
     pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
+        #[cfg(loom)]
+        if crate::owner::model::is_over() {
+            return 0;
+        }
         BEDS.lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .wake(address(word), count)
     }
 
     pub(crate) fn wake_low(word: &AtomicU64, count: u32) -> usize {
+        #[cfg(loom)]
+        if crate::owner::model::is_over() {
+            return 0;
+        }
         BEDS.lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .wake(address(word), count)
@@ -244,13 +265,20 @@ mod model {
     ) -> Result<usize> {
         let mut beds = BEDS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let set = |old: u64| Some(old & !0xffff_ffff | u64::from(value));
-        let old = word
+        // One step for a killer: who dies of this store has also woken whom it was to wake.
+        let word_here = word.core();
+        let old = word_here
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, set)
             .unwrap_or(0);
         let mut woken = beds.wake(address(event), count);
         if (old as u32 as i32) < 0 {
             woken += beds.wake(address(word), 1);
         }
+        drop(beds);
+        #[cfg(loom)]
+        crate::loomed::stored();
+        #[cfg(shuttle)]
+        crate::shuttled::stored();
         Ok(woken)
     }
 

@@ -24,7 +24,7 @@ fn switch() {
 }
 
 /// A store is done: the process may die of it.
-fn stored() {
+pub(crate) fn stored() {
     if shuttle::current::try_get_current_task().is_some() {
         crate::owner::model::has_stored();
     }
@@ -105,6 +105,13 @@ macro_rules! atomic {
             })*
         }
     };
+}
+
+impl AtomicU64 {
+    /// Without a place to switch or to die.
+    pub(crate) const fn core(&self) -> &core::sync::atomic::AtomicU64 {
+        &self.0
+    }
 }
 
 atomic!(AtomicU32, u32);

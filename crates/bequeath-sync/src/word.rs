@@ -222,9 +222,11 @@ impl OwnerWord {
         } else {
             (word | ABANDONED) & !SLEEPERS
         };
+        // Release: what the dead wrote is before whatever is done by who recovers, who may not have looked
+        // at the dead himself.
         if self
             .0
-            .compare_exchange(word, report, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(word, report, Ordering::Release, Ordering::Relaxed)
             .is_ok()
         {
             park::wake_low(&self.0, u32::MAX);
