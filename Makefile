@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 SETUP = scripts/environment.sh $(VENV) $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test all check bench faults wheel upstream upstream-pickle sid interpreters long clean
+.PHONY: help setup demo test all check bench faults sanitizers wheel upstream upstream-pickle sid interpreters long clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ faults: setup ## kill at every instruction, and at random through the Python bin
 
 long: setup ## libraries under `bequeath run`, model checks, the package as cargo would publish it
 	@scripts/long.sh $(VENV)
+
+sanitizers: ## AddressSanitizer and ThreadSanitizer over the engine's tests; Miri where there is one
+	@scripts/sanitizers.sh
 
 wheel: ## a wheel in target/wheels for this interpreter
 	@$(SETUP) requirements/test.txt

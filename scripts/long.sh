@@ -11,9 +11,9 @@ libraries() {
 part "libraries under bequeath run" libraries "$1"
 model() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-        cargo test --quiet --release -p bequeath-sync --test loom
+        cargo test --quiet --release -p bequeath-sync --features broken-variants --test loom -- --nocapture
 }
-part "every interleaving of the cell" model
+part "every interleaving of the cell and the primitives" model
 # Unpacked and built as the registry would, one after the other; the extension and the test crate are not published.
 part "cargo package" cargo package --quiet --workspace --allow-dirty \
     --exclude bequeath-python --exclude bequeath-testing

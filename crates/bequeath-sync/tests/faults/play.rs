@@ -13,7 +13,7 @@ use crate::common::Shared;
 pub const NEVER: Deadline = Deadline::NEVER;
 
 pub fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(5))
+    Deadline::after(Duration::from_secs(20))
 }
 
 /// A mistake is made by the whole test process.
