@@ -42,16 +42,11 @@ SHORT = {
     "no-home plain-C large-environment": ["fork"],
 }
 LONG = {**{name: START_METHODS for name in CONFINEMENTS}, **dict.fromkeys(SHORT, START_METHODS)}
-# An arena does not fit yet.
-EXPECTED_TO_FAIL = {"small-files": pytest.mark.xfail(strict=True, reason="arena beyond the limit")}
 CASES = LONG if os.environ.get("BEQUEATH_FAULTS") == "long" else SHORT
 
 
 @pytest.mark.limit(180)
-@pytest.mark.parametrize(
-    "confinements",
-    [pytest.param(name, marks=EXPECTED_TO_FAIL.get(name, ())) for name in CASES],
-)
+@pytest.mark.parametrize("confinements", CASES)
 def test_the_main_scenarios(confinements: str, tmp_path: Path) -> None:
     methods = list(CASES[confinements])
     report, err = tmp_path / "report", tmp_path / "stderr"

@@ -10,7 +10,8 @@
 //!
 //! # If a peer dies
 //! Pinning is one `sendmsg`. Unpinning moves the messages before the doomed one behind the others, each by sending a copy and
-//! then taking the original: a death in between leaves it there twice, which is harmless.
+//! then taking the original: a death in between leaves it there twice, which is harmless. Where no copy can be sent, nothing
+//! is moved and the doomed one stays until another time.
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -199,8 +200,9 @@ pub(crate) fn pin(
     let note = encode(mine, object, purpose as u64);
     match pin_note(board, &note, pair) {
         Err(Error::Os(error)) if error.would_block() || error.errno == Errno::TOOMANYREFS => {
-            // What other sessions pinned is theirs to judge.
-            unpin(board, |of, object| {
+            // What other sessions pinned is theirs to judge. (As far as it gets is far enough, or the note
+            // finds no room a second time.)
+            let _ = unpin(board, |of, object| {
                 of == mine
                     && match session.open_any(object) {
                         Ok(handle) => {
@@ -209,7 +211,7 @@ pub(crate) fn pin(
                         }
                         Err(_) => true,
                     }
-            })?;
+            });
             pin_note(board, &note, pair)
         }
         result => result,
@@ -275,13 +277,9 @@ fn unpin(board: &Pair, mut doomed: impl FnMut(u64, Reference) -> bool) -> Result
                 return Ok(());
             }
             first_kept.get_or_insert(note);
-            let pair = peek_pair(receiver)?;
-            // Too many descriptors of this user are on their way: then take first, for this one note.
-            if pin_copy(board, &note, &pair).is_err() {
-                socket::recv(receiver, &mut [0; NOTE], 0, RecvFlags::DONTWAIT)?;
-                pin_note(board, &note, &pair)?;
-                continue;
-            }
+            // Where no copy can be pinned (too many descriptors of this user are on their way), the note
+            // stays: taken first it would be lost with us, or for want of room to pin it again.
+            pin_copy(board, &note, &peek_pair(receiver)?)?;
         }
         socket::recv(receiver, &mut [0; NOTE], 0, RecvFlags::DONTWAIT)?;
     }
@@ -330,5 +328,34 @@ mod tests {
         unpin(&board, |_, object| matches!(object.to_bits() >> 32, 2 | 3)).unwrap();
         assert_eq!(notes(&board), full - 1);
         pin_note(&board, &note(number), &pinned).unwrap();
+    }
+
+    /// Where a note cannot be copied it stays: nobody knows what happens to who holds the only one.
+    #[test]
+    fn a_note_that_cannot_be_copied_is_not_taken_off_the_board() {
+        let board = Pair::create(SocketType::SeqPacket).unwrap();
+        let pinned = Pair::create(SocketType::Stream).unwrap();
+        socket::set_send_buffer(board.sender().unwrap(), ROOM_AND_RESERVE).unwrap();
+        let mut number = 1;
+        while pin_note(&board, &note(number), &pinned).is_ok() {
+            number += 1;
+        }
+        let full = notes(&board);
+        let all_but_the_first = |_, object: Reference| object.to_bits() >> 32 != 1;
+        assert!(unpin(&board, all_but_the_first).is_err());
+        assert_eq!(notes(&board), full);
+        let mut first = [0; NOTE];
+        let receiver = board.receiver().unwrap();
+        socket::recv(
+            receiver,
+            &mut first,
+            0,
+            RecvFlags::PEEK | RecvFlags::DONTWAIT,
+        )
+        .unwrap();
+        assert_eq!(first, note(1));
+        // What is doomed goes all the same as long as it is in front.
+        unpin(&board, |_, object| object.to_bits() >> 32 < u64::from(full)).unwrap();
+        assert_eq!(notes(&board), 1);
     }
 }
