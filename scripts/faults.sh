@@ -9,6 +9,7 @@ part "kill at every instruction" cargo test --quiet --release --workspace -- --n
 part "the primitives' deliberate mistakes are caught" cargo test --quiet --release -p bequeath-sync --features broken-variants --test faults -- --nocapture mistake
 part "the queue's are" cargo test --quiet --release -p bequeath-channel --features broken-variants --test broken_variants -- --test-threads=1
 part "what sandboxes and containers refuse" "$1" -m pytest -q tests/confined
+part "many, large, and none left" "$1" -m pytest -q tests/test_exhaustion.py
 part "random kills through the bindings" "$1" -m pytest -q tests/faults
 print_times
 stop_if_failed "see above"

@@ -285,11 +285,18 @@ impl Space {
         let table = self.geometry.table_at(index);
         let span =
             |from: u64, to: u64| (from & !(PAGE - 1), pages(to - (from & !(PAGE - 1))) * PAGE);
-        let (at, len) = span(
-            table + u64::from(watermark) * SLOT,
-            table + u64::from(next) * SLOT,
-        );
+        // (Noted first: after a death nobody knows whether the pages are there.)
+        extent.ahead.fetch_max(next, Relaxed);
+        let (from, to) = match self.geometry.own_table(index) {
+            Some(_) => (u64::from(watermark) * SLOT, u64::from(next) * SLOT),
+            // A table that shares its page with another is all there or not at all.
+            None => (0, self.geometry.table()),
+        };
+        let (at, len) = span(table + from, table + to);
         self.back(at, len)?;
+        if self.geometry.own_table(index).is_none() {
+            extent.shares_table.store(1, Relaxed);
+        }
         if shape.size < PAGE {
             let start = self.geometry.start_of(index);
             let (at, len) = span(

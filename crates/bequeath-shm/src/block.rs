@@ -400,6 +400,19 @@ impl Block {
 }
 
 impl Session {
+    /// The same for a place whose owner died: it may have given it pages that it never counted.
+    pub(crate) fn free_place_of_the_dead(&self, place: &Place<'_>, word: u64) {
+        if place.slot.length.load(Relaxed) & ENVELOPE != 0 {
+            envelope::release_parts(self, place);
+            place.slot.length.store(0, Relaxed);
+        }
+        if !place.keeps_its_pages() {
+            place.slot.backed.store(0, Relaxed);
+            let _ = self.space().punch(place.offset, place.size);
+        }
+        self.space().release(place, word);
+    }
+
     /// Frees an owned place with everything that hangs on it.
     pub(crate) fn free_place(&self, place: &Place<'_>, word: u64) {
         if place.slot.length.load(Relaxed) & ENVELOPE != 0 {

@@ -119,6 +119,8 @@ pub(crate) fn default_limit(size: u64, size_source: LimitSource) -> (u64, LimitS
 
 /// The most that a process adds to the arena without looking again at what the machine has left.
 const STRIDE: u64 = 256 << 20;
+/// What it may add before the first look: most children need no more, and a look costs a start dearly.
+pub(crate) const UNSEEN: u64 = 1 << 20;
 /// What is always left to the program itself: an eighth of the group's limit, and at most so much.
 const RESERVE: u64 = 64 << 20;
 

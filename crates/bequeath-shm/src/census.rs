@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::*;
 
 use bequeath_sync::ProcessId;
 
+use crate::accounts::Accounts;
 use crate::arena::Place;
 use crate::block::ENVELOPE;
 use crate::counting::Standing;
@@ -44,6 +45,8 @@ pub struct Census {
     pub places: Vec<PlaceSeen>,
     /// Counted references.
     pub references: Vec<ReferenceSeen>,
+    /// What the pages are used for.
+    pub accounts: Accounts,
 }
 
 /// A process of the session.
@@ -248,6 +251,7 @@ impl Space {
                     })
                 })
                 .collect(),
+            accounts: self.accounts()?,
             ..Census::default()
         };
         self.for_each_place(|place| census.places.push(self.seen(&place)));

@@ -159,6 +159,7 @@ impl Space {
             let _ = self.punch(at, len);
         }
         extent.cursor.store(0, Relaxed);
+        extent.ahead.store(0, Relaxed);
         extent.free.store(0, Relaxed);
         self.mark(index, emptying, Use::Free)
     }

@@ -125,7 +125,11 @@ pub(crate) struct Extent {
     pub(crate) free: AtomicI32,
     /// Generations of places in it are at least this: names from its former uses stay stale.
     pub(crate) base: AtomicU32,
-    spare: [AtomicU32; 3],
+    /// As many slots as somebody made usable or was about to; the watermark lags only after a death.
+    pub(crate) ahead: AtomicU32,
+    /// Whether its table of slots shares a page with another's, and has it.
+    pub(crate) shares_table: AtomicU32,
+    spare: AtomicU32,
     /// The slot of the run that starts here.
     pub(crate) run: Slot,
 }
@@ -358,6 +362,11 @@ impl Geometry {
     /// Where the entries of an extent's slots stand: a whole table lies in one granule.
     pub(crate) const fn table_at(&self, index: u64) -> u64 {
         self.tables_at + (index - self.first) * (self.extent() / CLASSES[0] * SLOT)
+    }
+
+    /// Bytes of an extent's table.
+    pub(crate) const fn table(&self) -> u64 {
+        self.extent() / CLASSES[0] * SLOT
     }
 
     /// The pages that hold an extent's table of slots and no other's: where and how many bytes.

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod about;
+mod accounts;
 mod adopted;
 mod arena;
 mod audit;
@@ -36,6 +37,7 @@ mod waits;
 mod words;
 
 pub use about::{set_name, set_role, AboutProcess, Role};
+pub use accounts::Accounts;
 pub use adopted::{Adopted, IN_PLACE};
 pub use audit::Audit;
 pub use block::{Block, Incoming, Outgoing};

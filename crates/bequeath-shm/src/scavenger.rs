@@ -223,7 +223,7 @@ impl Session {
                     .compare_exchange(word, mine, AcqRel, Relaxed)
                     .is_ok()
                 {
-                    self.free_place(place, mine);
+                    self.free_place_of_the_dead(place, mine);
                 }
             }
         }

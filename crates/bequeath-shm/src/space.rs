@@ -59,7 +59,7 @@ impl Space {
             identity,
             geometry,
             table,
-            stride: AtomicU64::new(0),
+            stride: AtomicU64::new(budget::UNSEEN),
             room: AtomicU64::new(u64::MAX),
         })
     }

@@ -117,6 +117,8 @@ impl Scenario for Killed {
             usage,
             "a second look changes something"
         );
+        let accounts = session.census().unwrap().accounts;
+        assert!(accounts.balance(), "bytes unaccounted for: {accounts:?}");
         world.empty_place();
         let usage = session.usage().unwrap();
         assert_eq!(
