@@ -6,11 +6,13 @@ import ctypes
 import gc
 import math
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from implementation import Implementation
+from program import run
 
 
 class Point(ctypes.Structure):
@@ -467,3 +469,25 @@ def test_memory_is_given_back(ours: Implementation) -> None:
         assert figures()[1] > before[1]
         del values
         assert figures() == before
+
+
+COLLECTING = """
+make = [
+    lambda: context.Value("i", 3),
+    lambda: context.Array("d", 3),
+    lambda: context.Condition(),
+    lambda: context.Barrier(2),
+]
+made, dicts = [], []
+for number in range(2000):
+    gc.set_threshold(1 + number % 7)
+    # Used up, so that the next dict is allocated, which may collect.
+    dicts.extend({} for _ in range(3))
+    made.append(make[number % 4]())
+print(len(made))
+"""
+
+
+def test_a_collection_while_an_object_is_made(mp: Implementation, tmp_path: Path) -> None:
+    done = run(mp, tmp_path, "import gc", COLLECTING)
+    assert (done.stdout, done.stderr, done.returncode) == ("2000\n", "", 0)

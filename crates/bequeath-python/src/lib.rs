@@ -8,6 +8,7 @@ mod blocking;
 mod bytes_view;
 mod connection;
 mod error;
+mod filled_once;
 mod inspect;
 mod origin;
 mod packed;

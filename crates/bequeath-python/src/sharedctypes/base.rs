@@ -1,7 +1,5 @@
 //! What all synchronized wrappers are: an object and its lock.
 
-use std::sync::OnceLock;
-
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -10,11 +8,12 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::guard::Guard;
 use super::simple::Simple;
+use crate::filled_once::FilledOnce;
 use crate::transfer;
 
 /// A ctypes object in shared memory together with the lock that guards it.
 #[pyclass(frozen, subclass, dict, weakref, module = "bequeath.sharedctypes")]
-pub struct SynchronizedBase(OnceLock<Parts>);
+pub struct SynchronizedBase(FilledOnce<Parts>);
 
 pub(super) struct Parts {
     pub(super) object: Py<PyAny>,
@@ -24,7 +23,7 @@ pub(super) struct Parts {
 
 impl SynchronizedBase {
     pub(super) const fn empty() -> Self {
-        Self(OnceLock::new())
+        Self(FilledOnce::empty())
     }
 
     #[inline]
@@ -77,12 +76,12 @@ impl SynchronizedBase {
             guard: Guard::new(&lock),
             simple,
         };
-        let _ = slf.get().0.set(parts);
+        slf.get().0.set(parts);
         Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(parts) = self.0.get() {
+        if let Some(parts) = self.0.seen_by_collector() {
             visit.call(&parts.object)?;
             visit.call(parts.guard.object())?;
         }

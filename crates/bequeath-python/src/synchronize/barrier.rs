@@ -1,7 +1,5 @@
 //! `multiprocessing.Barrier`.
 
-use std::sync::OnceLock;
-
 use bequeath_sync::Error;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -11,12 +9,13 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::shared::{reduced, Shared};
 use crate::blocking;
 use crate::error::EngineError;
+use crate::filled_once::FilledOnce;
 
 /// A place where a number of processes wait for each other, again and again.
 #[pyclass(frozen, subclass, dict, weakref, module = "bequeath.synchronize")]
 pub struct Barrier {
     pub(super) shared: Shared<bequeath_sync::Barrier>,
-    terms: OnceLock<Terms>,
+    terms: FilledOnce<Terms>,
 }
 
 /// What `__init__` was given besides the number of parties.
@@ -36,7 +35,7 @@ impl Barrier {
             term.filter(|term| !term.is_none())
                 .map(|term| term.clone().unbind())
         };
-        let _ = self.terms.set(Terms {
+        self.terms.set(Terms {
             action: given(action),
             timeout: given(timeout),
         });
@@ -89,7 +88,7 @@ impl Barrier {
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             shared: Shared::empty(),
-            terms: OnceLock::new(),
+            terms: FilledOnce::empty(),
         }
     }
 
@@ -185,7 +184,10 @@ impl Barrier {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.action().map_or(Ok(()), |action| visit.call(action))?;
-        self.timeout().map_or(Ok(()), |timeout| visit.call(timeout))
+        let Some(terms) = self.terms.seen_by_collector() else {
+            return Ok(());
+        };
+        visit.call(&terms.action)?;
+        visit.call(&terms.timeout)
     }
 }

@@ -1,7 +1,5 @@
 //! `multiprocessing.Condition`.
 
-use std::sync::OnceLock;
-
 use bequeath_os::Deadline;
 use bequeath_shm::Handle;
 use bequeath_sync::condition::Exclusive;
@@ -16,12 +14,13 @@ use super::shared::{reduced, Shared};
 use super::{Lock, RLock};
 use crate::blocking;
 use crate::error::EngineError;
+use crate::filled_once::FilledOnce;
 
 /// A condition variable over a Lock or RLock.
 #[pyclass(frozen, subclass, dict, weakref, module = "bequeath.synchronize")]
 pub struct Condition {
     pub(super) shared: Shared<bequeath_sync::Condition>,
-    lock: OnceLock<Guarding>,
+    lock: FilledOnce<Guarding>,
 }
 
 /// The lock, as given and as the engine needs it.
@@ -64,7 +63,7 @@ impl Condition {
                 "a Condition needs a Lock or RLock, not {class}"
             )));
         };
-        let _ = self.lock.set(Guarding {
+        self.lock.set(Guarding {
             object: object.clone().unbind(),
             handle,
         });
@@ -109,7 +108,7 @@ impl Condition {
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             shared: Shared::empty(),
-            lock: OnceLock::new(),
+            lock: FilledOnce::empty(),
         }
     }
 
@@ -232,7 +231,7 @@ impl Condition {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.lock
-            .get()
+            .seen_by_collector()
             .map_or(Ok(()), |lock| visit.call(&lock.object))
     }
 }
