@@ -81,7 +81,7 @@ def test_an_object_outlives_its_maker_in_a_message_nobody_read(ours: Implementat
     inner.put("alive")
     assert inner.get() == "alive"
     del inner
-    # (Templates and the children that they have ready are members too, and come with the first starts.)
+    # (Templates and the children that they have ready are members, too, from the first starts on.)
     assert figures()[1:] == before[1:]
 
 
