@@ -135,14 +135,8 @@ TOPS = {
         def look(): return signal.getitimer(signal.ITIMER_VIRTUAL)[0] > 1
     """,
     "alarm": """
-        import sys
-        def told(*_): beats.append(1)
-        beats = []
-        signal.signal(signal.SIGALRM, told)
-        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
-        def look():
-            while not beats: time.sleep(0.01)
-            return True
+        signal.setitimer(signal.ITIMER_REAL, 1e6)
+        def look(): return signal.getitimer(signal.ITIMER_REAL)[0] > 1
     """,
     "child": """
         import subprocess
