@@ -53,7 +53,7 @@ faults: setup ## kill at every instruction, and at random through the Python bin
 long: setup ## libraries under `bequeath run`, model checks, the package as cargo would publish it
 	@scripts/long.sh $(VENV)
 
-sanitizers: ## AddressSanitizer and ThreadSanitizer over the engine's tests; Miri where there is one
+sanitizers: ## AddressSanitizer over the engine's tests; ThreadSanitizer and Miri where the toolchain can
 	@scripts/sanitizers.sh
 
 wheel: ## a wheel in target/wheels for this interpreter

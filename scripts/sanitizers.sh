@@ -1,23 +1,28 @@
 #!/usr/bin/env bash
-# `make sanitizers`: the engine's tests under AddressSanitizer and ThreadSanitizer, and under Miri where
-# the toolchain has it. The stable toolchain ships the sanitizers' runtimes; RUSTC_BOOTSTRAP lets it use
-# them. The standard library itself stays as it is (a nightly with -Zbuild-std would instrument it, too).
+# `make sanitizers`: the engine's tests under AddressSanitizer, and under ThreadSanitizer and Miri where the
+# toolchain has what they need. The stable toolchain ships the sanitizers' runtimes, and RUSTC_BOOTSTRAP
+# lets it use them; but ThreadSanitizer must see the standard library too, or it reports that one's own
+# channels as races.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . scripts/part.sh
 target=$(rustc -vV | sed -n 's/^host: //p')
 
-# Tests that fork and trace have their own harness and take too long here.
-sanitized() { # NAME FLAGS PACKAGES...
-    local name=$1 flags=$2 packages=()
-    shift 2
-    for package; do packages+=(-p "$package"); done
-    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$name $flags" CARGO_TARGET_DIR="target/$name" \
-        cargo test --quiet --target "$target" "${packages[@]}" --lib --tests -- --skip kill --skip mistake
+# Tests that kill have a harness of their own and take too long here.
+sanitized() { # NAME CARGO-ARGUMENTS...
+    local name=$1
+    shift
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$name" CARGO_TARGET_DIR="target/$name" \
+        cargo test --quiet --target "$target" "$@" --lib --tests -- --skip kill --skip mistake
 }
-part "AddressSanitizer" sanitized address "" bequeath-os bequeath-sync bequeath-shm
-# Only threads of one process: ThreadSanitizer does not see what other processes do.
-part "ThreadSanitizer" sanitized thread "-Cunsafe-allow-abi-mismatch=sanitizer" bequeath-sync
+part "AddressSanitizer" sanitized address -p bequeath-os -p bequeath-sync -p bequeath-shm
+if [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then
+    # Only threads of one process: ThreadSanitizer does not see what other processes do.
+    part "ThreadSanitizer" sanitized thread -Zbuild-std -p bequeath-sync
+else
+    echo "ThreadSanitizer: this toolchain has no source of the standard library. Elsewhere:"
+    echo "    rustup component add rust-src && make sanitizers"
+fi
 if cargo miri --version >/dev/null 2>&1; then
     part "Miri" cargo miri test --quiet -p bequeath-sync --lib seen
 else
