@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from pathlib import Path
@@ -10,10 +11,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def tracked(*patterns: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", *patterns], capture_output=True, text=True, cwd=ROOT
-    ).stdout.split()
-    # An unpacked archive has no history.
+    listed: list[str] = []
+    # An unpacked archive has no history, and not every machine has git.
+    with contextlib.suppress(FileNotFoundError):
+        listed = subprocess.run(
+            ["git", "ls-files", *patterns], capture_output=True, text=True, cwd=ROOT
+        ).stdout.split()
     found = [ROOT / name for name in listed] or [
         path
         for pattern in patterns
