@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 . scripts/part.sh
 target=$(rustc -vV | sed -n 's/^host: //p')
 
+# Some things are leaked on purpose: what threads or forked children may still use at the end.
+export ASAN_OPTIONS=detect_leaks=0
 # Tests that kill have a harness of their own and take too long here.
 sanitized() { # NAME CARGO-ARGUMENTS...
     local name=$1
