@@ -21,13 +21,13 @@ use bequeath_os::socket::{self, Shutdown, SocketType};
 use bequeath_os::Deadline;
 use bequeath_shm::Session;
 use pyo3::exceptions::{PyOSError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
 use crate::blocking;
 use crate::bytes_view::BytesView;
 use crate::error::EngineError;
+use crate::intern;
 use crate::sending::{Receiver, Sending};
 use crate::transfer::{self, kind};
 use crate::wire;

@@ -10,6 +10,7 @@ mod connection;
 mod error;
 mod filled_once;
 mod inspect;
+mod once;
 mod origin;
 mod packed;
 mod pickle;

@@ -7,17 +7,17 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::once::Once;
 use bequeath_channel::Queue as EngineQueue;
 use bequeath_os::Deadline;
 use bequeath_sync::ProcessId;
 use pyo3::exceptions::{PyAssertionError, PyOSError, PyRuntimeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::blocking;
 use crate::error::EngineError;
+use crate::intern;
 use crate::origin::Origin;
 use crate::queue_ends::{QueueReader, QueueWriter};
 use crate::shared_queue::SharedQueue;
@@ -29,10 +29,10 @@ const UNBOUNDED: i64 = 0x7fff_ffff;
 /// The part that all three classes have.
 struct Insides {
     shared: OnceLock<Arc<SharedQueue>>,
-    reader: PyOnceLock<Py<QueueReader>>,
-    writer: PyOnceLock<Py<QueueWriter>>,
-    read_lock: PyOnceLock<Py<PyAny>>,
-    write_lock: PyOnceLock<Py<PyAny>>,
+    reader: Once<Py<QueueReader>>,
+    writer: Once<Py<QueueWriter>>,
+    read_lock: Once<Py<PyAny>>,
+    write_lock: Once<Py<PyAny>>,
     origin: Origin,
 }
 
@@ -40,10 +40,10 @@ impl Default for Insides {
     fn default() -> Self {
         Self {
             shared: OnceLock::new(),
-            reader: PyOnceLock::new(),
-            writer: PyOnceLock::new(),
-            read_lock: PyOnceLock::new(),
-            write_lock: PyOnceLock::new(),
+            reader: Once::new(),
+            writer: Once::new(),
+            read_lock: Once::new(),
+            write_lock: Once::new(),
             origin: Origin::unknown(),
         }
     }
@@ -91,11 +91,7 @@ impl Insides {
     }
 
     /// The engine needs no lock; who takes one around the reader or writer gets one that excludes this process's threads.
-    fn lock<'py>(
-        &self,
-        py: Python<'py>,
-        which: &PyOnceLock<Py<PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn lock<'py>(&self, py: Python<'py>, which: &Once<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let lock = which.get_or_try_init(py, || {
             Ok::<_, PyErr>(py.import("threading")?.getattr("Lock")?.call0()?.unbind())
         })?;

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
-use pyo3::intern;
+use crate::once::Once;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyModule, PyString, PyType};
+
+use crate::intern;
 
 /// What is looked up for each object; all of it lives as long as the interpreter.
 struct Tables {
@@ -27,7 +28,7 @@ struct Tables {
     answers: Py<PyDict>,
 }
 
-static TABLES: PyOnceLock<Tables> = PyOnceLock::new();
+static TABLES: Once<Tables> = Once::new();
 /// Modules that have a spec or a file, by name: a receiver can import them.
 static IMPORTABLE: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 

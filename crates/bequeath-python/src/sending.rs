@@ -14,12 +14,12 @@ use bequeath_channel::stream::{self, Stream};
 use bequeath_channel::Outgoing;
 use bequeath_os::socket;
 use bequeath_shm::Session;
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::blocking;
 use crate::bytes_view::BytesView;
 use crate::error::{EngineError, Result};
+use crate::intern;
 use crate::transfer::{self, kind, scarcity, Purpose};
 use crate::wire;
 

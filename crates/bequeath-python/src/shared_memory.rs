@@ -12,11 +12,11 @@ use std::ffi::c_int;
 use bequeath_shm::{Handle, Memory};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::error::EngineError;
+use crate::intern;
 use crate::transfer;
 
 /// Zeroed bytes that processes share, kept as long as anybody in any process refers to them.

@@ -8,9 +8,11 @@
 
 use std::sync::OnceLock;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pyo3::{ffi, intern};
+
+use crate::intern;
 
 /// How far out the user's frame is looked for.
 const DEPTH: usize = 24;

@@ -11,12 +11,12 @@ use bequeath_channel::stream::Error;
 use bequeath_os::poll::{self, Events};
 use bequeath_os::Deadline;
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList};
 
 use crate::blocking;
 use crate::connection::Connection;
+use crate::intern;
 
 /// Wait till an object in `object_list` is ready/readable.
 ///

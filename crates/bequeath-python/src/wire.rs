@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use bequeath_channel::{Message, Payload};
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
+use crate::intern;
 use crate::transfer::{self, kind};
 
 /// Text and bytes up to this size are pickled here: at least the engine's limit for a plain frame,

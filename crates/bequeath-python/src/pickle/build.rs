@@ -12,8 +12,9 @@ use pyo3::exceptions::{
     PyAttributeError, PyEOFError, PyOverflowError, PyStopIteration, PyTypeError, PyValueError,
 };
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
+
+use crate::intern;
 use pyo3::types::{
     PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType,
 };

@@ -1,9 +1,10 @@
 //! A pickle that comes from an object with `read` and `readline`.
 
 use bequeath_pickle::{Error, Source};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+
+use crate::intern;
 
 use super::build::Failure;
 

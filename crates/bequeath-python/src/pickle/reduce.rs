@@ -3,9 +3,10 @@
 
 use bequeath_pickle::opcode as op;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
+
+use crate::intern;
 
 use super::look::{self, Object};
 use super::plain::{self, Plain};

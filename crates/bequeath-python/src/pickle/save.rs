@@ -8,9 +8,10 @@
 
 use bequeath_pickle::{opcode as op, Encoder};
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+
+use crate::intern;
 
 use super::identities::Identities;
 use super::look::{self, Deeper, DictItems, Exact, Object, StackMark};

@@ -1,8 +1,9 @@
 //! The registries of `copyreg` and `_compat_pickle`, and what reducing to a call names; looked up once.
 
-use pyo3::intern;
+use crate::once::Once;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+
+use crate::intern;
 
 pub(super) struct Tables {
     pub(super) dispatch_table: Py<PyAny>,
@@ -22,7 +23,7 @@ pub(super) struct Tables {
     pub(super) unpickling_error: Py<PyAny>,
 }
 
-static TABLES: PyOnceLock<Tables> = PyOnceLock::new();
+static TABLES: Once<Tables> = Once::new();
 
 impl Tables {
     pub(super) fn get(py: Python<'_>) -> PyResult<&Self> {

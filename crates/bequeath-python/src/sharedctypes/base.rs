@@ -2,13 +2,13 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::guard::Guard;
 use super::simple::Simple;
 use crate::filled_once::FilledOnce;
+use crate::intern;
 use crate::transfer;
 
 /// A ctypes object in shared memory together with the lock that guards it.

@@ -1,9 +1,10 @@
 //! The wrappers by what they wrap: a value, an array, a string.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySlice, PyTuple};
 use pyo3::PyClassInitializer;
+
+use crate::intern;
 
 use super::base::SynchronizedBase;
 

@@ -1,9 +1,9 @@
 //! The lock of a wrapper: ours is taken and released without a Python call, any other by its methods.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::intern;
 use crate::synchronize::{Lock, RLock};
 
 pub(super) enum Guard {

@@ -10,10 +10,11 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 
-use pyo3::intern;
+use crate::once::Once;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyType};
+
+use crate::intern;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -31,7 +32,7 @@ pub(super) struct Simple {
 }
 
 /// The very classes of ctypes with what they hold.
-static CLASSES: PyOnceLock<Vec<(Py<PyType>, Kind)>> = PyOnceLock::new();
+static CLASSES: Once<Vec<(Py<PyType>, Kind)>> = Once::new();
 
 const NAMES: [(&str, Kind); 13] = [
     ("c_int", Kind::Signed),

@@ -2,8 +2,9 @@
 
 use bequeath_sync::owner::exited_in_order;
 use bequeath_sync::{Holder, ProcessId};
-use pyo3::intern;
 use pyo3::prelude::*;
+
+use crate::intern;
 
 /// Who holds a lock, seen from here.
 pub(super) enum Seen {

@@ -4,11 +4,11 @@ use std::sync::OnceLock;
 
 use bequeath_shm::{Handle, Object};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::error::EngineError;
+use crate::intern;
 use crate::origin::Origin;
 use crate::transfer;
 

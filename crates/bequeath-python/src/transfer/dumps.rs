@@ -9,9 +9,10 @@ use std::os::fd::OwnedFd;
 use bequeath_channel::Outgoing;
 use bequeath_shm::{AnyHandle, Block};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
+
+use crate::intern;
 
 use super::open::{Opened, Transfer};
 use super::pickler::{give_back_output, Pickler};

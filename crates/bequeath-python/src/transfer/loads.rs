@@ -2,13 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::once::Once;
 use bequeath_channel::{Message, Payload};
 use bequeath_shm::{AnyHandle, Block};
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString};
+
+use crate::intern;
 
 use super::buffers::{AdoptedBuffer, ReceivedPayload};
 use super::kind;
@@ -89,7 +90,7 @@ pub fn portable_bytes(py: Python<'_>, mut message: Message) -> PyResult<Bound<'_
 
 /// CPython's `loads`; remembered, as `facade` is.
 pub(super) fn function(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static LOADS: Once<Py<PyAny>> = Once::new();
     let loads = LOADS.get_or_try_init(py, || {
         Ok::<_, PyErr>(py.import("_pickle")?.getattr("loads")?.unbind())
     })?;

@@ -13,10 +13,11 @@ mod open;
 mod pickler;
 pub(crate) mod scarcity;
 
+use crate::once::Once;
 use bequeath_shm::Session;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+
+use crate::intern;
 
 pub use dumps::{dumps, dumps_portable, Pickled};
 pub use loads::{load, loads, portable_bytes};
@@ -48,7 +49,7 @@ pub mod kind {
 
 /// The facade's part of pickling; remembered, since nothing can be imported any more when the interpreter ends.
 fn facade(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static FACADE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static FACADE: Once<Py<PyAny>> = Once::new();
     let module = FACADE.get_or_try_init(py, || {
         Ok::<_, PyErr>(py.import("bequeath._transfer")?.into_any().unbind())
     })?;
@@ -66,7 +67,7 @@ pub fn make_ready(py: Python<'_>) -> PyResult<()> {
 }
 
 pub(crate) fn is_strict(py: Python<'_>) -> PyResult<bool> {
-    static SETTINGS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static SETTINGS: Once<Py<PyAny>> = Once::new();
     SETTINGS
         .get_or_try_init(py, || {
             Ok::<_, PyErr>(py.import("bequeath._settings")?.into_any().unbind())

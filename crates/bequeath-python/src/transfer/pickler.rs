@@ -7,9 +7,10 @@
 use std::sync::Mutex;
 
 use pyo3::exceptions::PyMemoryError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+
+use crate::intern;
 
 use super::buffers::{copy_to_block, View};
 use super::facade;
