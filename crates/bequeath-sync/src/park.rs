@@ -225,7 +225,7 @@ mod model {
         #[cfg(loom)]
         let slice_ends = ProcessId::somebody_has_died_since(word);
         #[cfg(shuttle)]
-        let slice_ends = || false;
+        let slice_ends = ProcessId::somebody_has_died_since();
         let is_hopeless = || {
             ProcessId::from_word(word.load(Ordering::SeqCst)).is_some_and(ProcessId::is_dead)
                 || slice_ends()

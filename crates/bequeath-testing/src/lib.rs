@@ -7,12 +7,15 @@
 //! * [`with_descriptors_left`], [`with_one_processor`]: a full table of descriptors, a thread bound to a
 //!   processor.
 //! * [`Alarm`]: signals at a steady pace, which no wait may depend on being without.
+//! * `model` (with `--cfg shuttle`): threads that play processes, one of which stops for ever after each of its stores.
 //! * [`Leftovers`]: descriptors, children and shared-memory files that a test left behind.
 
 mod alarm;
 mod kill_points;
 mod leftovers;
 mod limits;
+#[cfg(shuttle)]
+pub mod model;
 mod peer;
 mod trace;
 mod watchdog;

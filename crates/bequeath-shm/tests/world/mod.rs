@@ -42,6 +42,19 @@ impl Place {
         outgoing.settle_queued();
     }
 
+    /// Frees the block where somebody was faster.
+    pub fn put_if_empty(&self, block: Block, me: Reference) {
+        let outgoing = block.prepare(me);
+        let mut guard = self.cell.lock();
+        if guard.state() == [0] {
+            guard.stage([outgoing.name().to_bits()]);
+            guard.commit();
+            outgoing.settle_queued();
+        } else {
+            drop(guard);
+        }
+    }
+
     pub fn put_envelope(&self, envelope: Envelope, me: Reference) {
         let outgoing = envelope.prepare(me);
         let mut guard = self.cell.lock();
@@ -90,8 +103,12 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::of(&Options::default())
+    }
+
+    pub fn of(options: &Options) -> Self {
         bequeath_shm::register_kind::<Place>();
-        let session = Session::create(&Options::default()).unwrap();
+        let session = Session::create(options).unwrap();
         Self {
             place: session.create_object(|_: &Place| {}).unwrap(),
             memory: Memory::create(&session, 100_000).unwrap(),
@@ -106,6 +123,25 @@ impl World {
             .place
             .take_envelope(&self.session, self.place.reference());
         assert_eq!(envelope.is_some(), there);
+    }
+
+    /// For a model, in which the dead share it: gives its objects back all the same.
+    #[cfg(shuttle)]
+    pub fn give_back(&self) {
+        // SAFETY: a copy of a handle that nobody uses or drops any more.
+        #[allow(unsafe_code)]
+        let place = unsafe { std::ptr::read(&self.place) };
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        let memory = unsafe { std::ptr::read(&self.memory) };
+        drop((place, memory));
+        let usage = self.session.usage().unwrap();
+        assert_eq!(
+            (usage.places, usage.references),
+            (0, 0),
+            "not all is given back"
+        );
+        self.session.abandon();
     }
 
     /// Gives all back; nothing may be left.
