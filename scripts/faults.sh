@@ -7,7 +7,11 @@ export PYO3_PYTHON=$PWD/$1
 export BEQUEATH_FAULTS=long
 part "kill at every instruction" cargo test --quiet --release --workspace -- --nocapture kill
 part "the primitives' deliberate mistakes are caught" cargo test --quiet --release -p bequeath-sync --features broken-variants --test faults -- --nocapture mistake
-part "the queue's are" cargo test --quiet --release -p bequeath-channel --features broken-variants --test broken_variants -- --test-threads=1
+mistakes() {
+    cargo test --quiet --release -p bequeath-channel -p bequeath-shm \
+        --features bequeath-channel/broken-variants --test broken_variants -- --test-threads=1
+}
+part "the queue's and the session's are" mistakes
 part "what sandboxes and containers refuse" "$1" -m pytest -q tests/confined
 part "many, large, and none left" "$1" -m pytest -q tests/test_exhaustion.py
 part "random kills through the bindings" "$1" -m pytest -q tests/faults

@@ -14,6 +14,11 @@ model() {
         cargo test --quiet --release -p bequeath-sync --features broken-variants --test loom -- --nocapture
 }
 part "every interleaving of the cell and the primitives" model
+sessions() {
+    RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle BEQUEATH_FAULTS=long \
+        cargo test --quiet --release -p bequeath-shm --test model -- --test-threads=1 --nocapture
+}
+part "sessions whose members stop after any store" sessions
 # Unpacked and built as the registry would, one after the other; the extension and the test crate are not published.
 part "cargo package" cargo package --quiet --workspace --allow-dirty \
     --exclude bequeath-python --exclude bequeath-testing

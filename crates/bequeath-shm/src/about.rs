@@ -3,8 +3,7 @@
 //! Kept by the process itself (it may have a name before it has a session) and written into its
 //! member entry. Nobody's decisions depend on it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
-
+use bequeath_sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use bequeath_sync::ProcessId;
 
 use crate::layout::About;

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::adopted::Adopted;
 use crate::arena::Place;
+use crate::broken::{self, Mistake};
 use crate::envelope;
 use crate::reference::Reference;
 use crate::session::Session;
@@ -261,7 +262,9 @@ impl Block {
         if let (Ok(place), Some(mine)) = (session.space().place(name.offset), session.my_word()) {
             let length = place.slot.length.load(Relaxed) & ENVELOPE | self.len as u64;
             place.slot.length.store(length, Relaxed);
-            place.slot.via.store(via.to_bits(), Release);
+            if !broken::is(Mistake::MovesWithoutVia) {
+                place.slot.via.store(via.to_bits(), Release);
+            }
             if let Owner::Owned(me) = words::parse(mine) {
                 word = words::outgoing(me, session.next_sequence());
                 let _ = place

@@ -16,6 +16,7 @@
 
 use std::sync::atomic::Ordering::*;
 
+use crate::broken::{self, Mistake};
 use crate::layout::{holds_objects, ObjectHeader, ReferenceSlot, PAGE, REFERENCE_SLOT};
 use crate::reference::Reference;
 use crate::space::Space;
@@ -183,6 +184,9 @@ impl Space {
         let Ok(slot) = self.reference_slot(index as u32) else {
             return;
         };
+        if broken::is(Mistake::ChangeNotNoted) {
+            return;
+        }
         let out = last & 1 != 0;
         let (pending, done) = if out {
             (PENDING_OUT, NONE)
@@ -228,11 +232,19 @@ impl Space {
     fn announce(&self, slot: &ReferenceSlot, reference: Reference) -> u64 {
         slot.object.store(reference.to_bits(), Relaxed);
         let sequence = (slot.state.load(Relaxed) >> 2) + 1;
-        slot.state.store(sequence << 2 | PENDING_IN, Release);
+        let step = if broken::is(Mistake::CountUnannounced) {
+            NONE
+        } else {
+            PENDING_IN
+        };
+        slot.state.store(sequence << 2 | step, Release);
         sequence
     }
 
     fn confirm(&self, slot: &ReferenceSlot, sequence: u64) {
+        if broken::is(Mistake::CountUnannounced) {
+            slot.state.store(sequence << 2 | ACTIVE, Release);
+        }
         let _ = slot.state.compare_exchange(
             sequence << 2 | PENDING_IN,
             sequence << 2 | ACTIVE,

@@ -21,6 +21,7 @@ use bequeath_sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::arena::Place;
 use crate::block::{Block, BlockName, Incoming, Outgoing, ENVELOPE};
+use crate::broken::{self, Mistake};
 use crate::layout::round_up;
 use crate::object::AnyHandle;
 use crate::reference::Reference;
@@ -204,6 +205,14 @@ impl Envelope {
                 what: "blocks of an envelope",
                 limit: room,
             });
+        }
+        if broken::is(Mistake::PartBeforeListed) {
+            let (name, len) = (block.name(), block.len());
+            block.become_part(self.name());
+            lists.set(lists.block_at(index), name.to_bits());
+            lists.set(lists.block_at(index) + 1, len as u64);
+            lists.set(BLOCKS, index as u64 + 1);
+            return Ok(());
         }
         // Listed first: a block that is listed and not yet a part is freed by itself after a death.
         lists.set(lists.block_at(index), block.name().to_bits());

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use bequeath_sync::ProcessId;
 
 use crate::adopted::AdoptedBlock;
+use crate::broken::{self, Mistake};
 use crate::local::Local;
 use crate::members::Standing;
 use crate::object::Entry;
@@ -66,8 +67,13 @@ impl Session {
             adopted,
             runs,
         };
+        let whose = if broken::is(Mistake::ChildCountedForParent) {
+            self.me()?
+        } else {
+            child
+        };
         for entry in entries {
-            match self.count_for(words::owned(child), entry.reference) {
+            match self.count_for(words::owned(whose), entry.reference) {
                 Ok(index) => ticket.counted.push((entry, index)),
                 Err(error) => {
                     self.after_fork_parent(ticket, None);

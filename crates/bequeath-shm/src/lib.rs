@@ -7,6 +7,10 @@ mod adopted;
 mod arena;
 mod audit;
 pub mod block;
+#[cfg(feature = "broken-variants")]
+pub mod broken;
+#[cfg(not(feature = "broken-variants"))]
+mod broken;
 mod budget;
 mod census;
 mod counting;

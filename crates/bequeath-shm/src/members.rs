@@ -107,17 +107,28 @@ impl Space {
 
     pub(crate) fn see(&self, index: u16) -> Option<Seen> {
         let member = self.member(index).ok()?;
-        let state = member.state.load(Acquire);
-        Some(Seen {
-            name: MemberName {
-                index,
-                generation: (state >> 32) as u32,
-            },
-            identity: ProcessId::from_bits(member.identity.load(Acquire)),
-            standing: Standing::from_state(state),
-            note: ProcessId::from_bits(member.note.load(Acquire)),
-            stamp: member.stamp.load(Relaxed),
-        })
+        let mut state = member.state.load(Acquire);
+        // Read between two looks at the same state: the identity of a later user of the entry must not
+        // be taken for that of an earlier one. (Somebody may write nonsense into it all the time.)
+        let mut left = 100;
+        loop {
+            let seen = Seen {
+                name: MemberName {
+                    index,
+                    generation: (state >> 32) as u32,
+                },
+                identity: ProcessId::from_bits(member.identity.load(Acquire)),
+                standing: Standing::from_state(state),
+                note: ProcessId::from_bits(member.note.load(Acquire)),
+                stamp: member.stamp.load(Relaxed),
+            };
+            let after = member.state.load(Acquire);
+            left -= 1;
+            if after == state || left == 0 {
+                return Some(seen);
+            }
+            state = after;
+        }
     }
 
     /// Claims an entry for `identity` with this standing (Live, or Pending for a child).

@@ -280,6 +280,8 @@ impl Space {
         for granule in 0..granules(&self.geometry) {
             if let Some(base) = NonNull::new(self.entry(granule).swap(null_mut(), AcqRel)) {
                 let len = self.mapped_from(granule << GRANULE_SHIFT) as usize;
+                #[cfg(shuttle)]
+                bequeath_sync::park::forget_mapping(base.as_ptr().addr());
                 // SAFETY: leaked by `granule_base` with this length, and taken out of the table for good.
                 drop(unsafe { Mapping::from_leaked(base, len) });
             }

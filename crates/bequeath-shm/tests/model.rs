@@ -127,7 +127,15 @@ fn run(plan: &Plan, stores: u32) {
     wait_for_death(VICTIM);
     session.scavenge();
     assert_eq!(session.scavenge(), 0, "a second look finds something");
-    assert_eq!(session.usage().unwrap().members, 1);
+    assert_eq!(
+        session.usage().unwrap().members,
+        1,
+        "{:?} are left: {:#?}",
+        (2..6)
+            .filter(|pid| session.has_member(*pid))
+            .collect::<Vec<_>>(),
+        session.describe_places()
+    );
     world.empty_place();
     let usage = session.usage().unwrap();
     assert_eq!(

@@ -308,3 +308,9 @@ fn mapped() -> std::sync::MutexGuard<'static, Mapped> {
 pub fn note_mapping(base: usize, len: usize, place: u64) {
     mapped().insert(base, (len, place));
 }
+
+/// Says that nothing is mapped at `base` any more.
+#[cfg(shuttle)]
+pub fn forget_mapping(base: usize) {
+    mapped().remove(&base);
+}

@@ -173,13 +173,9 @@ impl KillPoints {
             .filter(|(number, _)| number % every == 0 || *number == last);
         let fates = if self.both_ways { 2 } else { 1 };
         for &step in tried.flat_map(|(_, step)| std::iter::repeat_n(step, fates)) {
-            scenario.arrange();
-            let Ok(mut victim) = begin(scenario) else {
+            let Ok((mut victim, completed)) = victim_at(scenario, trace, step) else {
                 break;
             };
-            let together = Together::with(&victim);
-            let completed = !bring_to(&mut victim, scenario, trace, step);
-            drop(together);
             victim.kill();
             let zombie = report.points % 2 == 1;
             if !zombie {
@@ -294,11 +290,49 @@ fn step(victim: &mut Tracee, scenario: &mut impl Scenario) -> bool {
     stop == Stop::Stepped
 }
 
-/// Brings the victim to just before instruction `goal` of the trace; false when the operation ended before.
+/// A fresh world with a victim just before instruction `goal` of the trace, or behind the end of the operation: then true.
+fn victim_at(
+    scenario: &mut impl Scenario,
+    trace: &Trace,
+    goal: usize,
+) -> std::io::Result<(Tracee, bool)> {
+    let mut runs = true;
+    loop {
+        scenario.arrange();
+        let mut victim = begin(scenario)?;
+        let together = Together::with(&victim);
+        let start = if runs {
+            run_towards(&mut victim, scenario, trace, goal)
+        } else {
+            Some(0)
+        };
+        match start {
+            Some(at) => {
+                let there = (at..goal).all(|_| step(&mut victim, scenario));
+                return Ok((victim, !there));
+            }
+            // It took another way this time. Where it forks, its child met the breakpoint: once more, step by step.
+            None if trace.forks_at < usize::MAX => {
+                runs = false;
+                drop(together);
+                victim.kill();
+                victim.reap();
+            }
+            None => return Ok((victim, true)),
+        }
+    }
+}
+
+/// Runs the victim to a breakpoint before instruction `goal` of the trace, if that is quicker than stepping; returns the
+/// instruction that it is at, or none when the operation ended before.
 ///
 /// Stepping all the way is quadratic over all goals: run to a breakpoint shortly before the goal where its address was not executed often.
-fn bring_to(victim: &mut Tracee, scenario: &mut impl Scenario, trace: &Trace, goal: usize) -> bool {
-    let mut at = 0;
+fn run_towards(
+    victim: &mut Tracee,
+    scenario: &mut impl Scenario,
+    trace: &Trace,
+    goal: usize,
+) -> Option<usize> {
     let last = goal.min(trace.forks_at).min(trace.places.len() - 1);
     let cost = |index: usize| trace.occurrence[index] * BREAKPOINT_COST + (goal - index);
     let near = (last.saturating_sub(400)..=last)
@@ -306,12 +340,10 @@ fn bring_to(victim: &mut Tracee, scenario: &mut impl Scenario, trace: &Trace, go
         .unwrap_or(0);
     if cost(near) < goal {
         let (place, occurrence) = (trace.places[near], trace.occurrence[near]);
-        if !victim.run_to(place, occurrence, &mut || scenario.nudge()) {
-            return false;
-        }
-        at = near;
+        let there = victim.run_to(place, occurrence, &mut || scenario.nudge());
+        return there.then_some(near);
     }
-    (at..goal).all(|_| step(victim, scenario))
+    Some(0)
 }
 
 fn failure_of(check: impl FnOnce()) -> Option<String> {

@@ -85,7 +85,7 @@ pub fn for_each_death(
         DIED.with(|died| died.set(false));
         let after = deaths + 1;
         let failed = catch_unwind(AssertUnwindSafe(|| {
-            let seed = SEED ^ u64::from(after);
+            let seed = seed() ^ u64::from(after);
             let half = schedules.div_ceil(2);
             run(
                 PctScheduler::new_from_seed(seed, DEPTH, half),
@@ -143,4 +143,10 @@ pub fn schedules(short: usize, long: usize) -> usize {
         Ok("full" | "long") => long,
         _ => short,
     }
+}
+
+/// The same each time, unless BEQUEATH_MODEL_SEED says otherwise.
+fn seed() -> u64 {
+    let asked = std::env::var("BEQUEATH_MODEL_SEED");
+    SEED ^ asked.ok().and_then(|text| text.parse().ok()).unwrap_or(0) << 32
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use bequeath_shm::{Adopted, AnyHandle, Block, Envelope, Handle, Session};
+use bequeath_shm::{Adopted, AnyHandle, Block, Envelope, Handle, Options, Session};
 use bequeath_testing::{Death, Scenario};
 
 use super::{still_works, Place, World};
@@ -50,6 +50,15 @@ pub struct Killed {
     pub places: u64,
     pub references: u64,
     pub undecided: usize,
+    /// Bytes of the arena, if not the usual.
+    pub size: Option<u64>,
+    /// While the victim lives and stands still: whether it is wronged.
+    pub wrongs: fn(&World, u32) -> bool,
+    /// Before anybody looks what the dead left.
+    pub first: fn(&World),
+    /// After everything was looked at.
+    pub last: fn(&World),
+    wronged: bool,
 }
 
 impl Killed {
@@ -63,6 +72,11 @@ impl Killed {
             places: 0,
             references: 0,
             undecided: 0,
+            size: None,
+            wrongs: |_, _| false,
+            first: |_| {},
+            last: |_| {},
+            wronged: false,
         }
     }
 }
@@ -70,11 +84,17 @@ impl Killed {
 impl Scenario for Killed {
     fn arrange(&mut self) {
         self.world = None;
-        let world = World::new();
+        let mut options = Options::default();
+        options.size = self.size;
+        let world = World::of(&options);
         let usage = world.session.usage().unwrap();
         (self.places, self.references) = (usage.places, usage.references);
         (self.operation.arrange)(&world);
         self.world = Some(world);
+    }
+
+    fn forked(&mut self, victim: u32) {
+        self.wronged = (self.wrongs)(self.world.as_ref().expect("arranged"), victim);
     }
 
     fn enter(&mut self) {
@@ -102,6 +122,8 @@ impl Scenario for Killed {
     fn check(&mut self, death: &Death) {
         let world = self.world.take().expect("arranged");
         let session = &world.session;
+        assert!(!self.wronged, "the living was taken for dead");
+        (self.first)(&world);
         session.reap_pid(death.pid);
         session.scavenge();
         let usage = session.usage().unwrap();
@@ -128,6 +150,7 @@ impl Scenario for Killed {
             session.describe_places()
         );
         still_works(&world);
+        (self.last)(&world);
         world.end();
     }
 }

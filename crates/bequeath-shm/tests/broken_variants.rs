@@ -1,0 +1,178 @@
+//! Each deliberate mistake in the session's protocols is caught, by kills or, with `--cfg shuttle`, by the model: both see
+//! what they are for.
+//!
+//! Run with `--features broken-variants`.
+#![cfg(not(shuttle))]
+#![allow(clippy::unwrap_used, clippy::incompatible_msrv)]
+
+mod world;
+
+use std::time::Duration;
+
+use bequeath_shm::broken::{self, Mistake};
+use bequeath_shm::Memory;
+use bequeath_testing::{Death, KillPoints, Scenario, Watchdog};
+use world::fork::InTheParent;
+use world::killed::{Hands, Killed, Operation, NOTHING};
+use world::{envelope, turn, World};
+
+/// The victim, a process of its own, makes the mistake in what it does.
+struct Mistaken<S>(Mistake, S);
+
+impl<S: Scenario> Scenario for Mistaken<S> {
+    fn arrange(&mut self) {
+        self.1.arrange();
+    }
+
+    fn forked(&mut self, victim: u32) {
+        self.1.forked(victim);
+    }
+
+    fn enter(&mut self) {
+        self.1.enter();
+        broken::make(Some(self.0));
+    }
+
+    fn act(&mut self) {
+        self.1.act();
+    }
+
+    fn check(&mut self, death: &Death) {
+        self.1.check(death);
+    }
+}
+
+fn is_caught(mistake: Mistake, every: usize, scenario: impl Scenario) {
+    let _watchdog = Watchdog::new(Duration::from_secs(600));
+    let _turn = turn();
+    let mut scenario = Mistaken(mistake, scenario);
+    let report = KillPoints::every(every).search(&format!("{mistake:?}"), &mut scenario);
+    assert!(
+        report.failure.is_some() || !report.traced,
+        "{mistake:?} was not caught"
+    );
+}
+
+fn opening() -> Operation {
+    Operation {
+        act: |hands: &mut Hands, world: &World| {
+            let opened = hands.session().open_any(world.memory.reference());
+            hands.any.push(opened.unwrap());
+        },
+        ..NOTHING
+    }
+}
+
+#[test]
+fn a_count_that_was_not_announced_is_caught_by_kills() {
+    is_caught(Mistake::CountUnannounced, 40, Killed::new(opening()));
+}
+
+#[test]
+fn a_change_that_was_not_noted_is_caught_by_kills() {
+    // The last change of the memory's count is still pending in the slot of somebody dead when the next comes.
+    let operation = Operation {
+        enter: |hands, world| {
+            let opened = hands.session().open_any(world.memory.reference());
+            hands.any.push(opened.unwrap());
+        },
+        act: |hands, world| {
+            hands.any.clear();
+            let again = hands.session().open_any(world.memory.reference());
+            hands.any.push(again.unwrap());
+        },
+        ..NOTHING
+    };
+    let mut scenario = Killed::new(operation);
+    // Before anybody looks at what the dead left, another one counts the same object.
+    scenario.first = |world| {
+        let before = world.memory.reference();
+        let session = world.session.clone();
+        let _ = bequeath_testing::Peer::spawn(|| {
+            let fd = session.descriptor().unwrap().try_clone_to_owned().unwrap();
+            let member = bequeath_shm::Session::attach(fd).unwrap();
+            drop(member.open_any(before).unwrap());
+        })
+        .join();
+    };
+    is_caught(Mistake::ChangeNotNoted, 60, scenario);
+}
+
+#[test]
+fn a_block_that_moves_without_saying_whereto_is_caught_by_kills() {
+    let operation = Operation {
+        enter: |hands, _| hands.blocks.push(hands.session().allocate(5000).unwrap()),
+        act: |hands, _| {
+            let block = hands.blocks.pop().unwrap();
+            hands.place().put(block, hands.place().reference());
+        },
+        ..NOTHING
+    };
+    is_caught(Mistake::MovesWithoutVia, 60, Killed::new(operation));
+}
+
+#[test]
+fn a_part_that_is_not_listed_yet_is_caught_by_kills() {
+    let operation = Operation {
+        enter: |hands, world| {
+            let opened = hands.session().open_any(world.memory.reference());
+            hands.any.push(opened.unwrap());
+        },
+        act: |hands, _| hands.envelope = Some(envelope(hands.session(), &hands.any[0])),
+        ..NOTHING
+    };
+    is_caught(Mistake::PartBeforeListed, 90, Killed::new(operation));
+}
+
+#[test]
+fn a_run_without_an_intent_is_caught_by_kills() {
+    let operation = Operation {
+        act: |hands, _| {
+            hands
+                .blocks
+                .push(hands.session().allocate(9 << 20).unwrap())
+        },
+        ..NOTHING
+    };
+    let mut scenario = Killed::new(operation);
+    // All the room that there was before can still be had in one piece.
+    scenario.size = Some(64 << 20);
+    scenario.last = |world| drop(world.session.allocate(40 << 20).unwrap());
+    is_caught(Mistake::RunWithoutIntent, 60, scenario);
+}
+
+#[test]
+fn cleaning_up_after_the_living_is_caught() {
+    let operation = Operation {
+        enter: |hands, _| {
+            hands
+                .any
+                .push(Memory::create(hands.session(), 5000).unwrap().erase());
+        },
+        act: |hands, _| {
+            // It is alive, whatever the others think.
+            let memory = hands.any[0].downcast::<Memory>().unwrap();
+            let again = hands.session().open_any(memory.reference());
+            assert!(again.is_ok());
+        },
+        ..NOTHING
+    };
+    let mut scenario = Killed::new(operation);
+    scenario.wrongs = |world, member| {
+        broken::make(Some(Mistake::NoDeathCheck));
+        world.session.scavenge();
+        broken::make(None);
+        !world.session.has_member(member)
+    };
+    is_caught(Mistake::NoDeathCheck, 500, scenario);
+}
+
+#[test]
+fn a_child_that_is_counted_for_its_parent_is_caught_by_kills() {
+    // Only the last point of all is needed: there the child goes on, and its parent is gone.
+    is_caught(
+        Mistake::ChildCountedForParent,
+        100_000,
+        InTheParent::default(),
+    );
+}
