@@ -19,6 +19,11 @@ sessions() {
         cargo test --quiet --release -p bequeath-shm --test model -- --test-threads=1 --nocapture
 }
 part "sessions whose members stop after any store" sessions
+found() {
+    RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
+        cargo test --quiet --release -p bequeath-shm --features broken-variants --test model_broken
+}
+part "deliberate mistakes in sessions are found" found
 # Unpacked and built as the registry would, one after the other; the extension and the test crate are not published.
 part "cargo package" cargo package --quiet --workspace --allow-dirty \
     --exclude bequeath-python --exclude bequeath-testing

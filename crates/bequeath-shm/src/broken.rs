@@ -14,12 +14,10 @@ pub enum Mistake {
     MovesWithoutVia = 3,
     /// A block becomes part of an envelope before the envelope lists it.
     PartBeforeListed = 4,
-    /// A run is laid out without having committed the intent.
-    RunWithoutIntent = 5,
     /// What a member owns is taken for a dead one's without asking.
-    NoDeathCheck = 6,
+    NoDeathCheck = 5,
     /// What a forked child holds is counted for its parent.
-    ChildCountedForParent = 7,
+    ChildCountedForParent = 6,
 }
 
 #[cfg(feature = "broken-variants")]

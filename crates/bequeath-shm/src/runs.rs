@@ -23,7 +23,6 @@ use std::sync::atomic::Ordering::*;
 use bequeath_os::{limits, Mapping};
 
 use crate::arena::Place;
-use crate::broken::{self, Mistake};
 use crate::extents::LAY_OUT;
 use crate::layout::PAGE;
 use crate::space::Space;
@@ -100,10 +99,8 @@ impl Space {
         let mut from = self.geometry.first;
         loop {
             let start = self.find_free(from, count)?;
-            if !broken::is(Mistake::RunWithoutIntent) {
-                guard.stage([start, count, LAY_OUT]);
-                guard.commit_and_hold();
-            }
+            guard.stage([start, count, LAY_OUT]);
+            guard.commit_and_hold();
             let base = self.extent(start)?.base.load(Acquire);
             self.extent(start)?.run.generation.fetch_max(base, AcqRel);
             let made = (start + 1..start + count)

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Instant;
 
-use bequeath_shm::{Adopted, AnyHandle, Error, Memory, Session};
+use bequeath_shm::{Adopted, AnyHandle, Envelope, Error, Memory, Room, Session};
 use bequeath_testing::{wait_until, Death, Peer, Scenario};
 
 use super::{envelope, still_works, Place, World};
@@ -55,8 +55,14 @@ impl Things {
         let content = self.adopted.iter().all(|adopted| {
             bytes(adopted, 0).eq(*b"first") && bytes(adopted, adopted.len() - 5).eq(*b"last.")
         });
-        let alive = |handle: &AnyHandle| self.session.open_any(handle.reference()).is_ok();
-        content && self.handles.iter().all(alive)
+        // Counted once more, which only a living object is.
+        let room = Room {
+            references: self.handles.len(),
+            ..Room::default()
+        };
+        let mut envelope = Envelope::new(&self.session, room).unwrap();
+        let mut counted = self.handles.iter().map(|it| envelope.attach_reference(it));
+        content && counted.all(|counted| counted.is_ok())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use bequeath_shm::{Adopted, AnyHandle, Block, Envelope, Handle, Options, Session};
+use bequeath_shm::{Adopted, AnyHandle, Block, Envelope, Handle, Session};
 use bequeath_testing::{Death, Scenario};
 
 use super::{still_works, Place, World};
@@ -50,14 +50,8 @@ pub struct Killed {
     pub places: u64,
     pub references: u64,
     pub undecided: usize,
-    /// Bytes of the arena, if not the usual.
-    pub size: Option<u64>,
     /// While the victim lives and stands still: whether it is wronged.
     pub wrongs: fn(&World, u32) -> bool,
-    /// Before anybody looks what the dead left.
-    pub first: fn(&World),
-    /// After everything was looked at.
-    pub last: fn(&World),
     wronged: bool,
 }
 
@@ -72,10 +66,7 @@ impl Killed {
             places: 0,
             references: 0,
             undecided: 0,
-            size: None,
             wrongs: |_, _| false,
-            first: |_| {},
-            last: |_| {},
             wronged: false,
         }
     }
@@ -84,9 +75,7 @@ impl Killed {
 impl Scenario for Killed {
     fn arrange(&mut self) {
         self.world = None;
-        let mut options = Options::default();
-        options.size = self.size;
-        let world = World::of(&options);
+        let world = World::new();
         let usage = world.session.usage().unwrap();
         (self.places, self.references) = (usage.places, usage.references);
         (self.operation.arrange)(&world);
@@ -123,7 +112,6 @@ impl Scenario for Killed {
         let world = self.world.take().expect("arranged");
         let session = &world.session;
         assert!(!self.wronged, "the living was taken for dead");
-        (self.first)(&world);
         session.reap_pid(death.pid);
         session.scavenge();
         let usage = session.usage().unwrap();
@@ -150,7 +138,6 @@ impl Scenario for Killed {
             session.describe_places()
         );
         still_works(&world);
-        (self.last)(&world);
         world.end();
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod fork;
 pub mod killed;
+#[cfg(shuttle)]
+pub mod model;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
