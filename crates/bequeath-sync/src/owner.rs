@@ -307,6 +307,7 @@ fn current_slow() -> ProcessId {
 }
 
 /// In the page: nobody may have a name until the exec has failed. No process's bits.
+#[cfg_attr(any(loom, shuttle), allow(dead_code))]
 const EXECUTING: u64 = 1;
 
 /// Whether every thread has to ask anew, the slow way, for its process's name.
