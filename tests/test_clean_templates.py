@@ -174,7 +174,7 @@ def test_a_main_that_leaves_something_behind_behaves_as_under_spawn(
             "def ends():\n"
             "    helper = globals().get('helper')\n"
             "    if helper is not None and helper.poll() is None: helper.communicate()\n"
-            "    signal.setitimer(signal.ITIMER_REAL, 0)  # the handler goes before the process does\n"
+            "    signal.setitimer(signal.ITIMER_REAL, 0)  # handlers go first\n"
             "atexit.register(ends)\n"
             "import textwrap; exec(textwrap.dedent('''" + TOPS[name] + "'''), globals())\n"
             "def tell(connection): connection.send(look())\n",
