@@ -64,18 +64,6 @@ impl Session {
         if status == 0 {
             return;
         }
-        let unknown = |record: &&DeathRecord| {
-            let process = ProcessId::from_bits(record.process.load(Acquire));
-            process.is_some_and(|process| process.pid() == pid)
-                && record.status.load(Relaxed) & KNOWN == 0
-        };
-        let deaths = self.space().deaths();
-        if let Some(record) = deaths.and_then(|deaths| deaths.records.iter().find(unknown)) {
-            // Somebody else found it dead before.
-            let status = u64::from(status as u32) | KNOWN;
-            record.status.store(status, Relaxed);
-            return;
-        }
         let is_it = |process: &ProcessId| process.pid() == pid;
         let seen = self.space().members().find(|seen| {
             seen.identity.as_ref().is_some_and(is_it) || seen.note.as_ref().is_some_and(is_it)
@@ -83,8 +71,19 @@ impl Session {
         if let Some(seen) = seen {
             let process = seen.note.filter(|note| note.pid() == pid).or(seen.identity);
             if let Some(process) = process.filter(|process| process.is_dead()) {
-                self.space().note_death(&seen, process, Some(status));
+                return self.space().note_death(&seen, process, Some(status));
             }
+        }
+        // Somebody else found it dead before, and cleared its entry. Numbers come again: the latest is meant.
+        let unknown = |record: &&DeathRecord| {
+            let process = ProcessId::from_bits(record.process.load(Acquire));
+            process.as_ref().is_some_and(is_it) && record.status.load(Relaxed) & KNOWN == 0
+        };
+        let records = self.space().deaths().into_iter();
+        let records = records.flat_map(|deaths| &deaths.records).filter(unknown);
+        if let Some(record) = records.max_by_key(|record| record.at.load(Relaxed)) {
+            let status = u64::from(status as u32) | KNOWN;
+            record.status.store(status, Relaxed);
         }
     }
 
