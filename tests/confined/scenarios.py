@@ -280,6 +280,8 @@ def folder(path: str) -> set[str]:
 
 def main(methods: list[str]) -> None:
     util.log_to_stderr  # noqa: B018 - loaded before descriptors are counted
+    import ctypes  # noqa: F401 - libffi keeps its own file open
+
     # Folders that nobody else uses meanwhile.
     own = [os.environ[name] for name in ("TMPDIR", "CONFINED_OWN") if name in os.environ]
     folders = {path: folder(path) for path in own}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes  # noqa: F401 - libffi keeps its own file open: not after the first count
 import gc
 import os
 import random

@@ -31,6 +31,17 @@ pub fn threads() -> Vec<(u32, String)> {
     threads
 }
 
+/// Whether a descriptor is of a shared library that is loaded: libffi keeps its own file open, to map
+/// its trampolines from. Any process that loads the library has such a descriptor.
+#[must_use]
+pub fn is_loaded_library(number: RawFd) -> bool {
+    let name = name_of(number);
+    let file = name.rsplit('/').next().unwrap_or_default();
+    file.contains(".so")
+        && std::fs::read_to_string("/proc/self/maps")
+            .is_ok_and(|maps| maps.lines().any(|line| line.ends_with(&name)))
+}
+
 /// What is open under this number, as procfs calls it: a path, `socket:[1]`.
 #[must_use]
 pub fn name_of(descriptor: RawFd) -> String {
