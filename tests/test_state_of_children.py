@@ -58,6 +58,8 @@ def test_a_child_has_the_state_of_an_execed_one(ours: Implementation, change: st
     mine = told_by_children("bequeath", ours.start_method)[change]
     if isinstance(theirs, str) and theirs.startswith("not permitted"):
         pytest.skip(theirs)
+    if change == "no errors" and isinstance(theirs, str) and "fds_to_keep" in theirs:
+        pytest.skip("the standard library's cannot start a child then (3.14)")
     assert isinstance(theirs, dict), theirs
     assert isinstance(mine, dict), mine
     if change in CLOSED:

@@ -376,11 +376,13 @@ def test_exit_functions_run_and_files_are_written(mp: Implementation, tmp_path: 
         print(process.exitcode, repr(open(sys.argv[0] + ".written").read()))
         """,
     )
+    # The standard library's runs destructors of main no more since 3.14.
+    dies = mp.name == "bequeath" or sys.version_info < (3, 14)
     spawned = mp.start_method == "spawn"
     lines = finished.stdout.splitlines()
     assert lines[:2] == ["work", "exit function"], finished
     if spawned:
-        assert lines[2:] == ["destructor", "0 'all of it'"], finished
+        assert lines[2:] == ["destructor"] * dies + ["0 'all of it'"], finished
 
 
 def test_output_goes_where_the_parents_goes_now(mp: Implementation, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_a_storm_of_signals_with_handlers(ours: Implementation, tmp_path: Path) 
 
 FORKS = """
 import faulthandler
+import warnings
 
 def busy(objects, over):
     queue, lock, rlock, semaphore, condition, event, value, array, (near, far) = objects
@@ -146,6 +147,9 @@ def fork_while_busy(context):
     threads = [threading.Thread(target=busy, args=(objects, over)) for _ in range(3)]
     for thread in threads:
         thread.start()
+
+    # 3.12 and later say that forks beside threads are dangerous: that is what is tried here.
+    warnings.simplefilter("ignore", DeprecationWarning)
 
     def fork_often(count):
         for _ in range(count):
