@@ -55,12 +55,16 @@ class Record(NamedTuple):
 
 
 def started_at(pid: int) -> int | None:
-    """When a process began, in ticks since boot; None when it is gone."""
+    """When a process began, in ticks since boot; None when it is gone.
+
+    One that nobody waits for is gone, too: not each first process of a container takes orphans in.
+    """
     try:
         line = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    return int(line.rpartition(b")")[2].split()[19])
+    fields = line.rpartition(b")")[2].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def serial_of_this_process() -> int:
