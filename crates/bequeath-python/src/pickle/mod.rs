@@ -1,14 +1,17 @@
 //! bequeath's pickler: CPython's objects over the byte format of `bequeath-pickle`.
 //!
-//! * `save`, `reduce` and `plain` walk an object graph and write it; `identities` remembers what was written.
+//! * `save` walks an object graph and writes it, with `containers`, `names`, `reduce` and `plain` for what their names say;
+//!   `identities` remembers what was written.
 //! * `build` makes objects of what is read, from memory or a `file`.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
 //! * `look` reads objects without counting references; `tables` and `version` hold what CPython registers and lays out.
 
 mod build;
+mod containers;
 mod file;
 mod identities;
 mod look;
+mod names;
 mod pickler;
 mod plain;
 mod reduce;

@@ -1,8 +1,8 @@
-//! Objects that are not of an exact builtin type: by name, by the calls that `__reduce_ex__` and its relatives ask for,
+//! Objects that are not of an exact builtin type: the calls that `__reduce_ex__` and its relatives ask for,
 //! and plain instances, whose default reduction is written without making it.
 
 use bequeath_pickle::opcode as op;
-use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
 
@@ -11,7 +11,7 @@ use crate::intern;
 use super::look::{self, Object};
 use super::plain::{self, Plain};
 use super::save::{Saved, Saver, Stop};
-use super::tables::{dotted, follow, pickling_error, which_module, Tables};
+use super::tables::{pickling_error, Tables};
 
 /// What `__reduce_ex__` returned, checked.
 pub(super) struct Reduction<'py> {
@@ -25,7 +25,7 @@ pub(super) struct Reduction<'py> {
 
 impl<'py> Reduction<'py> {
     /// A call without anything else.
-    fn call(callable: Bound<'py, PyAny>, arguments: Bound<'py, PyTuple>) -> Self {
+    pub(super) fn call(callable: Bound<'py, PyAny>, arguments: Bound<'py, PyTuple>) -> Self {
         Self {
             callable,
             arguments,
@@ -228,7 +228,7 @@ impl<'py> Saver<'_, 'py> {
     }
 
     /// What is made on the way must be kept as long as it is remembered: only a full walk does that.
-    fn full(&mut self, write: impl FnOnce(&mut Self) -> Saved) -> Saved {
+    pub(super) fn full(&mut self, write: impl FnOnce(&mut Self) -> Saved) -> Saved {
         if self.pure {
             return Err(Stop::Impure);
         }
@@ -466,242 +466,4 @@ impl<'py> Saver<'_, 'py> {
         let _deeper = look::Deeper::enter(self.py, c" while pickling an object")?;
         self.exact_dict_items(state.as_borrowed())
     }
-
-    // --- by name --------------------------------------------------------------------------------
-
-    /// A class whose metaclass is `type`.
-    fn class(&mut self, object: Object<'_, 'py>) -> Saved {
-        let py = self.py;
-        let singleton = [
-            (py.None().into_bound(py), "None"),
-            (py.NotImplemented().into_bound(py), "NotImplemented"),
-            (py.Ellipsis().into_bound(py), "Ellipsis"),
-        ];
-        for (instance, _) in singleton {
-            if object.is(instance.get_type()) {
-                let arguments = PyTuple::new(py, [instance])?;
-                let call = Reduction::call(py.get_type::<PyType>().into_any(), arguments);
-                return self.full(|this| this.reduce(&call, Some(object)));
-            }
-        }
-        self.global(object, None)
-    }
-
-    /// Writes an object by the name under which its module has it.
-    fn global(&mut self, object: Object<'_, 'py>, name: Option<Bound<'py, PyString>>) -> Saved {
-        let py = self.py;
-        let object = object.to_owned();
-        if self.pure && name.is_none() {
-            // What can be seen to be there without running code needs no further proof.
-            let Some((module, name)) = plain::visible_name(&object)? else {
-                return Err(Stop::Impure);
-            };
-            return self.named(&object, &module, &name, &name, false);
-        }
-        let name = match name {
-            Some(name) => name.into_any(),
-            None => match Self::attribute(&object, intern!(py, "__qualname__"))? {
-                Some(name) => name,
-                None => object.getattr(intern!(py, "__name__"))?,
-            },
-        };
-        let name = name.cast_into::<PyString>().map_err(PyErr::from)?;
-        let text = name.to_str()?.to_owned();
-        let shown = object.repr()?.to_string();
-        let path = dotted(&shown, &text).map_err(|_| unreachable_name(py, &shown, &text))?;
-        let module = which_module(&object, &path)?;
-        let module = module.cast_into::<PyString>().map_err(PyErr::from)?;
-        let imported = py.import(&module).map_err(|cause| {
-            let error = pickling_error(
-                py,
-                format!(
-                    "Can't pickle {shown}: import of module {} failed",
-                    repr(module.as_any())
-                ),
-            );
-            error.set_cause(py, Some(cause));
-            error
-        })?;
-        let (found, parent) = follow(imported.as_any(), &path).map_err(|cause| {
-            let text = format!("Can't pickle {shown}: attribute lookup {text} on {module} failed");
-            let error = pickling_error(py, text);
-            error.set_cause(py, Some(cause));
-            error
-        })?;
-        if !found.is(&object) {
-            let text = format!("Can't pickle {shown}: it's not the same object as {module}.{text}");
-            return Err(pickling_error(py, text).into());
-        }
-        let last = PyString::new(py, path.last().copied().unwrap_or_default());
-        let inside = path.len() > 1 && !parent.is(imported.as_any());
-        self.named(&object, &module, &name, &last, inside)
-    }
-
-    /// Writes module and name; `inside` where the name has dots, and leads to an attribute of a class.
-    fn named(
-        &mut self,
-        object: &Bound<'py, PyAny>,
-        module: &Bound<'py, PyString>,
-        name: &Bound<'py, PyString>,
-        last: &Bound<'py, PyString>,
-        inside: bool,
-    ) -> Saved {
-        let py = self.py;
-        let protocol = self.encoder.protocol();
-        if protocol >= 2 {
-            let registry = Tables::get(py)?.extension_registry.bind(py);
-            if let Ok(registry) = registry.cast::<PyDict>() {
-                if !registry.is_empty() {
-                    if let Some(code) = registry.get_item((module, name))? {
-                        let code = extension_code(&code, module, name)?;
-                        self.encoder.extension(code);
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        if protocol >= 4 {
-            // The texts may have been made just now, and be gone before their places in memory are forgotten.
-            self.memo.keep(module.as_any());
-            self.memo.keep(name.as_any());
-            self.save(module.as_any().as_borrowed())?;
-            self.save(name.as_any().as_borrowed())?;
-            self.encoder.opcode(op::STACK_GLOBAL);
-        } else if inside {
-            return self.nested(object, module, name);
-        } else {
-            self.lines(module, last)?;
-        }
-        self.remember(object.as_borrowed());
-        Ok(())
-    }
-}
-
-impl<'py> Saver<'_, 'py> {
-    /// A dotted name before protocol 4: `getattr(getattr(first, second), third)`. Written by names alone: a class
-    /// can be an attribute of itself.
-    fn nested(
-        &mut self,
-        object: &Bound<'py, PyAny>,
-        module: &Bound<'py, PyString>,
-        name: &Bound<'py, PyString>,
-    ) -> Saved {
-        let py = self.py;
-        let text = name.to_str()?;
-        let mut parts = text.split('.');
-        let first = PyString::new(py, parts.next().unwrap_or_default());
-        let parts: Vec<_> = parts.map(|part| PyString::new(py, part)).collect();
-        let getattr = Tables::get(py)?.getattr.bind(py).clone();
-        let old = self.encoder.protocol() < 2;
-        for _ in &parts {
-            self.save(getattr.as_borrowed())?;
-            if old {
-                self.encoder.opcode(op::MARK);
-            }
-        }
-        self.lines(module, &first)?;
-        for part in parts {
-            self.save(part.as_any().as_borrowed())?;
-            self.encoder
-                .opcode(if old { op::TUPLE } else { op::TUPLE2 });
-            self.encoder.opcode(op::REDUCE);
-        }
-        self.remember(object.as_borrowed());
-        Ok(())
-    }
-
-    /// A global by two lines.
-    fn lines(&mut self, module: &Bound<'py, PyString>, name: &Bound<'py, PyString>) -> Saved {
-        let py = self.py;
-        let protocol = self.encoder.protocol();
-        let (module, name) = if self.hooks.fix_imports && protocol < 3 {
-            name_of_python_2(module, name)?
-        } else {
-            (module.clone(), name.clone())
-        };
-        let spelled = |text: &Bound<'py, PyString>, what: &str| -> PyResult<Vec<u8>> {
-            let spelling = text
-                .to_str()
-                .ok()
-                .filter(|text| protocol >= 3 || text.is_ascii());
-            spelling
-                .map(|text| text.as_bytes().to_vec())
-                .ok_or_else(|| {
-                    let text = format!(
-                        "can't pickle {what} identifier '{text}' using pickle protocol {protocol}"
-                    );
-                    pickling_error(py, text)
-                })
-        };
-        let (module, name) = (spelled(&module, "module")?, spelled(&name, "global")?);
-        self.encoder.global_lines(&module, &name);
-        Ok(())
-    }
-}
-
-fn repr(object: &Bound<'_, PyAny>) -> String {
-    object
-        .repr()
-        .map_or_else(|_| "?".to_owned(), |text| text.to_string())
-}
-
-fn unreachable_name(py: Python<'_>, shown: &str, name: &str) -> PyErr {
-    let cause =
-        pyo3::exceptions::PyAttributeError::new_err(format!("Can't get local object {name:?}"));
-    let error = pickling_error(py, format!("Can't pickle local object {shown}"));
-    error.set_cause(py, Some(cause));
-    error
-}
-
-/// A registered code; what `copyreg` would not have registered raises what CPython raises.
-fn extension_code(
-    code: &Bound<'_, PyAny>,
-    module: &Bound<'_, PyString>,
-    name: &Bound<'_, PyString>,
-) -> PyResult<u32> {
-    let py = code.py();
-    let number = match code.extract::<i64>() {
-        Ok(number) => number,
-        Err(_) if cfg!(Py_3_14) => {
-            let text = format!(
-                "Can't pickle {module}.{name}: extension code {} isn't an integer",
-                repr(code)
-            );
-            return Err(pickling_error(py, text));
-        }
-        Err(error) => return Err(error),
-    };
-    match u32::try_from(number) {
-        Ok(number) if number > 0 && i32::try_from(number).is_ok() => Ok(number),
-        _ if cfg!(Py_3_14) => {
-            let text =
-                format!("Can't pickle {module}.{name}: extension code {number} is out of range");
-            Err(pickling_error(py, text))
-        }
-        _ => Err(PyRuntimeError::new_err(format!(
-            "extension code {number} is out of range"
-        ))),
-    }
-}
-
-/// What Python 2 called a module and a name in it.
-fn name_of_python_2<'py>(
-    module: &Bound<'py, PyString>,
-    name: &Bound<'py, PyString>,
-) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
-    let py = module.py();
-    let tables = Tables::get(py)?;
-    let names = tables.name_mapping_3_to_2.bind(py);
-    if let Ok(found) = names.get_item((module, name)) {
-        let pair: (Bound<'py, PyString>, Bound<'py, PyString>) = found.extract()?;
-        return Ok(pair);
-    }
-    let modules = tables.import_mapping_3_to_2.bind(py);
-    if let Ok(found) = modules.get_item(module) {
-        return Ok((
-            found.cast_into::<PyString>().map_err(PyErr::from)?,
-            name.clone(),
-        ));
-    }
-    Ok((module.clone(), name.clone()))
 }

@@ -1,0 +1,318 @@
+//! Exact lists, tuples, dicts and sets, and the items that a reduction's iterators give.
+
+use bequeath_pickle::opcode as op;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::look::{self, DictItems, Object};
+use super::save::{Saved, Saver, Stop};
+use crate::intern;
+
+/// Items per MARK: a reader's stack holds no more than this of one container.
+const BATCH: usize = 1000;
+
+impl<'py> Saver<'_, 'py> {
+    /// Writes an item of a container that code which runs meanwhile may change.
+    #[inline]
+    fn item(&mut self, item: Object<'_, 'py>) -> Saved {
+        if self.pure {
+            return self.save(item);
+        }
+        let held = item.to_owned();
+        self.save(held.as_borrowed())
+    }
+
+    pub(super) fn dict(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        if self.encoder.protocol() == 0 {
+            self.encoder.opcode(op::MARK);
+            self.encoder.opcode(op::DICT);
+        } else {
+            self.encoder.opcode(op::EMPTY_DICT);
+        }
+        self.remember_unless(once, object);
+        if look::dict_len(object) == 0 {
+            return Ok(());
+        }
+        let fast = self.enter_fast(object)?;
+        if self.encoder.protocol() == 0 {
+            let items = object.call_method0(intern!(self.py, "items"))?;
+            self.dict_items(&items.try_iter()?.into_any())?;
+        } else {
+            self.exact_dict_items(object)?;
+        }
+        self.leave_fast(fast);
+        Ok(())
+    }
+
+    pub(super) fn exact_dict_items(&mut self, dict: Object<'_, 'py>) -> Saved {
+        let len = look::dict_len(dict);
+        let mut items = DictItems::of(dict);
+        let mut written = 0;
+        while written < len {
+            let batch = (len - written).min(BATCH);
+            if len > 1 {
+                self.encoder.opcode(op::MARK);
+            }
+            for _ in 0..batch {
+                let Some((key, value)) = items.next() else {
+                    return Err(changed("dictionary changed size during iteration"));
+                };
+                if self.pure {
+                    self.save(key)?;
+                    self.save(value)?;
+                } else {
+                    let (key, value) = (key.to_owned(), value.to_owned());
+                    self.save(key.as_borrowed())?;
+                    self.save(value.as_borrowed())?;
+                    if look::dict_len(dict) != len {
+                        return Err(changed("dictionary changed size during iteration"));
+                    }
+                }
+            }
+            self.encoder
+                .opcode(if len > 1 { op::SETITEMS } else { op::SETITEM });
+            written += batch;
+        }
+        Ok(())
+    }
+
+    /// Keys and values that an iterator gives.
+    pub(super) fn dict_items(&mut self, iterator: &Bound<'py, PyAny>) -> Saved {
+        let mut pairs = iterator.try_iter()?;
+        let mut next = || -> PyResult<Option<Bound<'py, PyTuple>>> {
+            let Some(pair) = pairs.next().transpose()? else {
+                return Ok(None);
+            };
+            match pair.cast_into::<PyTuple>() {
+                Ok(pair) if pair.len() == 2 => Ok(Some(pair)),
+                _ => Err(pyo3::exceptions::PyTypeError::new_err(
+                    "dict items iterator must return 2-tuples",
+                )),
+            }
+        };
+        if self.encoder.protocol() == 0 {
+            while let Some(pair) = next()? {
+                self.pair(&pair)?;
+                self.encoder.opcode(op::SETITEM);
+            }
+            return Ok(());
+        }
+        // One look ahead, so that a single item needs no mark.
+        let Some(mut first) = next()? else {
+            return Ok(());
+        };
+        loop {
+            let Some(second) = next()? else {
+                self.pair(&first)?;
+                self.encoder.opcode(op::SETITEM);
+                return Ok(());
+            };
+            self.encoder.opcode(op::MARK);
+            self.pair(&first)?;
+            self.pair(&second)?;
+            let mut count = 2;
+            let mut more = None;
+            while count < BATCH {
+                more = next()?;
+                let Some(pair) = &more else { break };
+                self.pair(pair)?;
+                count += 1;
+            }
+            self.encoder.opcode(op::SETITEMS);
+            if more.is_none() && count < BATCH {
+                return Ok(());
+            }
+            match next()? {
+                Some(pair) => first = pair,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn pair(&mut self, pair: &Bound<'py, PyTuple>) -> Saved {
+        self.save(look::tuple_item(pair.as_any().as_borrowed(), 0))?;
+        self.save(look::tuple_item(pair.as_any().as_borrowed(), 1))
+    }
+
+    pub(super) fn list(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        if self.encoder.protocol() == 0 {
+            self.encoder.opcode(op::MARK);
+            self.encoder.opcode(op::LIST);
+        } else {
+            self.encoder.opcode(op::EMPTY_LIST);
+        }
+        self.remember_unless(once, object);
+        let len = look::list_len(object);
+        if len == 0 {
+            return Ok(());
+        }
+        let fast = self.enter_fast(object)?;
+        if self.encoder.protocol() == 0 {
+            self.list_items(&object.try_iter()?.into_any())?;
+        } else {
+            self.exact_list_items(object)?;
+        }
+        self.leave_fast(fast);
+        Ok(())
+    }
+
+    fn exact_list_items(&mut self, list: Object<'_, 'py>) -> Saved {
+        let len = look::list_len(list);
+        let mut written = 0;
+        loop {
+            let batch = (len - written).min(BATCH);
+            if len > 1 {
+                self.encoder.opcode(op::MARK);
+            }
+            for at in written..written + batch {
+                let Some(item) = look::list_item(list, at) else {
+                    return Err(changed("list changed size during iteration"));
+                };
+                self.item(item)?;
+            }
+            self.encoder
+                .opcode(if len > 1 { op::APPENDS } else { op::APPEND });
+            written += batch;
+            if !self.pure && look::list_len(list) != len {
+                return Err(changed("list changed size during iteration"));
+            }
+            if written >= len {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Items that an iterator gives.
+    pub(super) fn list_items(&mut self, iterator: &Bound<'py, PyAny>) -> Saved {
+        let mut items = iterator.try_iter()?;
+        if self.encoder.protocol() == 0 {
+            for item in items {
+                self.save(item?.as_borrowed())?;
+                self.encoder.opcode(op::APPEND);
+            }
+            return Ok(());
+        }
+        let Some(mut first) = items.next().transpose()? else {
+            return Ok(());
+        };
+        loop {
+            let Some(second) = items.next().transpose()? else {
+                self.save(first.as_borrowed())?;
+                self.encoder.opcode(op::APPEND);
+                return Ok(());
+            };
+            self.encoder.opcode(op::MARK);
+            self.save(first.as_borrowed())?;
+            self.save(second.as_borrowed())?;
+            let mut count = 2;
+            while count < BATCH {
+                let Some(item) = items.next().transpose()? else {
+                    self.encoder.opcode(op::APPENDS);
+                    return Ok(());
+                };
+                self.save(item.as_borrowed())?;
+                count += 1;
+            }
+            self.encoder.opcode(op::APPENDS);
+            match items.next().transpose()? {
+                Some(item) => first = item,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    pub(super) fn tuple(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        let len = look::tuple_len(object);
+        let protocol = self.encoder.protocol();
+        if len == 0 {
+            if protocol >= 1 {
+                self.encoder.opcode(op::EMPTY_TUPLE);
+            } else {
+                self.encoder.opcode(op::MARK);
+                self.encoder.opcode(op::TUPLE);
+            }
+            return Ok(());
+        }
+        let short = len <= 3 && protocol >= 2;
+        if !short {
+            self.encoder.opcode(op::MARK);
+        }
+        self.open_tuples += usize::from(!once);
+        for at in 0..len {
+            self.save(look::tuple_item(object, at))?;
+        }
+        self.open_tuples -= usize::from(!once);
+        if !once {
+            if let Some(number) = self.memo.get(object) {
+                // It holds itself, and was written on the way: what lies on the stack is not needed.
+                if short || protocol == 0 {
+                    for _ in 0..len + usize::from(!short) {
+                        self.encoder.opcode(op::POP);
+                    }
+                } else {
+                    self.encoder.opcode(op::POP_MARK);
+                }
+                self.encoder.get(number);
+                return Ok(());
+            }
+        }
+        self.encoder.opcode(match (short, len) {
+            (true, 1) => op::TUPLE1,
+            (true, 2) => op::TUPLE2,
+            (true, 3) => op::TUPLE3,
+            _ => op::TUPLE,
+        });
+        self.remember_unless(once, object);
+        Ok(())
+    }
+
+    pub(super) fn set(&mut self, object: Object<'_, 'py>) -> Saved {
+        if self.encoder.protocol() < 4 {
+            return self.reduced_to_list(object);
+        }
+        self.encoder.opcode(op::EMPTY_SET);
+        self.remember(object);
+        let mut count = 0;
+        // An iterator notices when code that runs changes the set.
+        for item in object.try_iter()? {
+            if count % BATCH == 0 {
+                if count > 0 {
+                    self.encoder.opcode(op::ADDITEMS);
+                }
+                self.encoder.opcode(op::MARK);
+            }
+            self.save(item?.as_borrowed())?;
+            count += 1;
+        }
+        if count > 0 {
+            self.encoder.opcode(op::ADDITEMS);
+        }
+        Ok(())
+    }
+
+    pub(super) fn frozenset(&mut self, object: Object<'_, 'py>) -> Saved {
+        if self.encoder.protocol() < 4 {
+            return self.reduced_to_list(object);
+        }
+        self.encoder.opcode(op::MARK);
+        // Items of its own could lead back to it, as with tuples.
+        self.open_tuples += 1;
+        for item in object.try_iter()? {
+            self.save(item?.as_borrowed())?;
+        }
+        self.open_tuples -= 1;
+        if let Some(number) = self.memo.get(object) {
+            self.encoder.opcode(op::POP_MARK);
+            self.encoder.get(number);
+            return Ok(());
+        }
+        self.encoder.opcode(op::FROZENSET);
+        self.remember(object);
+        Ok(())
+    }
+}
+
+fn changed(what: &'static str) -> Stop {
+    PyRuntimeError::new_err(what).into()
+}
