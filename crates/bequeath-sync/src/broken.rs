@@ -2,10 +2,52 @@
 //!
 //! Without the feature `broken-variants` every question here is answered by a constant `false`.
 
-/// A mistake in a protocol: the cell's first, then one or more of each primitive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Mistake {
+/// Declares `Mistake`, `make` (with the feature `broken-variants` of the calling crate) and `is`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! mistakes {
+    ($about:literal; $($(#[$what:meta])* $name:ident = $number:literal,)*) => {
+        #[doc = $about]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub enum Mistake {
+            $($(#[$what])* $name = $number,)*
+        }
+
+        #[cfg(feature = "broken-variants")]
+        mod switch {
+            // Not a shared word of any protocol: core's also under a model checker.
+            use core::sync::atomic::{AtomicU8, Ordering};
+
+            static MADE: AtomicU8 = AtomicU8::new(0);
+
+            /// Makes the mistake from now on; `None` makes none.
+            pub fn make(mistake: Option<super::Mistake>) {
+                let number = mistake.map_or(0, |mistake| mistake as u8);
+                MADE.store(number, Ordering::Relaxed);
+            }
+
+            pub(crate) fn is(mistake: super::Mistake) -> bool {
+                MADE.load(Ordering::Relaxed) == mistake as u8
+            }
+        }
+
+        #[cfg(not(feature = "broken-variants"))]
+        mod switch {
+            pub(crate) const fn is(_mistake: super::Mistake) -> bool {
+                false
+            }
+        }
+
+        #[cfg(feature = "broken-variants")]
+        pub use switch::make;
+
+        pub(crate) use switch::is;
+    };
+}
+
+crate::mistakes! {
+    "A mistake in a protocol: the cell's first, then one or more of each primitive.";
     /// The commit does not say that what was written before it comes before it.
     CommitRelaxed = 1,
     /// The next state is written over the committed one.
@@ -27,34 +69,3 @@ pub enum Mistake {
     /// An arrived party is counted before its name is known.
     CountedUnnamed = 10,
 }
-
-#[cfg(feature = "broken-variants")]
-mod switch {
-    use core::sync::atomic::{AtomicU8, Ordering};
-
-    static MADE: AtomicU8 = AtomicU8::new(0);
-
-    /// Makes the mistake from now on; `None` makes none.
-    pub fn make(mistake: Option<super::Mistake>) {
-        MADE.store(
-            mistake.map_or(0, |mistake| mistake as u8),
-            Ordering::Relaxed,
-        );
-    }
-
-    pub(crate) fn is(mistake: super::Mistake) -> bool {
-        MADE.load(Ordering::Relaxed) == mistake as u8
-    }
-}
-
-#[cfg(not(feature = "broken-variants"))]
-mod switch {
-    pub(crate) const fn is(_mistake: super::Mistake) -> bool {
-        false
-    }
-}
-
-#[cfg(feature = "broken-variants")]
-pub use switch::make;
-
-pub(crate) use switch::is;
