@@ -8,6 +8,8 @@ from . import _platform as _platform  # isort: skip - refuses other systems in o
 from . import _inspect, context, reduction
 from ._doctor import Diagnosis as Diagnosis
 from ._doctor import doctor as doctor
+from ._explain import Explanation as Explanation
+from ._explain import explain as explain
 from ._inspect import Inspection as Inspection
 from ._inspect import inspect as inspect
 from ._install import alias_main as _alias_main

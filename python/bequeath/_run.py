@@ -21,6 +21,7 @@ USAGE = """\
 usage: bequeath run [--start-method M] [--strict] [--narrate] (FILE | -m MODULE) [ARGS ...]
        bequeath inspect [--json] [--waits] [--watch] PID
        bequeath doctor [--json] [--modules NAME,NAME...]
+       bequeath explain [--to WHERE] [--verify] [--json] FILE.py:NAME
 
 Runs a Python program unmodified, with bequeath standing as multiprocessing in it and in its
 children. FILE is a script, a directory or a zip file with a __main__ module.
@@ -64,6 +65,10 @@ def _parse(words: list[str]) -> _Options:
         from . import _doctor
 
         raise SystemExit(_doctor.main(words[1:]))
+    if words[0] == "explain":
+        from . import _explain
+
+        raise SystemExit(_explain.main(words[1:]))
     if words[0] != "run":
         _usage_error(f"unknown command {words[0]!r}")
     options = _Options()

@@ -46,7 +46,7 @@ def explain(obj: object, error: BaseException, root: str = "") -> BaseException:
         return error
     from . import _explain
 
-    return _explain.explain(obj, error, root)
+    return _explain.instead(obj, error, root)
 
 
 def cannot_carry(error: BaseException) -> BaseException:

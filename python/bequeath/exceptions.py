@@ -8,6 +8,7 @@ that an `except` clause written for either keeps working.
 from __future__ import annotations
 
 import pickle
+import sys
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
@@ -79,11 +80,13 @@ class BequeathError(pickle.PicklingError):
     """An object cannot be handed to the other process; nothing has been sent.
 
     `path` says where it was found (``args[1].config['log'].stream``), `culprit` is its type's
-    name, `reason` and `remedy` are sentences.
+    name, `definition` the file and line of its class or function, `reason` and `remedy` are
+    sentences.
     """
 
     path: str = ""
     culprit: str = ""
+    definition: str = ""
     reason: str = ""
     remedy: str = ""
 
@@ -94,6 +97,15 @@ class BequeathError(pickle.PicklingError):
         """The member of the family that an `except` for `error` also catches."""
         for member in _FAMILY:
             if member._like is not None and isinstance(error, member._like):
+                return member
+        return BequeathError
+
+    @classmethod
+    def where(cls, situation: str) -> type[BequeathError]:
+        """The member of the family that the standard library's refusal there is like."""
+        standard = standard_refusal(situation)
+        for member in _FAMILY:
+            if member._like is standard:
                 return member
         return BequeathError
 
@@ -123,3 +135,28 @@ class BequeathValueError(BequeathError, ValueError):
 
 
 _FAMILY = (BequeathTypeError, BequeathAttributeError, BequeathRuntimeError, BequeathValueError)
+
+#: What the standard library's pickler raises, by what it met, in (first version, class) pairs.
+STANDARD: dict[str, tuple[tuple[tuple[int, int], type[Exception]], ...]] = {
+    # an instance that has no reduction: a lock, a generator, a frame, a module
+    "unpicklable": (((3, 10), TypeError),),
+    # a function or class inside a function
+    "local": (((3, 10), AttributeError), ((3, 14), pickle.PicklingError)),
+    # a function or class that its module does not have, or has another one of that name
+    "missing": (((3, 10), pickle.PicklingError),),
+    # one that can be found by name, and was refused for something else
+    "found": (((3, 10), pickle.PicklingError),),
+    # what may only be handed to a process that is being started
+    "inheritance": (((3, 10), RuntimeError),),
+    # a reducer that returns what pickle does not understand
+    "pickling": (((3, 10), pickle.PicklingError),),
+    "attribute": (((3, 10), AttributeError),),
+    "value": (((3, 10), ValueError),),
+}
+
+
+def standard_refusal(situation: str, version: tuple[int, int] | None = None) -> type[Exception]:
+    """What the standard library of a Python version (this one) raises in a situation."""
+    version = version or sys.version_info[:2]
+    since = [refusal for first, refusal in STANDARD[situation] if first <= version]
+    return since[-1]

@@ -8,6 +8,7 @@ mod blocking;
 mod bytes_view;
 mod connection;
 mod error;
+mod explain;
 mod filled_once;
 mod inspect;
 mod once;
@@ -40,6 +41,8 @@ mod _engine {
 
     #[pymodule_export]
     use crate::connection::{pipe, rebuild_connection, Connection};
+    #[pymodule_export]
+    use crate::explain::{explain_object, explain_refusal};
     #[pymodule_export]
     use crate::inspect::{diagnose, inspect_process};
     #[pymodule_export]

@@ -12,6 +12,7 @@ mod loads;
 mod open;
 mod pickler;
 pub(crate) mod scarcity;
+mod trial;
 
 use crate::once::Once;
 use bequeath_shm::Session;
@@ -26,6 +27,7 @@ pub use open::{
     check, export, export_descriptor, goes_outside, import, import_descriptor, refusal,
     transfer_active, transfer_is_start, transfer_load, Purpose,
 };
+pub(crate) use trial::trial;
 
 /// What the payload of a message is.
 pub mod kind {

@@ -1,0 +1,442 @@
+"""`bequeath.explain`: how each part crosses, all that is refused, sizes, sharing, a trial."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bequeath
+from bequeath import exceptions
+
+TO_A_CHILD = ("spawn", "forkserver", "queue")
+
+
+class Log:
+    def __init__(self) -> None:
+        self.name = "log"
+        self.stream = threading.Lock()
+
+
+class Slotted:
+    __slots__ = ("inner", "unset")
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+
+class Base:
+    pass
+
+
+@dataclasses.dataclass
+class Record:
+    name: str
+    held: Any
+
+
+class Pair(collections.namedtuple("Pair", "left right")):
+    pass
+
+
+class Loud:
+    def __reduce__(self) -> Any:
+        raise ValueError("the program's own")
+
+
+def paths(thing: Any, to: Any = "spawn") -> list[str]:
+    return [culprit["path"] for culprit in bequeath.explain(thing, to).culprits]
+
+
+def test_all_culprits_with_path_type_reason_and_remedy() -> None:
+    thing = {"a": [1, Log()], "b": Slotted(threading.Lock()), "c": (i for i in ())}
+    report = bequeath.explain(thing)
+    assert not report.crosses
+    found = {culprit["path"]: culprit for culprit in report.culprits}
+    assert list(found) == ["['a'][1].stream", "['b'].inner", "['c']"]
+    assert found["['a'][1].stream"]["type"] == "_thread.lock"
+    assert "cannot pickle" in found["['c']"]["reason"]
+    assert "list" in found["['c']"]["remedy"]
+    assert all(culprit["way"] == "not at all" for culprit in report.culprits)
+
+
+def closure(held: Any) -> Any:
+    return lambda: held
+
+
+def defaults() -> Any:
+    def inner(a: int = 1, *, log: Any = threading.Lock()) -> Any:  # noqa: B008
+        return log
+
+    return inner
+
+
+def of_a_class() -> Any:
+    class Inner(Base):
+        lock = threading.Lock()
+
+    return Inner
+
+
+def of_a_base() -> Any:
+    class Lower:
+        lock = threading.Lock()
+
+    class Upper(Lower):
+        pass
+
+    return Upper()
+
+
+PLACES = {
+    "'s variable held": closure(threading.Lock()),
+    "__kwdefaults__['log']": defaults(),
+    "lock": of_a_class(),
+    "'s class.__bases__[0].lock": of_a_base(),
+    "held": Record("x", threading.Lock()),
+    "right": Pair(1, threading.Lock()),
+    "default_factory's variable held": collections.defaultdict(closure(threading.Lock())),
+    "[2]": collections.deque([1, 2, threading.Lock()]),
+    "['k']": collections.OrderedDict(k=threading.Lock()),
+    ".args[0]": ValueError(threading.Lock()),
+}
+
+
+@pytest.mark.parametrize("path", PLACES)
+def test_paths(path: str) -> None:
+    assert paths(PLACES[path]) == [path.lstrip(".")]
+
+
+def test_a_bound_methods_object() -> None:
+    class Worker:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def work(self) -> None: ...
+
+    assert paths(Worker().work) == ["__self__.lock"]
+
+
+def test_global_of_a_function_by_value() -> None:
+    names = {"__name__": "made_up", "held": threading.Lock(), "threading": threading}
+    exec("def use():\n    return lambda: held", names)
+    assert paths(names["use"]) == ["'s global held"]
+
+
+def test_ways() -> None:
+    class Local:
+        pass
+
+    here, there = socket.socketpair()
+    with here, there, open(os.devnull) as file:
+        thing = [Log.__init__, Local, bequeath.Queue(), file, here, Record("x", 1)]
+        parts = {part["path"]: part for part in bequeath.explain(thing).to_dict()["parts"]}
+    assert parts["[0]"]["way"] == "by reference"
+    assert parts["[0]"]["definition"] == f"{__file__}:{Log.__init__.__code__.co_firstlineno}"
+    assert parts["[1]"]["way"] == "by value"
+    assert [parts[f"[{at}]"]["way"] for at in (2, 3, 4)] == ["as a handle"] * 3
+    assert parts["[5]"]["way"] == "by value"
+    # What a handle is made of is its own affair.
+    assert not [path for path in parts if path.startswith(("[3]", "[4]")) and len(path) > 3]
+
+
+def test_plain_bytes_take_neither_handles_nor_values() -> None:
+    report = bequeath.explain(
+        {"q": bequeath.Lock(), "f": closure(1), "ok": Record("x", 1)}, "bytes"
+    )
+    assert [culprit["path"] for culprit in report.culprits] == ["['q']", "['f']"]
+    assert "argument of a Process" in report.culprits[0]["remedy"]
+
+
+def test_fork_inherits_everything() -> None:
+    report = bequeath.explain(Log(), "fork")
+    assert report.crosses and "inherit" in str(report)
+
+
+def test_unknown_destination() -> None:
+    with pytest.raises(ValueError, match="'spawn', 'forkserver', 'fork', 'bytes' or 'queue'"):
+        bequeath.explain(1, "elsewhere")  # type: ignore[arg-type]
+
+
+SIZES: dict[str, Any] = {
+    "ints": list(range(10_000)),
+    "texts": [f"text {number}" for number in range(2_000)],
+    "repeated": ["the same text in many places"] * 5_000,
+    "records": [Record(str(number), number * 1.5) for number in range(1_000)],
+    "nested": {str(a): {str(b): [a, b] for b in range(20)} for a in range(50)},
+    "bytes": os.urandom(100_000),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_near_the_pickles(name: str) -> None:
+    size, real = bequeath.explain(SIZES[name]).to_dict()["size"], len(pickle.dumps(SIZES[name], 5))
+    assert 0.6 * real < size < 1.6 * real
+
+
+def test_largest_first_and_no_wrapping() -> None:
+    thing = {"small": [1] * 10, "outer": {"inner": {"big": list(range(50_000))}}}
+    largest = bequeath.explain(thing).to_dict()["largest"]
+    assert largest[0]["path"] == "['outer']['inner']['big']"
+    assert len(bequeath.explain([list(range(at)) for at in range(50)]).to_dict()["largest"]) == 10
+
+
+def test_sharing_and_cycles() -> None:
+    shared = [1, 2]
+    ring: dict[str, Any] = {"first": shared, "second": shared}
+    ring["self"] = ring
+    found = bequeath.explain(ring).to_dict()
+    assert found["shared"] == [{"path": "['second']", "same_as": "['first']"}]
+    assert found["cycles"] == [{"path": "['self']", "back_to": ""}]
+
+
+def test_depth_is_no_limit() -> None:
+    deep: Any = threading.Lock()
+    for _ in range(100_000):
+        deep = [deep]
+    assert len(paths(deep)) == 1
+    while isinstance(deep, list):
+        deep = deep.pop()
+
+
+def test_recursive_functions_and_classes() -> None:
+    class Node:
+        children: list[Node] = []
+
+        def add(self) -> Node:
+            return Node()
+
+    class Colour(enum.Enum):
+        RED = 1
+
+    Node.children.append(Node())
+    assert bequeath.explain([Node, Colour, Colour.RED]).crosses
+
+
+def test_it_is_data_text_and_table() -> None:
+    report = bequeath.explain({"log": Log(), "<b>": 1})
+    found = json.loads(json.dumps(report.to_dict()))
+    assert found["to"] == "spawn" and not found["crosses"]
+    assert "['log'].stream" in str(report) or ".stream" in str(report)
+    assert "remedy:" in str(report)
+    html = report._repr_html_()
+    assert html.startswith("<table>") and "_thread.lock" in html
+
+
+def test_rich_shows_it_as_a_tree() -> None:
+    console = pytest.importorskip("rich.console")
+    shown = console.Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with shown.file:
+        shown.print(bequeath.explain({"log": Log()}))
+    assert "_thread.lock" in shown.export_text()
+
+
+@pytest.mark.parametrize("to", TO_A_CHILD + ("bytes", "fork"))
+def test_verify_rebuilds_in_a_clean_child(to: Any) -> None:
+    assert bequeath.explain({"x": [1, 2.5, Base()]}, to, verify=True).rebuilds
+
+
+class OnlyHere:
+    """Crosses, and cannot be made anew."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+
+    def __reduce__(self) -> Any:
+        return _only_here, (os.getpid(),)
+
+
+def _only_here(pid: int) -> OnlyHere:
+    if pid != os.getpid():
+        raise LookupError("not in this process")
+    return OnlyHere()
+
+
+@pytest.mark.parametrize("to", TO_A_CHILD)
+def test_verify_finds_what_cannot_be_rebuilt(to: Any) -> None:
+    report = bequeath.explain([OnlyHere()], to, verify=True)
+    assert report.crosses and report.rebuilds is False
+    assert "not in this process" in report.to_dict()["rebuild_error"]
+
+
+# --- what is raised ---
+
+
+def refusal(thing: Any, how: str) -> BaseException:
+    if how == "start":
+        process = bequeath.get_context("spawn").Process(target=print, args=(thing,))
+        with pytest.raises(Exception) as caught:
+            process.start()
+    elif how == "put":
+        with pytest.raises(Exception) as caught:
+            bequeath.SimpleQueue().put(thing)
+    else:
+        here, there = bequeath.Pipe()
+        with here, there, pytest.raises(Exception) as caught:
+            here.send(thing)
+    return caught.value
+
+
+@pytest.mark.parametrize("how", ["start", "put", "send"])
+def test_raised_in_the_caller_with_notes(how: str) -> None:
+    error = refusal([Log(), Slotted(threading.Lock())], how)
+    assert isinstance(error, bequeath.BequeathError) and isinstance(error, TypeError)
+    root = "args[0]" if how == "start" else ""
+    assert error.path == f"{root}[0].stream"
+    assert error.reason and error.remedy
+    if sys.version_info >= (3, 11):
+        notes = error.__notes__
+        assert notes[0] == f"path: {root}[0].stream"
+        assert [note.partition(":")[0] for note in notes[:4]] == [
+            "path",
+            "type",
+            "reason",
+            "remedy",
+        ]
+        assert notes[4] == f"refused, too: {root}[1].inner (_thread.lock)"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have had notes since 3.11")
+def test_the_programs_own_error_stays_and_gets_notes() -> None:
+    error = refusal([1, Loud()], "put")
+    assert type(error) is ValueError and str(error) == "the program's own"
+    assert error.__notes__[0] == "path: [1]"
+    assert f"defined at {__file__}:" in error.__notes__[1]
+
+
+def raised_by_the_standard_library(thing: Any) -> type[BaseException]:
+    with pytest.raises(Exception) as caught:
+        pickle.dumps(thing, 5)
+    return caught.type
+
+
+def missing() -> None: ...
+
+
+missing.__qualname__ = missing.__name__ = "not_there"
+
+
+class NoTuple:
+    def __reduce__(self) -> Any:
+        return 5
+
+
+SITUATIONS = {
+    "unpicklable": threading.Lock(),
+    "local": closure(1),
+    "missing": missing,
+    "pickling": NoTuple(),
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_the_table_says_what_the_standard_library_raises(situation: str) -> None:
+    thing = SITUATIONS[situation]
+    assert raised_by_the_standard_library(thing) is exceptions.standard_refusal(situation)
+    member = exceptions.BequeathError.where(situation)
+    assert issubclass(member, exceptions.standard_refusal(situation))
+
+
+def test_the_tables_inheritance_is_multiprocessings() -> None:
+    import multiprocessing
+
+    assert raised_by_the_standard_library(multiprocessing.Lock()) is (
+        exceptions.standard_refusal("inheritance")
+    )
+
+
+def test_the_table_per_version() -> None:
+    assert exceptions.standard_refusal("local", (3, 10)) is AttributeError
+    assert exceptions.standard_refusal("local", (3, 13)) is AttributeError
+    assert exceptions.standard_refusal("local", (3, 14)) is pickle.PicklingError
+
+
+def test_what_is_raised_is_of_the_standard_librarys_class() -> None:
+    for thing in (Log(), closure(threading.Lock()), (i for i in ()), sys._getframe()):
+        assert isinstance(refusal([thing], "put"), raised_by_the_standard_library(thing))
+
+
+# --- the command ---
+
+PROGRAM = """
+import threading, bequeath
+
+class Holder:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+good = {"a": [1, 2]}
+bad = Holder()
+
+if __name__ == "__main__":
+    raise SystemExit("a child does not come along here")
+"""
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bequeath", "explain", *words],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize("to", ["spawn", "forkserver", "queue"])
+def test_the_commands_status(tmp_path: Path, to: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    good = command(f"{program}:good", "--to", to)
+    assert (good.returncode, good.stderr) == (0, "")
+    bad = command(f"{program}:bad", "--to", to)
+    assert bad.returncode == 1
+    assert "lock: _thread.lock" in bad.stdout and "bequeath.Lock()" in bad.stdout
+
+
+def test_the_command_as_data_and_its_errors(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    found = json.loads(command("--json", f"{program}:bad").stdout)
+    assert found["culprits"][0]["path"] == "lock"
+    assert found["culprits"][0]["remedy"]
+    for words in ((f"{program}:absent",), (f"{tmp_path}/no.py:x",), ("no-colon",)):
+        assert command(*words).returncode == 2
+
+
+GUARDED = """
+import bequeath
+
+LIMIT = 1
+
+def work():
+    return helper()
+
+def helper():
+    return CONFIG, LIMIT
+
+if __name__ == "__main__":
+    CONFIG = {"a": 1}
+    LIMIT = 2
+    print(bequeath.explain(work))
+"""
+
+
+def test_globals_that_a_child_lacks(tmp_path: Path) -> None:
+    program = tmp_path / "guarded.py"
+    program.write_text(GUARDED)
+    ran = subprocess.run([sys.executable, program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "not the same there" in ran.stdout
+    assert "it uses CONFIG, which the main module sets where a child does not" in ran.stdout
+    assert "it uses LIMIT, which the main module sets again" in ran.stdout
