@@ -5,10 +5,11 @@ cd "$(dirname "$0")/.."
 . scripts/part.sh
 export PYO3_PYTHON=$PWD/$1
 export BEQUEATH_FAULTS=long
-part "kill at every instruction" cargo test --quiet --release --workspace -- --nocapture kill
-part "the primitives' deliberate mistakes are caught" cargo test --quiet --release -p bequeath-sync --features broken-variants --test faults -- --nocapture mistake
+part "kill at every instruction" cargo test --quiet --profile proof --workspace \
+    --exclude bequeath-python --exclude bequeath-pickle --exclude bequeath-inspect -- --nocapture kill
+part "the primitives' deliberate mistakes are caught" cargo test --quiet --profile proof -p bequeath-sync --features broken-variants --test faults -- --nocapture mistake
 mistakes() {
-    cargo test --quiet --release -p bequeath-channel -p bequeath-shm \
+    cargo test --quiet --profile proof -p bequeath-channel -p bequeath-shm \
         --features bequeath-channel/broken-variants --test broken_variants -- --test-threads=1
 }
 part "the queue's and the session's are" mistakes

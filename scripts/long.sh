@@ -11,17 +11,17 @@ libraries() {
 part "libraries under bequeath run" libraries "$1"
 model() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-        cargo test --quiet --release -p bequeath-sync --features broken-variants --test loom -- --nocapture
+        cargo test --quiet --profile proof -p bequeath-sync --features broken-variants --test loom -- --nocapture
 }
 part "every interleaving of the cell and the primitives" model
 sessions() {
     RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle BEQUEATH_FAULTS=long \
-        cargo test --quiet --release -p bequeath-shm --test model -- --test-threads=1 --nocapture
+        cargo test --quiet --profile proof -p bequeath-shm --test model -- --test-threads=1 --nocapture
 }
 part "sessions whose members stop after any store" sessions
 found() {
     RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
-        cargo test --quiet --release -p bequeath-shm --features broken-variants --test model_broken
+        cargo test --quiet --profile proof -p bequeath-shm --features broken-variants --test model_broken
 }
 part "deliberate mistakes in sessions are found" found
 # Unpacked and built as the registry would, one after the other; the extension and the test crate are not published.
