@@ -159,6 +159,83 @@ def test_a_queue_says_how_full_it_is_and_who_waits(ours: Implementation) -> None
     child.join()
 
 
+def take(queue: Any, taken: Any) -> None:
+    queue.get()
+    taken.set()
+    signal.pause()
+
+
+def test_a_queue_says_who_used_it_last_and_who_else_has_it(ours: Implementation) -> None:
+    queue, taken = ours.Queue(), ours.Event()
+    queue.put("taken")
+    child = ours.Process(target=take, args=(queue, taken), name="taker")
+    child.start()
+    taken.wait()
+    line = test_a_queue_says_who_used_it_last_and_who_else_has_it.__code__.co_firstlineno + 1
+    session = bequeath.inspect()
+    (seen,) = (
+        q
+        for q in session["sessions"][0]["queues"]
+        if q["name"].endswith(f"test_inspect.py:{line}") and child.pid in q["used_by"]
+    )
+    assert (seen["depth"], seen["last_sender"]) == (0, os.getpid())
+    assert seen["last_receiver"] == child.pid
+    assert f"last taken by taker ({child.pid})" in str(session)
+    child.kill()
+    child.join()
+
+
+def lock_of(seen: Any, lock: Any) -> Any:
+    """The lock in what was seen; its `_semlock` tells its place."""
+    (found,) = (one for one in seen["locks"] if one["id"].startswith(place_of(lock)))
+    return found
+
+
+def place_of(lock: Any) -> str:
+    return f"object {lock._semlock.handle:#x}."
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_looks_prove_the_age_of_a_lock_for_which_nobody_waits(kind: str) -> None:
+    lock = getattr(bequeath, kind)()
+
+    def look() -> Any:
+        return lock_of(bequeath.inspect()["sessions"][0], lock)
+
+    lock.acquire()
+    first = look()
+    assert (first["times"], first["held_seconds"]) == (1, None)
+    second, third = look(), look()
+    assert 0 < second["held_seconds"] < third["held_seconds"] and not third["held_exactly"]
+    # The same thread again is another holding.
+    lock.release()
+    lock.acquire()
+    again = look()
+    assert (again["times"], again["held_seconds"]) == (2, None)
+    assert look()["held_seconds"] > 0
+    lock.release()
+    assert look()["held_seconds"] is None
+
+
+def test_a_single_look_knows_that_a_holder_has_not_run(ours: Implementation) -> None:
+    if not Path("/proc/self/sched").exists():
+        pytest.skip("this kernel does not tell when a thread ran last")
+    lock, ready = ours.Lock(), ours.Event()
+    child = ours.Process(target=die_with, args=(lock, ready))
+    child.start()
+    ready.wait()
+    number = str(os.getpid())
+    while True:  # each look is a stranger's
+        seen = json.loads(subprocess.check_output([*COMMAND, "--json", number]))
+        held = lock_of(seen["sessions"][0], lock)
+        assert held["owner"]["pid"] == child.pid
+        if (held["held_seconds"] or 0) > 0.3:
+            break
+    child.kill()
+    child.join()
+    lock.release()
+
+
 def die_with(lock: Any, ready: Any) -> None:
     lock.acquire()
     ready.set()

@@ -115,7 +115,7 @@ impl Queue {
     /// # Errors
     /// When descriptors ran out; [`Error::NoBoard`].
     pub fn readiness(&self) -> Result<OwnedFd> {
-        let mut guard = self.handle.cell.lock();
+        let mut guard = self.lock()?;
         let mut state = State::decode(guard.state())?;
         let pair = self.companions.find_or_make(self, Purpose::Readiness)?;
         if !state.has(WATCHED) {
@@ -135,7 +135,7 @@ impl Queue {
 impl Queue {
     /// Takes back readability of a queue that is empty: for who woke up and found nothing.
     pub fn settle_readiness(&self) {
-        let mut guard = self.handle.cell.lock();
+        let Ok(mut guard) = self.lock() else { return };
         let Ok(mut state) = State::decode(guard.state()) else {
             return;
         };

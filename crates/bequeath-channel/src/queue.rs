@@ -12,7 +12,7 @@ use bequeath_os::Deadline;
 use bequeath_shm::{kind, AnyHandle, BlockName, Handle, Maker, Object, Reference, Session};
 use bequeath_sync::atomic::{AtomicU64, Ordering};
 use bequeath_sync::waiting::Waiting;
-use bequeath_sync::{Cell, Interrupt, WaitWord};
+use bequeath_sync::{Cell, Guard, Interrupt, WaitWord};
 
 use crate::companions::Companions;
 use crate::error::{Error, Result};
@@ -21,6 +21,7 @@ use crate::record::LONGEST_PAYLOAD;
 use crate::segment::segment_bytes;
 use crate::send::Prepared;
 use crate::state::{State, CLOSED, WORDS};
+use crate::wait;
 
 /// What all processes share of a queue.
 #[repr(C)]
@@ -245,9 +246,27 @@ impl Queue {
         Ok(message)
     }
 
+    /// Locks the cell, if this process may.
+    pub(crate) fn lock(&self) -> Result<Guard<'_, WORDS>> {
+        self.session().check_at_home()?;
+        Ok(self.handle.cell.lock())
+    }
+
+    /// As [`lock`](Self::lock); `late` when the cell's owner is stopped and the deadline passes.
+    #[inline]
+    pub(crate) fn lock_until(
+        &self,
+        deadline: Deadline,
+        interrupt: &mut dyn Interrupt,
+        late: Error,
+    ) -> Result<Guard<'_, WORDS>> {
+        self.session().check_at_home()?;
+        wait::lock(&self.handle.cell, deadline, interrupt, late)
+    }
+
     /// The committed state.
     pub(crate) fn state(&self) -> Result<State> {
-        State::decode(self.handle.cell.lock().state())
+        State::decode(self.lock()?.state())
     }
 
     /// How many messages are in it, exactly.
@@ -263,7 +282,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Corrupted`].
     pub fn account(&self) -> Result<Account> {
-        let guard = self.handle.cell.lock();
+        let guard = self.lock()?;
         let state = State::decode(guard.state())?;
         let oldest_from = (state.count > 0)
             .then(|| crate::recv::oldest_sender(self.session(), &state))
@@ -311,7 +330,7 @@ impl Queue {
     /// # Errors
     /// [`Error::TooManyDone`].
     pub fn task_done(&self) -> Result<()> {
-        let mut guard = self.handle.cell.lock();
+        let mut guard = self.lock()?;
         let mut state = State::decode(guard.state())?;
         state.unfinished = state.unfinished.checked_sub(1).ok_or(Error::TooManyDone)?;
         guard.stage(state.encode());
@@ -330,11 +349,11 @@ impl Queue {
     pub fn join(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<()> {
         let mut waiting = Waiting::new();
         loop {
-            let guard = crate::wait::lock(&self.handle.cell, deadline, interrupt, Error::TimedOut)?;
+            let guard = self.lock_until(deadline, interrupt, Error::TimedOut)?;
             if State::decode(guard.state())?.unfinished == 0 {
                 return Ok(());
             }
-            crate::wait::sleep(
+            wait::sleep(
                 guard,
                 &self.handle.all_done,
                 deadline,
@@ -352,7 +371,7 @@ impl Queue {
     pub fn wait_message(&self, deadline: Deadline, interrupt: &mut dyn Interrupt) -> Result<()> {
         let mut waiting = Waiting::new();
         loop {
-            let guard = crate::wait::lock(&self.handle.cell, deadline, interrupt, Error::Empty)?;
+            let guard = self.lock_until(deadline, interrupt, Error::Empty)?;
             let state = State::decode(guard.state())?;
             if state.count > 0 {
                 // A wake that was meant for a receiver may have come to us: hand it on.
@@ -362,7 +381,7 @@ impl Queue {
             if state.has(CLOSED) {
                 return Err(Error::Closed);
             }
-            crate::wait::sleep(
+            wait::sleep(
                 guard,
                 &self.handle.not_empty,
                 deadline,
@@ -378,7 +397,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Corrupted`].
     pub fn close(&self) -> Result<()> {
-        let mut guard = self.handle.cell.lock();
+        let mut guard = self.lock()?;
         let mut state = State::decode(guard.state())?;
         state.flags |= CLOSED;
         guard.stage(state.encode());

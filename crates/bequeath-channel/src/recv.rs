@@ -94,7 +94,7 @@ impl Queue {
         inline.reserve(LONGEST_PAYLOAD); // not under the cell
         let mut waiting = Waiting::new();
         loop {
-            let mut guard = wait::lock(&body.cell, deadline, interrupt, Error::Empty)?;
+            let mut guard = self.lock_until(deadline, interrupt, Error::Empty)?;
             let mut state = State::decode(guard.state())?;
             if state.count == 0 {
                 if state.has(WATCHED) {
@@ -141,6 +141,7 @@ impl Queue {
             if header.descriptors > 0 && broken::is(Mistake::DiscardBeforeCommit) {
                 parcel::discard(self);
             }
+            state.receiver = guard.holder().pid();
             guard.stage(state.encode());
             if lowers || header.descriptors > 0 {
                 guard.commit_and_hold();

@@ -31,6 +31,8 @@ pub struct QueueSeen {
     pub closed: bool,
     /// Whether somebody polls it by descriptor.
     pub watched: bool,
+    /// The pid of who took the last message.
+    pub last_receiver: Option<u32>,
     /// Who is changing it at this moment.
     pub cell_held_by: Option<ProcessId>,
 }
@@ -61,6 +63,7 @@ pub fn read(words: &[u64]) -> Option<QueueSeen> {
         unfinished: state.unfinished,
         closed: state.has(CLOSED),
         watched: state.has(WATCHED),
+        last_receiver: (state.receiver != 0).then_some(state.receiver),
         cell_held_by,
     })
 }
@@ -92,6 +95,23 @@ pub fn senders(
         walk(&state, bytes, &mut copy, &mut found);
     }
     found
+}
+
+/// The pid of who sent the last message, also when it was taken already: as long as its record has not
+/// been written over. `copy` as for [`senders`].
+pub fn last_sender(
+    words: &[u64],
+    mut copy: impl FnMut(u64, usize) -> Option<Vec<u64>>,
+) -> Option<u32> {
+    let state = State::decode(seen::cell::<WORDS>(words)?.0).ok()?;
+    let segment = copy(BlockName::from_bits(state.tail_segment)?.offset, state.tail)?;
+    let (mut at, mut last) = (FIRST, None);
+    while at < state.tail {
+        let header = Header::decode([*segment.get(at / 8)?, *segment.get(at / 8 + 1)?]).ok()?;
+        last = Some(header.sender);
+        at += header.size();
+    }
+    last
 }
 
 fn walk(

@@ -162,7 +162,7 @@ impl Queue {
         let mut fresh: Option<Block> = None;
         let mut waiting = Waiting::new();
         loop {
-            let mut guard = wait::lock(&body.cell, deadline, interrupt, Error::Full)?;
+            let mut guard = self.lock_until(deadline, interrupt, Error::Full)?;
             let mut state = State::decode(guard.state())?;
             if state.has(CLOSED) {
                 return Err(Error::Closed);

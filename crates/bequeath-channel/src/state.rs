@@ -16,6 +16,10 @@ pub(crate) const RAISED: u64 = 2;
 pub(crate) const CLOSED: u64 = 4;
 const FLAGS: u64 = 0xff;
 
+/// Bits of a place in a segment; a pid's 22 fit above two of them.
+const PLACE_BITS: u32 = 21;
+const _: () = assert!(LONGEST_SEGMENT < 1 << PLACE_BITS);
+
 /// More messages than any arena holds, and than anyone lives to report as done.
 const MOST_MESSAGES: u64 = 1 << 60;
 
@@ -37,6 +41,8 @@ pub(crate) struct State {
     pub(crate) flags: u64,
     /// Id of the last parcel sent.
     pub(crate) parcel: u64,
+    /// The pid of who took the last message, 0 = nobody yet; only for telling.
+    pub(crate) receiver: u32,
 }
 
 impl State {
@@ -44,7 +50,9 @@ impl State {
         [
             self.head_segment,
             self.tail_segment,
-            self.head as u64 | (self.tail as u64) << 32,
+            self.head as u64
+                | (self.tail as u64) << PLACE_BITS
+                | u64::from(self.receiver) << (2 * PLACE_BITS),
             self.spare,
             self.count,
             self.unfinished,
@@ -55,7 +63,8 @@ impl State {
 
     /// Reads the words; what no queue writes is refused.
     pub(crate) fn decode(words: [u64; WORDS]) -> Result<Self> {
-        let (head, tail) = ((words[2] & 0xffff_ffff) as usize, (words[2] >> 32) as usize);
+        let places = [words[2], words[2] >> PLACE_BITS];
+        let [head, tail] = places.map(|word| (word & ((1 << PLACE_BITS) - 1)) as usize);
         let place = |segment: u64, at: usize| {
             segment == 0 || (at % 16 == 0 && (FIRST..=LONGEST_SEGMENT).contains(&at))
         };
@@ -78,6 +87,7 @@ impl State {
             bytes: words[6],
             flags: words[7] & FLAGS,
             parcel: words[7] >> 8,
+            receiver: (words[2] >> (2 * PLACE_BITS)) as u32,
         })
     }
 

@@ -9,6 +9,7 @@ use bequeath_shm::{kind, Census, HeldBy, Identity, Reference};
 use bequeath_sync::waiting::Sleeper;
 use bequeath_sync::ProcessId;
 
+use crate::ages::{Ages, Looks};
 use crate::error::{Error, Result};
 use crate::find::Arena;
 use crate::graph;
@@ -45,7 +46,7 @@ impl People {
     }
 }
 
-pub(crate) fn session(arena: Arena) -> Result<Session> {
+pub(crate) fn session(arena: Arena, looks: &mut Looks) -> Result<Session> {
     let pid = arena.pid;
     let unreadable = |source| Error::Unreadable { pid, source };
     let census = arena.observer.census().map_err(unreadable)?;
@@ -53,11 +54,14 @@ pub(crate) fn session(arena: Arena) -> Result<Session> {
     let mut found = Objects::find(&arena, &census, &people);
     let waits = waits(&arena, &people, &found);
     found.place_waits(&waits);
+    let id = format!("{:032x}", census.id);
+    let mut ages = Ages::new(&id, &waits, looks);
+    found.place_ages(|lock| ages.least(lock));
     let deaths = deaths(&arena, &census, &people, &found);
     let memory = memory(&census, &found);
     let cycles = graph::cycles(&waits);
     let mut session = Session {
-        id: format!("{:032x}", census.id),
+        id,
         processes,
         queues: Vec::new(),
         locks: Vec::new(),

@@ -12,6 +12,7 @@
 //! # Ok::<(), bequeath_inspect::Error>(())
 //! ```
 
+mod ages;
 mod collect;
 pub mod doctor;
 mod error;
@@ -30,12 +31,33 @@ pub use report::Report;
 /// # Errors
 /// See [`Error`].
 pub fn inspect(pid: u32) -> Result<Report> {
-    let arenas = find::arenas(pid)?;
-    let sessions = arenas.into_iter().map(collect::session);
-    Ok(Report {
-        schema: report::SCHEMA,
-        version: env!("CARGO_PKG_VERSION"),
-        pid,
-        sessions: sessions.collect::<Result<_>>()?,
-    })
+    Onlooker::new().inspect(pid)
+}
+
+/// Looks again and again, and remembers which lock it saw held by whom: for how long a lock is held that
+/// nobody waits for is known to it from the second look on.
+#[derive(Debug, Default)]
+pub struct Onlooker(ages::Looks);
+
+impl Onlooker {
+    /// One that has seen nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the sessions of this process are doing.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn inspect(&mut self, pid: u32) -> Result<Report> {
+        let arenas = find::arenas(pid)?;
+        let look = |arena| collect::session(arena, &mut self.0);
+        Ok(Report {
+            schema: report::SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            pid,
+            sessions: arenas.into_iter().map(look).collect::<Result<_>>()?,
+        })
+    }
 }

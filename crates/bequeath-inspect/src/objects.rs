@@ -129,6 +129,18 @@ impl Objects {
         }
     }
 
+    /// Tells each held lock the least of how long it is held, where that is more than it knows itself.
+    pub(crate) fn place_ages(&mut self, mut least: impl FnMut(&report::Lock) -> Option<f64>) {
+        for (_, _, found) in self.all.values_mut() {
+            let Found::Lock(lock) = found else { continue };
+            let known = lock.held_seconds.unwrap_or(0.0);
+            let least = least(lock).filter(|_| !lock.held_exactly);
+            if let Some(seconds) = least.filter(|seconds| *seconds > known) {
+                lock.held_seconds = Some(seconds);
+            }
+        }
+    }
+
     pub(crate) fn into_all(self) -> impl Iterator<Item = Found> {
         self.all.into_values().map(|(_, _, found)| found)
     }
@@ -299,6 +311,7 @@ impl Reading<'_> {
             head,
             owner: owner.map(|owner| self.people.holder(owner, seen.thread)),
             depth: if owner.is_some() { seen.depth } else { 0 },
+            times: seen.times,
             held_seconds: since.map(|since| f64::from(now.wrapping_sub(since.milliseconds)) / 1e3),
             held_exactly: since.is_some_and(|since| since.exact),
             abandoned: seen.abandoned,
@@ -310,6 +323,7 @@ impl Reading<'_> {
         let seen = queue::read(self.words)?;
         let copy = |offset, len| self.observer.words(offset, len).ok();
         let senders = queue::senders(self.words, copy);
+        let last_sender = queue::last_sender(self.words, copy);
         Some(report::Queue {
             head,
             depth: seen.count,
@@ -321,6 +335,8 @@ impl Reading<'_> {
                 .into_iter()
                 .map(|(pid, messages)| Sender { pid, messages })
                 .collect(),
+            last_sender,
+            last_receiver: seen.last_receiver,
             receivers_waiting: Vec::new(),
             senders_waiting: Vec::new(),
             joiners: Vec::new(),

@@ -1,6 +1,6 @@
 //! What procfs tells of a process without asking it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A process as the kernel shows it.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,27 @@ fn command(cmdline: &[u8]) -> String {
 pub(crate) fn thread_name(pid: u32, thread: u32) -> Option<String> {
     let name = text(pid, &format!("task/{thread}/comm"))?;
     Some(name.trim_end().to_owned())
+}
+
+/// For how many seconds no thread of a process has run, where the kernel tells (`CONFIG_SCHED_DEBUG`).
+pub(crate) fn still_for(pid: u32) -> Option<f64> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let mut last = 0.0_f64;
+    for thread in threads.flatten() {
+        last = last.max(last_ran(&thread.path().join("sched"))?);
+    }
+    // Clocks of processors may differ a little.
+    let still = (last_ran(Path::new("/proc/thread-self/sched"))? - last) / 1e3 - 0.01;
+    (last > 0.0 && still > 0.0).then_some(still)
+}
+
+/// When a thread ran last, in milliseconds of the scheduler's clock.
+fn last_ran(sched: &Path) -> Option<f64> {
+    let text = std::fs::read_to_string(sched).ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("se.exec_start"))?;
+    line.rsplit(':').next()?.trim().parse().ok()
 }
 
 /// What a process that nobody reaped has left for its parent: the number that `wait` would give.

@@ -135,6 +135,10 @@ pub struct Queue {
     pub closed: bool,
     /// Who sent the messages that are in it.
     pub senders: Vec<Sender>,
+    /// Who sent the last message, as long as it is known.
+    pub last_sender: Option<u32>,
+    /// Who took the last message.
+    pub last_receiver: Option<u32>,
     /// Processes that wait for a message.
     pub receivers_waiting: Vec<u32>,
     /// Processes that wait for room.
@@ -168,7 +172,9 @@ pub struct Lock {
     pub owner: Option<Holder>,
     /// How often the owner took it.
     pub depth: u32,
-    /// For how long; known where somebody had to wait for it.
+    /// How often anybody took it so far (modulo 2^32).
+    pub times: u32,
+    /// For how long, as far as it is known.
     pub held_seconds: Option<f64>,
     /// Whether `held_seconds` is exact; else it is the least.
     pub held_exactly: bool,

@@ -270,6 +270,7 @@ fn queue(session: &Session, queue: &Queue) -> String {
         let who = names(session, &queue.joiners);
         text += &format!("; {} not done, waited for by {who}", queue.unfinished);
     }
+    text += &used(session, queue);
     if queue.closed {
         text += "; closed";
     }
@@ -280,6 +281,31 @@ fn queue(session: &Session, queue: &Queue) -> String {
         text += &format!("; being changed by {}", who(busy));
     }
     line(&queue.head, text)
+}
+
+/// Who used it last, and who else could.
+fn used(session: &Session, queue: &Queue) -> String {
+    let mut text = String::new();
+    let mut told = Vec::new();
+    let last = [
+        ("last sent by", queue.last_sender),
+        ("last taken by", queue.last_receiver),
+    ];
+    for (what, pid) in last {
+        if let Some(pid) = pid {
+            text += &format!("; {what} {}", name_of(session, pid));
+            told.push(pid);
+        }
+    }
+    told.extend(&queue.receivers_waiting);
+    told.extend(&queue.senders_waiting);
+    let mut others = queue.head.used_by.clone();
+    others.retain(|pid| !told.contains(pid));
+    if !others.is_empty() {
+        let also = if told.is_empty() { "" } else { "also " };
+        text += &format!("; {also}with {}", names(session, &others));
+    }
+    text
 }
 
 /// Held ones each, free ones by number.
@@ -376,6 +402,7 @@ fn bytes(bytes: u64) -> String {
 
 fn seconds(seconds: f64) -> String {
     match seconds as u64 {
+        0 if seconds < 0.1 => format!("{:.0} ms", seconds * 1e3),
         0..=119 => format!("{seconds:.1} s"),
         minutes @ 120..=7199 => format!("{} min", minutes / 60),
         hours => format!("{} h", hours / 3600),

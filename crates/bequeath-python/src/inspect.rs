@@ -1,8 +1,10 @@
 //! What sessions and the machine look like, for `bequeath.inspect()` and the commands: as JSON, for Python
 //! to read, and as text.
 
+use std::sync::Mutex;
+
 use bequeath_inspect::doctor::{self, Finding};
-use bequeath_inspect::Error;
+use bequeath_inspect::{Error, Onlooker};
 use pyo3::exceptions::{PyPermissionError, PyProcessLookupError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -15,11 +17,19 @@ fn raise(error: Error) -> PyErr {
     }
 }
 
+/// What this process saw when it looked before, for `--watch` and for programs that watch themselves.
+static ONLOOKER: Mutex<Option<Onlooker>> = Mutex::new(None);
+
 /// The sessions of a process, seen from outside: as JSON, as text, and who waits for whom as text.
 #[pyfunction]
 pub fn inspect_process(py: Python<'_>, pid: u32) -> PyResult<(String, String, String)> {
     py.detach(|| {
-        let report = bequeath_inspect::inspect(pid).map_err(raise)?;
+        // (Taken by another thread, perhaps in the parent at a fork: this look is by a stranger.)
+        let report = match ONLOOKER.try_lock() {
+            Ok(mut onlooker) => onlooker.get_or_insert_default().inspect(pid),
+            Err(_) => bequeath_inspect::inspect(pid),
+        };
+        let report = report.map_err(raise)?;
         Ok((report.to_json(), report.to_string(), report.waits()))
     })
 }

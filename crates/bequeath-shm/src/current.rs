@@ -30,6 +30,12 @@ pub(crate) fn get_ref() -> Option<&'static Inner> {
     unsafe { inner.as_ref() }
 }
 
+/// This is the process's default session no longer.
+pub(crate) fn forget(session: &Session) {
+    let inner = Arc::as_ptr(&session.0).cast_mut();
+    let _ = CURRENT.compare_exchange(inner, std::ptr::null_mut(), AcqRel, Relaxed);
+}
+
 pub(crate) fn set(session: &Session) {
     CURRENT.store(Arc::into_raw(Arc::clone(&session.0)).cast_mut(), Release);
 }

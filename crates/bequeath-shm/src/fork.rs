@@ -138,9 +138,11 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::TicketExpired`] when others took the child for dead and gave the counts back
-    /// meanwhile; it has then joined anew and counted again what was still alive.
+    /// meanwhile; it has then joined anew and counted again what was still alive. [`Error::ForeignSession`] in
+    /// another PID namespace: whatever is left of the session here raises the same.
     pub fn after_fork_child(&self, ticket: ForkTicket) -> Result<()> {
         self.mend_tables(&ticket);
+        self.arrive(Some(ticket.parent))?;
         let member = self.space().member(ticket.child.index)?;
         let (parent, me) = (ticket.parent.to_bits(), ProcessId::current().to_bits());
         let claimed = member
@@ -212,8 +214,9 @@ impl Session {
     /// a fresh member and counts everything that its parent held and that is still alive.
     ///
     /// # Errors
-    /// Out of memory.
+    /// Out of memory, or [`Error::ForeignSession`].
     pub fn join_forked_child(&self) -> Result<()> {
+        self.arrive(None)?;
         if !self.local_tables().are_whole() {
             self.local_tables().replace(Local::default());
         }

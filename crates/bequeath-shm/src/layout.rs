@@ -31,7 +31,7 @@ pub(crate) const DEFAULT_SIZE: u64 = 1 << 40;
 pub(crate) const MINIMUM_SIZE: u64 = 256 * 1024;
 
 pub(crate) const MAGIC: u64 = 0x6265_7175_6561_7468;
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
 /// Where the latest deaths are noted: one page behind the header (`deaths.rs`).
 pub(crate) const DEATHS_AT: u64 = 16 * 1024;

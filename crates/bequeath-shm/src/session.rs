@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, MutexGuard};
 
 use bequeath_os::{limits, memfd};
@@ -50,7 +51,12 @@ pub(crate) struct Inner {
     identity: AtomicU64,
     sequence: AtomicU64,
     local: LocalTables,
+    /// This process was forked into another PID namespace.
+    abroad: AtomicBool,
 }
+
+/// Whether that is so of any session of this process: all that a usual process reads.
+static ABROAD: AtomicBool = AtomicBool::new(false);
 
 /// Figures of a session, for people and tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +131,7 @@ impl Session {
             identity: AtomicU64::new(identity.to_bits()),
             sequence: AtomicU64::new(0),
             local: LocalTables::new(),
+            abroad: AtomicBool::new(false),
         })))
     }
 
@@ -186,6 +193,37 @@ impl Session {
             self.join_forked_child()?;
         }
         Ok(MemberName::from_word(self.0.me.load(Relaxed)))
+    }
+
+    /// Refuses a process that was forked into another PID namespace (`unshare`): the session's process
+    /// numbers are other processes' there, so that it would take the living for dead, and be taken for another.
+    ///
+    /// # Errors
+    /// [`Error::ForeignSession`].
+    #[inline]
+    pub fn check_at_home(&self) -> Result<()> {
+        if ABROAD.load(Relaxed) && self.0.abroad.load(Relaxed) {
+            return Err(Error::ForeignSession(ANOTHER_NAMESPACE));
+        }
+        Ok(())
+    }
+
+    /// In a forked child, whose parent was `parent`: whether it may use the session. One that may not can
+    /// make another: this one is no longer its default.
+    pub(crate) fn arrive(&self, parent: Option<ProcessId>) -> Result<()> {
+        // A parent in another namespace has no number here.
+        let seen = std::os::unix::process::parent_id();
+        if parent.is_some_and(|parent| parent.pid() == seen) {
+            return Ok(());
+        }
+        let (home, here) = (&self.space().header().pid_namespace, namespace("pid"));
+        let home = home.load(Relaxed);
+        if home != 0 && here != 0 && home != here {
+            self.0.abroad.store(true, Relaxed);
+            ABROAD.store(true, Relaxed);
+            current::forget(self);
+        }
+        self.check_at_home()
     }
 
     /// Whether this very process joined (and not its parent before a fork).
@@ -398,9 +436,7 @@ fn check_header(space: &Space, size: u64) -> Result<()> {
     let header: &Header = space.header();
     let same = |field: &AtomicU64, here: u64| field.load(Relaxed) == here;
     if !same(&header.pid_namespace, namespace("pid")) {
-        return Err(Error::ForeignSession(
-            "its processes are of another pid namespace",
-        ));
+        return Err(Error::ForeignSession(ANOTHER_NAMESPACE));
     }
     if !same(&header.time_namespace, namespace("time")) {
         return Err(Error::ForeignSession(
@@ -412,6 +448,9 @@ fn check_header(space: &Space, size: u64) -> Result<()> {
     }
     Ok(())
 }
+
+const ANOTHER_NAMESPACE: &str =
+    "it is of another PID namespace, in which process numbers mean other processes";
 
 /// Inode of a namespace of this process; 0 where procfs does not tell.
 fn namespace(kind: &str) -> u64 {

@@ -8,7 +8,7 @@ use crate::error::{Error, Holder, Result};
 use crate::owner::{thread_number, ProcessId};
 use crate::park::Interrupt;
 use crate::seen::LockSeen;
-use crate::word::OwnerWord;
+use crate::word::{OwnerWord, Times};
 
 /// A lock between processes. All zero is a free lock.
 ///
@@ -27,7 +27,7 @@ pub struct Lock {
     /// Which thread of the owner; zero for a moment after it was taken. Only for telling.
     thread: AtomicU64,
     recovering: AtomicU32,
-    reserved: AtomicU32,
+    times: Times,
 }
 
 impl Lock {
@@ -38,7 +38,7 @@ impl Lock {
             word: OwnerWord::new(),
             thread: AtomicU64::new(0),
             recovering: AtomicU32::new(0),
-            reserved: AtomicU32::new(0),
+            times: Times::new(),
         }
     }
 
@@ -79,6 +79,7 @@ impl Lock {
 
     #[inline]
     fn sign(&self) {
+        self.times.count();
         self.thread.store(thread_number(), Ordering::Relaxed);
     }
 
@@ -139,12 +140,13 @@ impl Lock {
     /// What a copy of a lock's words says; `None` when it is too short.
     #[must_use]
     pub fn read(words: &[u64]) -> Option<LockSeen> {
-        let [word, noted, thread, ..] = *words else {
+        let [word, noted, thread, last, ..] = *words else {
             return None;
         };
         let thread = (thread != 0).then_some(thread);
         Some(LockSeen {
             thread,
+            times: (last >> 32) as u32,
             ..crate::word::read(word, noted)
         })
     }

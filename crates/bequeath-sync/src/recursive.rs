@@ -8,7 +8,7 @@ use crate::error::{Error, Holder, Result};
 use crate::owner::{thread_number, ProcessId};
 use crate::park::Interrupt;
 use crate::seen::LockSeen;
-use crate::word::OwnerWord;
+use crate::word::{OwnerWord, Times};
 
 /// A lock between processes, owned by a thread. All zero is a free lock.
 ///
@@ -27,6 +27,8 @@ pub struct RecursiveLock {
     thread: AtomicU64,
     depth: AtomicU32,
     recovering: AtomicU32,
+    times: Times,
+    reserved: AtomicU32,
 }
 
 impl RecursiveLock {
@@ -38,6 +40,8 @@ impl RecursiveLock {
             thread: AtomicU64::new(0),
             depth: AtomicU32::new(0),
             recovering: AtomicU32::new(0),
+            times: Times::new(),
+            reserved: AtomicU32::new(0),
         }
     }
 
@@ -97,6 +101,7 @@ impl RecursiveLock {
 
     #[inline]
     fn sign(&self, depth: u32) {
+        self.times.count();
         self.thread.store(this_thread(), Ordering::Relaxed);
         self.depth.store(depth, Ordering::Relaxed);
     }
@@ -209,7 +214,7 @@ impl RecursiveLock {
     /// What a copy of a lock's words says; `None` when it is too short.
     #[must_use]
     pub fn read(words: &[u64]) -> Option<LockSeen> {
-        let [word, noted, thread, depth, ..] = *words else {
+        let [word, noted, thread, depth, times, ..] = *words else {
             return None;
         };
         let seen = crate::word::read(word, noted);
@@ -219,6 +224,7 @@ impl RecursiveLock {
         Some(LockSeen {
             thread: its.then_some(thread & 0xff_ffff_ffff),
             depth: (depth as u32).max(1),
+            times: times as u32,
             ..seen
         })
     }

@@ -15,6 +15,8 @@ pub struct LockSeen {
     pub thread: Option<u64>,
     /// How often that thread took it.
     pub depth: u32,
+    /// How often it was taken so far, the low 32 bits: tells one holding from the next.
+    pub times: u32,
     /// Its holder was killed, and a waiter proved it.
     pub abandoned: bool,
     /// Its holder took it from one that was killed.

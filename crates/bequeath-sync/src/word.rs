@@ -63,6 +63,26 @@ impl Noted {
     }
 }
 
+/// How often a lock was taken, the low 32 bits, counted by who got it: two looks from outside that find the
+/// same holder and the same number have seen one holding. Only for telling; kept where the holder
+/// writes anyway.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Times(core::sync::atomic::AtomicU32);
+
+impl Times {
+    pub(crate) fn new() -> Self {
+        Self(core::sync::atomic::AtomicU32::new(0))
+    }
+
+    /// By the holder, before it signs.
+    #[inline]
+    pub(crate) fn count(&self) {
+        let relaxed = core::sync::atomic::Ordering::Relaxed;
+        self.0.store(self.0.load(relaxed).wrapping_add(1), relaxed);
+    }
+}
+
 impl OwnerWord {
     pub(crate) fn new() -> Self {
         Self(
@@ -275,6 +295,7 @@ pub(crate) fn read(word: u64, noted: u64) -> LockSeen {
         owner,
         thread: None,
         depth: 1,
+        times: 0,
         abandoned: word & ABANDONED != 0,
         recovered: word & RECOVERED != 0,
         contended,

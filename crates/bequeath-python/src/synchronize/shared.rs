@@ -50,7 +50,13 @@ impl<T: Object> Shared<T> {
     #[inline]
     pub(super) fn get(&self) -> PyResult<&Handle<T>> {
         match self.handle.get() {
-            Some(handle) => Ok(handle),
+            Some(handle) => {
+                handle
+                    .session()
+                    .check_at_home()
+                    .map_err(EngineError::from)?;
+                Ok(handle)
+            }
             None => Err(PyRuntimeError::new_err(
                 "__init__() of the base class was not called",
             )),
