@@ -724,6 +724,7 @@ class Unpickler:
         encoding: str | None = None,
         errors: str | None = None,
         buffers: Iterable[Buffer] | None = None,
+        allow: Iterable[object] | None = None,
     ) -> None: ...
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def load(self) -> Any: ...
@@ -764,6 +765,7 @@ def loads(
     encoding: str | None = None,
     errors: str | None = None,
     buffers: Iterable[Buffer] | None = None,
+    allow: Iterable[object] | None = None,
 ) -> Any: ...
 def load(
     file: Any,
@@ -772,4 +774,5 @@ def load(
     encoding: str | None = None,
     errors: str | None = None,
     buffers: Iterable[Buffer] | None = None,
+    allow: Iterable[object] | None = None,
 ) -> Any: ...

@@ -19,6 +19,7 @@ use pyo3::types::{
     PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType,
 };
 
+use super::allow::Allow;
 use super::look::{self, index};
 use super::plain;
 use super::tables::{unpickling_error, Tables};
@@ -80,6 +81,8 @@ pub(super) struct Objects<'py> {
     pub(super) fix_imports: bool,
     /// Which protocol the pickle said it is, as far as names are concerned.
     pub(super) protocol: u8,
+    /// A restricted reader's list.
+    pub(super) allow: Option<Box<Allow>>,
 }
 
 /// From this many items on they are put into a list at once.
@@ -87,9 +90,93 @@ const MANY: usize = 16;
 
 impl<'py> Objects<'py> {
     fn named(&mut self, module: &Bound<'py, PyString>, name: &Bound<'py, PyString>) -> Made<'py> {
+        if self.allow.is_some() {
+            return self.named_if_allowed(module, name);
+        }
         match &self.find_class {
             Some(find) => Ok(find.call1((module, name))?),
             None => Ok(find_class(module, name, self.fix_imports, self.protocol)?),
+        }
+    }
+
+    #[cold]
+    fn named_if_allowed(
+        &mut self,
+        module: &Bound<'py, PyString>,
+        name: &Bound<'py, PyString>,
+    ) -> Made<'py> {
+        let py = self.py;
+        let (own_module, own_name) = current_name(module, name, self.fix_imports, self.protocol)?;
+        let (own_module, own_name) = (own_module.to_str()?, own_name.to_str()?);
+        let Some(allow) = &mut self.allow else {
+            return Ok(find_class(module, name, self.fix_imports, self.protocol)?);
+        };
+        let Some(find) = &self.find_class else {
+            return Ok(allow.find(py, own_module, own_name)?);
+        };
+        // A subclass may look elsewhere for what is listed.
+        allow.check(py, own_module, own_name)?;
+        let found = find.call1((module, name))?;
+        allow.has_named(&found);
+        Ok(found)
+    }
+
+    /// What a restricted reader may call.
+    #[inline]
+    fn may_call(&self, thing: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        match &self.allow {
+            None => Ok(()),
+            Some(allow) => Ok(allow.may_call(thing)?),
+        }
+    }
+
+    /// What a restricted reader may fill.
+    #[inline]
+    fn may_change(&self, thing: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        match &self.allow {
+            None => Ok(()),
+            Some(allow) => Ok(allow.may_change(thing)?),
+        }
+    }
+
+    #[inline]
+    fn made(&mut self, thing: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        if let Some(allow) = &mut self.allow {
+            allow.has_made(&thing);
+        }
+        thing
+    }
+
+    /// A method as the object's class has it; a restricted reader does not ask the object itself.
+    fn method(
+        &self,
+        object: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = self.py;
+        if self.allow.is_none() {
+            return object.getattr_opt(name);
+        }
+        let class = object.get_type();
+        let Some(found) = class.getattr_opt(name)? else {
+            return Ok(None);
+        };
+        match found.getattr_opt(intern!(py, "__get__"))? {
+            Some(bind) => Ok(Some(bind.call1((object, class))?)),
+            None => Ok(Some(found)),
+        }
+    }
+
+    /// As [`Self::method`], where there must be one.
+    fn needed(
+        &self,
+        object: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self.method(object, name)? {
+            Some(method) => Ok(method),
+            None if self.allow.is_some() => object.get_type().getattr(name),
+            None => object.getattr(name),
         }
     }
 
@@ -110,6 +197,7 @@ impl<'py> Objects<'py> {
         keywords: Option<&Bound<'py, PyAny>>,
     ) -> Made<'py> {
         let py = self.py;
+        self.may_call(class)?;
         let Ok(class) = class.cast::<PyType>() else {
             let name = class.get_type().name()?;
             let text = format!("{opcode} class argument must be a type, not {name}");
@@ -138,7 +226,8 @@ impl<'py> Objects<'py> {
         // SAFETY: the class's own constructor with a tuple and a dict or nothing.
         let made = unsafe { new(kind, arguments.as_ptr(), keywords) };
         // SAFETY: a new reference or an error.
-        Ok(unsafe { Bound::from_owned_ptr_or_err(py, made) }?)
+        let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?;
+        Ok(self.made(made))
     }
 
     fn decode(&self, bytes: &[u8], errors: &'static std::ffi::CStr) -> Made<'py> {
@@ -272,7 +361,8 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn list(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
-        Ok(PyList::new(self.py, items)?.into_any())
+        let list = PyList::new(self.py, items)?.into_any();
+        Ok(self.made(list))
     }
 
     #[inline]
@@ -285,15 +375,18 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn set(&mut self) -> Made<'py> {
-        Ok(PySet::empty(self.py)?.into_any())
+        let set = PySet::empty(self.py)?.into_any();
+        Ok(self.made(set))
     }
 
     #[inline]
     fn dict(&mut self) -> Made<'py> {
-        Ok(PyDict::new(self.py).into_any())
+        let dict = PyDict::new(self.py).into_any();
+        Ok(self.made(dict))
     }
 
     fn append(&mut self, list: &Self::Value, item: Self::Value) -> Result<(), Failure> {
+        self.may_change(list)?;
         if let Ok(list) = list.cast_exact::<PyList>() {
             return Ok(list.append(item)?);
         }
@@ -301,6 +394,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn extend(&mut self, list: &Self::Value, items: Drain<'_, Self::Value>) -> Result<(), Failure> {
+        self.may_change(list)?;
         let py = self.py;
         if let Ok(list) = list.cast_exact::<PyList>() {
             if items.len() < MANY {
@@ -313,12 +407,12 @@ impl<'py> Builder for Objects<'py> {
             return Ok(list.set_slice(end, end, PyList::new(py, items)?.as_any())?);
         }
         let items = PyList::new(py, items)?;
-        if let Some(extend) = list.getattr_opt(intern!(py, "extend"))? {
+        if let Some(extend) = self.method(list, intern!(py, "extend"))? {
             extend.call1((items,))?;
             return Ok(());
         }
         // Even if a subclass has no extend, its append must do.
-        let append = list.getattr(intern!(py, "append"))?;
+        let append = self.needed(list, intern!(py, "append"))?;
         for item in items {
             append.call1((item,))?;
         }
@@ -330,6 +424,7 @@ impl<'py> Builder for Objects<'py> {
         dict: &Self::Value,
         mut items: Drain<'_, Self::Value>,
     ) -> Result<(), Failure> {
+        self.may_change(dict)?;
         let exact = dict.cast_exact::<PyDict>().ok();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
             match exact {
@@ -345,13 +440,14 @@ impl<'py> Builder for Objects<'py> {
         set: &Self::Value,
         items: Drain<'_, Self::Value>,
     ) -> Result<(), Failure> {
+        self.may_change(set)?;
         if let Ok(set) = set.cast::<PySet>() {
             for item in items {
                 set.add(item)?;
             }
             return Ok(());
         }
-        let add = set.getattr(intern!(self.py, "add"))?;
+        let add = self.needed(set, intern!(self.py, "add"))?;
         for item in items {
             add.call1((item,))?;
         }
@@ -375,7 +471,13 @@ impl<'py> Builder for Objects<'py> {
         let py = self.py;
         let tables = Tables::get(py)?;
         let cache = tables.extension_cache.bind(py);
-        if let Ok(found) = cache.get_item(code) {
+        // Whatever others have looked up there is not what a restricted reader allows.
+        let known = if self.allow.is_none() {
+            cache.get_item(code).ok()
+        } else {
+            None
+        };
+        if let Some(found) = known {
             return Ok(found);
         }
         let Ok(pair) = tables.inverted_registry.bind(py).get_item(code) else {
@@ -389,7 +491,9 @@ impl<'py> Builder for Objects<'py> {
             return Err(PyValueError::new_err(text).into());
         };
         let found = self.named(&module, &name)?;
-        cache.set_item(code, &found)?;
+        if self.allow.is_none() {
+            cache.set_item(code, &found)?;
+        }
         Ok(found)
     }
 
@@ -397,7 +501,9 @@ impl<'py> Builder for Objects<'py> {
         let Ok(arguments) = arguments.cast_into::<PyTuple>() else {
             return Err(PyTypeError::new_err("argument list must be a tuple").into());
         };
-        Ok(callable.call1(arguments)?)
+        self.may_call(&callable)?;
+        let made = callable.call1(arguments)?;
+        Ok(self.made(made))
     }
 
     fn new_object(&mut self, class: Self::Value, arguments: Self::Value) -> Made<'py> {
@@ -416,17 +522,21 @@ impl<'py> Builder for Objects<'py> {
     fn instance(&mut self, class: Self::Value, arguments: Self::Value) -> Made<'py> {
         let py = self.py;
         let arguments = Self::tuple_of(arguments, "the arguments of an instance")?;
+        self.may_call(&class)?;
         if arguments.is_empty() && class.is_instance_of::<PyType>() {
             let asks = class.getattr_opt(intern!(py, "__getinitargs__"))?;
             if asks.is_none() {
-                return Ok(class.call_method1(intern!(py, "__new__"), (&class,))?);
+                let made = class.call_method1(intern!(py, "__new__"), (&class,))?;
+                return Ok(self.made(made));
             }
         }
-        Ok(class.call1(arguments)?)
+        let made = class.call1(arguments)?;
+        Ok(self.made(made))
     }
 
     fn build(&mut self, object: &Self::Value, state: Self::Value) -> Result<(), Failure> {
         let py = self.py;
+        self.may_change(object)?;
         let plain = plain::of(&object.get_type(), HIGHEST_PROTOCOL)?;
         let as_it_is = plain.is_some_and(|plain| plain.takes_state_as_it_is);
         if let (true, Ok(state)) = (as_it_is, state.cast_exact::<PyDict>()) {
@@ -435,7 +545,7 @@ impl<'py> Builder for Objects<'py> {
             }
         }
         if !as_it_is {
-            if let Some(set_state) = object.getattr_opt(intern!(py, "__setstate__"))? {
+            if let Some(set_state) = self.method(object, intern!(py, "__setstate__"))? {
                 set_state.call1((state,))?;
                 return Ok(());
             }
@@ -468,6 +578,10 @@ impl<'py> Builder for Objects<'py> {
                 return Err(unpickling_error(py, "slot state is not a dictionary").into());
             };
             for (name, value) in slots {
+                if self.allow.is_some() && is_special(&name) {
+                    let text = format!("the pickle sets {name} of an object");
+                    return Err(unpickling_error(py, text).into());
+                }
                 // Any object may be tried as a name, as setattr does.
                 let result = {
                     // SAFETY: three objects that are alive.
@@ -515,6 +629,14 @@ impl<'py> Builder for Objects<'py> {
     }
 }
 
+/// Whether a name belongs to the language: `__class__`, `__dict__`.
+fn is_special(name: &Bound<'_, PyAny>) -> bool {
+    match name.extract::<&str>() {
+        Ok(name) => name.starts_with("__") && name.ends_with("__"),
+        Err(_) => true,
+    }
+}
+
 fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
     if key.cast_exact::<PyString>().is_err() {
         return key;
@@ -539,16 +661,7 @@ pub(super) fn find_class<'py>(
         intern!(py, "audit"),
         (intern!(py, "pickle.find_class"), module, name),
     )?;
-    let (mut module, mut name) = (module.clone(), name.clone());
-    if protocol < 3 && fix_imports {
-        let tables = Tables::get(py)?;
-        let names = tables.name_mapping_2_to_3.bind(py);
-        if let Ok(found) = names.get_item((&module, &name)) {
-            (module, name) = found.extract()?;
-        } else if let Ok(found) = tables.import_mapping_2_to_3.bind(py).get_item(&module) {
-            module = found.extract()?;
-        }
-    }
+    let (module, name) = current_name(module, name, fix_imports, protocol)?;
     let from = py.import(&module)?;
     if protocol < 4 {
         return from.getattr(&name);
@@ -577,4 +690,25 @@ pub(super) fn find_class<'py>(
         })?;
     }
     Ok(object)
+}
+
+/// What Python 3 calls what Python 2 has pickled under a name.
+pub(super) fn current_name<'py>(
+    module: &Bound<'py, PyString>,
+    name: &Bound<'py, PyString>,
+    fix_imports: bool,
+    protocol: u8,
+) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
+    let py = module.py();
+    if protocol < 3 && fix_imports {
+        let tables = Tables::get(py)?;
+        let names = tables.name_mapping_2_to_3.bind(py);
+        if let Ok(found) = names.get_item((module, name)) {
+            return found.extract();
+        }
+        if let Ok(found) = tables.import_mapping_2_to_3.bind(py).get_item(module) {
+            return Ok((found.extract()?, name.clone()));
+        }
+    }
+    Ok((module.clone(), name.clone()))
 }

@@ -2,10 +2,12 @@
 //!
 //! * `save` walks an object graph and writes it, with `containers`, `names`, `reduce` and `plain` for what their names say;
 //!   `identities` remembers what was written.
+//! * `allow` is what a restricted reader may use.
 //! * `build` makes objects of what is read, from memory or a `file`.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
 //! * `look` reads objects without counting references; `tables` and `version` hold what CPython registers and lays out.
 
+mod allow;
 mod build;
 mod containers;
 mod file;
@@ -164,15 +166,16 @@ pub fn dump<'py>(
 
 /// The object that a pickle says; what follows the pickle is ignored.
 #[pyfunction]
-#[pyo3(signature = (data, /, *, fix_imports=true, encoding=None, errors=None, buffers=None))]
+#[pyo3(signature = (data, /, *, fix_imports=true, encoding=None, errors=None, buffers=None, allow=None))]
 pub fn loads<'py>(
     data: &Bound<'py, PyAny>,
     fix_imports: bool,
     encoding: Option<&Bound<'py, PyString>>,
     errors: Option<&Bound<'py, PyString>>,
     buffers: Option<&Bound<'py, PyAny>>,
+    allow: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut objects = unpickler::objects(data.py(), fix_imports, encoding, errors, buffers)?;
+    let mut objects = unpickler::objects(data.py(), fix_imports, encoding, errors, buffers, allow)?;
     if let Ok(bytes) = data.cast::<PyBytes>() {
         return read(bytes.as_bytes(), &mut objects);
     }
@@ -190,16 +193,17 @@ fn read<'py>(bytes: &[u8], objects: &mut Objects<'py>) -> PyResult<Bound<'py, Py
 
 /// The object that a pickle in a file says; the file stands behind the pickle then.
 #[pyfunction]
-#[pyo3(signature = (file, *, fix_imports=true, encoding=None, errors=None, buffers=None))]
+#[pyo3(signature = (file, *, fix_imports=true, encoding=None, errors=None, buffers=None, allow=None))]
 pub fn load<'py>(
     file: &Bound<'py, PyAny>,
     fix_imports: bool,
     encoding: Option<&Bound<'py, PyString>>,
     errors: Option<&Bound<'py, PyString>>,
     buffers: Option<&Bound<'py, PyAny>>,
+    allow: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut source = file::File::of(file)?;
-    let mut objects = unpickler::objects(file.py(), fix_imports, encoding, errors, buffers)?;
+    let mut objects = unpickler::objects(file.py(), fix_imports, encoding, errors, buffers, allow)?;
     let loaded = Decoder::new().read(&mut source, &mut objects);
     let settled = source.settle();
     let loaded = loaded.map_err(|Failure(error)| error)?;

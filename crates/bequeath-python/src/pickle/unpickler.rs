@@ -11,7 +11,8 @@ use pyo3::PyTraverseError;
 
 use crate::intern;
 
-use super::build::{find_class, Failure, Objects};
+use super::allow::Allow;
+use super::build::{current_name, find_class, Failure, Objects};
 use super::file::File;
 use super::pickler::overridden;
 use super::tables::unpickling_error;
@@ -23,6 +24,7 @@ pub(super) fn objects<'py>(
     encoding: Option<&Bound<'py, PyString>>,
     errors: Option<&Bound<'py, PyString>>,
     buffers: Option<&Bound<'py, PyAny>>,
+    allow: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Objects<'py>> {
     let text = |given: Option<&Bound<'py, PyString>>| -> PyResult<Option<String>> {
         given
@@ -41,6 +43,7 @@ pub(super) fn objects<'py>(
         errors: text(errors)?.unwrap_or_else(|| "strict".to_owned()),
         fix_imports,
         protocol: 0,
+        allow: Allow::of(allow)?,
     })
 }
 
@@ -52,6 +55,7 @@ struct State {
     errors: String,
     fix_imports: bool,
     protocol: u8,
+    allow: Option<Box<Allow>>,
     memo: Vec<(u64, Py<PyAny>)>,
 }
 
@@ -82,7 +86,8 @@ impl Unpickler {
         Self::default()
     }
 
-    #[pyo3(signature = (file, *, fix_imports=true, encoding=None, errors=None, buffers=None))]
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (file, *, fix_imports=true, encoding=None, errors=None, buffers=None, allow=None))]
     fn __init__(
         &self,
         file: &Bound<'_, PyAny>,
@@ -90,15 +95,17 @@ impl Unpickler {
         encoding: Option<&Bound<'_, PyString>>,
         errors: Option<&Bound<'_, PyString>>,
         buffers: Option<&Bound<'_, PyAny>>,
+        allow: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         File::of(file)?;
-        let objects = objects(file.py(), fix_imports, encoding, errors, buffers)?;
+        let objects = objects(file.py(), fix_imports, encoding, errors, buffers, allow)?;
         let mut state = State {
             file: Some(file.clone().unbind()),
             buffers: objects.buffers.map(Bound::unbind),
             encoding: objects.encoding,
             errors: objects.errors,
             fix_imports,
+            allow: objects.allow,
             ..State::default()
         };
         std::mem::swap(&mut *self.state(), &mut state);
@@ -128,6 +135,8 @@ impl Unpickler {
                 errors: state.errors.clone(),
                 fix_imports: state.fix_imports,
                 protocol: 0,
+                // The list stays: a load inside of this one is restricted, too.
+                allow: state.allow.as_ref().map(|allow| allow.again(py)),
             };
             let memo = std::mem::take(&mut state.memo);
             drop(state);
@@ -146,11 +155,13 @@ impl Unpickler {
             .remembered()
             .map(|(number, value)| (number, value.clone().unbind()))
             .collect();
-        {
+        let replaced = {
             let mut state = slf.get().state();
             state.memo = memo;
             state.protocol = decoder.protocol();
-        }
+            std::mem::replace(&mut state.allow, objects.allow.take())
+        };
+        drop(replaced);
         let loaded = loaded.map_err(|Failure(error)| error)?;
         settled?;
         Ok(loaded)
@@ -163,11 +174,19 @@ impl Unpickler {
         module_name: &Bound<'py, PyString>,
         global_name: &Bound<'py, PyString>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (fix_imports, protocol) = {
+        let (fix_imports, protocol, allow) = {
             let state = self.state();
-            (state.fix_imports, state.protocol)
+            let allow = state
+                .allow
+                .as_ref()
+                .map(|allow| allow.again(module_name.py()));
+            (state.fix_imports, state.protocol, allow)
         };
-        find_class(module_name, global_name, fix_imports, protocol)
+        let Some(mut allow) = allow else {
+            return find_class(module_name, global_name, fix_imports, protocol);
+        };
+        let (module, name) = current_name(module_name, global_name, fix_imports, protocol)?;
+        allow.find(module.py(), module.to_str()?, name.to_str()?)
     }
 
     /// Refuses; subclasses return what an id stands for.
@@ -225,6 +244,9 @@ impl Unpickler {
         };
         visit.call(&state.file)?;
         visit.call(&state.buffers)?;
+        if let Some(allow) = &state.allow {
+            allow.traverse(&visit)?;
+        }
         state
             .memo
             .iter()
