@@ -4,7 +4,7 @@ that multiprocessing has them in."""
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pickle import PickleBuffer
-from types import GenericAlias, TracebackType
+from types import CellType, CodeType, FunctionType, GenericAlias, ModuleType, TracebackType
 from typing import Any, ClassVar, Final, Generic, NoReturn, SupportsIndex, TypeVar
 
 from _typeshed import SupportsWrite
@@ -25,7 +25,10 @@ __all__ = [
     "Launch",
     "Leftovers",
     "Lock",
+    "Namespace",
     "Packed",
+    "Pickler",
+    "PicklerMemoProxy",
     "Pipe",
     "Queue",
     "QueueReader",
@@ -44,21 +47,47 @@ __all__ = [
     "Template",
     "TemplateServer",
     "Tie",
+    "Unpickler",
+    "UnpicklerMemoProxy",
     "VERSION",
     "WaiterCount",
+    "Watch",
     "Work",
     "_rebuild_connection",
+    "can_compare_states",
     "check_transfer",
+    "diagnose",
+    "dump",
+    "dumps",
     "exit_process",
     "export_descriptor",
+    "gather_memory",
     "import_descriptor",
+    "inspect_process",
     "lay_ready",
+    "load",
+    "loads",
     "open_this_process",
     "pack",
+    "pack_outside",
     "process_after_fork_in_child",
+    "rebuild_cached",
+    "rebuild_cell",
+    "rebuild_class",
+    "rebuild_code",
+    "rebuild_enum",
+    "rebuild_function",
+    "rebuild_main",
+    "rebuild_module",
+    "rebuild_namespace",
     "rebuild_shared_bytes",
     "rebuild_synchronized",
+    "rebuild_type_variable",
+    "rebuild_view",
+    "rebuild_weak_reference",
     "reduce_for_transfer",
+    "register_by_value",
+    "run_fork_handlers",
     "sem_unlink",
     "session_attach",
     "session_audit",
@@ -67,14 +96,22 @@ __all__ = [
     "session_leave",
     "session_scavenge",
     "session_set_limit",
+    "set_cell",
+    "set_class",
+    "set_class_cell",
+    "set_function",
+    "set_module",
     "set_process_name",
     "tell_starter",
     "template_key",
     "transfer_active",
     "transfer_is_start",
     "transfer_load",
+    "travelling_globals",
     "unpack",
+    "unregister_by_value",
     "wait",
+    "way_of_definition",
 ]
 
 VERSION: Final[str]
@@ -748,6 +785,7 @@ def dumps(
     *,
     fix_imports: bool = True,
     buffer_callback: Callable[[PickleBuffer], object] | None = None,
+    by_value: bool = False,
 ) -> bytes: ...
 def dump(
     obj: object,
@@ -756,6 +794,7 @@ def dump(
     *,
     fix_imports: bool = True,
     buffer_callback: Callable[[PickleBuffer], object] | None = None,
+    by_value: bool = False,
 ) -> None: ...
 def loads(
     data: Buffer,
@@ -776,3 +815,60 @@ def load(
     buffers: Iterable[Buffer] | None = None,
     allow: Iterable[object] | None = None,
 ) -> Any: ...
+
+@final
+class Namespace:
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+def register_by_value(module: ModuleType) -> None: ...
+def unregister_by_value(module: ModuleType) -> None: ...
+def travelling_globals(function: FunctionType) -> dict[str, Any]: ...
+def way_of_definition(object: object) -> str: ...
+def rebuild_code(version: int, code: bytes) -> CodeType: ...
+def rebuild_function(
+    version: int,
+    code: bytes,
+    holder: str | dict[str, Any] | ModuleType,
+    closure: tuple[CellType, ...] | None = None,
+    own: str | None = None,
+    id: bytes | None = None,
+) -> Any: ...
+def set_function(function: Any, state: tuple[Any, Any, Any, Any]) -> None: ...
+def rebuild_class(
+    id: bytes,
+    own: tuple[str, str | None] | None,
+    meta: type,
+    name: str,
+    bases: tuple[type, ...],
+    namespace: dict[str, Any],
+    keywords: dict[str, Any] | None,
+) -> Any: ...
+def rebuild_enum(
+    id: bytes,
+    own: tuple[str, str | None] | None,
+    meta: type,
+    name: str,
+    bases: tuple[type, ...],
+    namespace: dict[str, Any],
+    keywords: dict[str, Any] | None,
+    members: list[tuple[str, Any, tuple[Any, ...]]],
+    kind: type,
+) -> Any: ...
+def set_class(class_: Any, state: tuple[Any, Any, Any]) -> None: ...
+def rebuild_type_variable(
+    id: bytes,
+    kind: str,
+    positional: tuple[Any, ...],
+    keywords: dict[str, Any],
+    module: str | None,
+) -> Any: ...
+def rebuild_cell() -> CellType: ...
+def set_cell(cell: CellType, state: tuple[Any]) -> None: ...
+def set_class_cell(cell: CellType, class_: type) -> None: ...
+def rebuild_main() -> ModuleType: ...
+def rebuild_module(name: str) -> ModuleType: ...
+def set_module(module: ModuleType, state: dict[str, Any]) -> None: ...
+def rebuild_namespace(main_file: str | None, seed: dict[str, Any]) -> dict[str, Any]: ...
+def rebuild_cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any: ...
+def rebuild_view(view: str, of: dict[Any, Any]) -> Any: ...
+def rebuild_weak_reference(target: Any) -> Any: ...

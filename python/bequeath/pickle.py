@@ -12,6 +12,8 @@ from bequeath._engine import (
     dumps,
     load,
     loads,
+    register_by_value,
+    unregister_by_value,
 )
 
 __all__ = [
@@ -27,4 +29,6 @@ __all__ = [
     "dumps",
     "load",
     "loads",
+    "register_by_value",
+    "unregister_by_value",
 ]

@@ -68,7 +68,7 @@ fn by_reference<'py>(object: &Bound<'py, PyAny>) -> Expanded<'py> {
 /// # Errors
 /// What pickle raises if not.
 pub(super) fn by_name(object: &Bound<'_, PyAny>) -> PyResult<()> {
-    crate::pickle::dumps(object, None, true, None).map(|_| ())
+    crate::pickle::dumps(object, None, true, None, false).map(|_| ())
 }
 
 /// By multiprocessing's rules a child has of the main module what running it again gives.

@@ -5,6 +5,7 @@
 //! * `allow` is what a restricted reader may use.
 //! * `build` makes objects of what is read, from memory or a `file`.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
+//! * `value` takes functions and classes apart that a receiver cannot import.
 //! * `look` reads objects without counting references; `tables` and `version` hold what CPython registers and lays out.
 
 mod allow;
@@ -20,6 +21,7 @@ mod reduce;
 mod save;
 mod tables;
 mod unpickler;
+pub(crate) mod value;
 mod version;
 
 use std::cell::RefCell;
@@ -131,15 +133,16 @@ fn give_back(bytes: Vec<u8>, mut memo: Identities) {
 
 /// The pickle of an object, as bytes.
 #[pyfunction]
-#[pyo3(signature = (obj, protocol=None, *, fix_imports=true, buffer_callback=None))]
+#[pyo3(signature = (obj, protocol=None, *, fix_imports=true, buffer_callback=None, by_value=false))]
 pub fn dumps<'py>(
     obj: &Bound<'py, PyAny>,
     protocol: Option<&Bound<'py, PyAny>>,
     fix_imports: bool,
     buffer_callback: Option<Bound<'py, PyAny>>,
+    by_value: bool,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let protocol = protocol_of(protocol)?;
-    let hooks = pickler::hooks(protocol, fix_imports, buffer_callback)?;
+    let hooks = pickler::hooks(protocol, fix_imports, buffer_callback, by_value)?;
     let (bytes, memo) = write(obj, protocol, true, &hooks)?;
     let pickle = PyBytes::new(obj.py(), &bytes);
     give_back(bytes, memo);
@@ -148,16 +151,17 @@ pub fn dumps<'py>(
 
 /// Writes the pickle of an object to a file.
 #[pyfunction]
-#[pyo3(signature = (obj, file, protocol=None, *, fix_imports=true, buffer_callback=None))]
+#[pyo3(signature = (obj, file, protocol=None, *, fix_imports=true, buffer_callback=None, by_value=false))]
 pub fn dump<'py>(
     obj: &Bound<'py, PyAny>,
     file: &Bound<'py, PyAny>,
     protocol: Option<&Bound<'py, PyAny>>,
     fix_imports: bool,
     buffer_callback: Option<Bound<'py, PyAny>>,
+    by_value: bool,
 ) -> PyResult<()> {
     let protocol = protocol_of(protocol)?;
-    let mut hooks = pickler::hooks(protocol, fix_imports, buffer_callback)?;
+    let mut hooks = pickler::hooks(protocol, fix_imports, buffer_callback, by_value)?;
     hooks.write = Some(pickler::write_method(file)?);
     let (bytes, memo) = write(obj, protocol, true, &hooks)?;
     give_back(bytes, memo);

@@ -16,12 +16,14 @@ use super::look::StackMark;
 use super::protocol_of;
 use super::save::{Hooks, Saver, Stop};
 use super::tables::pickling_error;
+use super::value::To;
 
 /// Hooks of a pickler that asks nobody.
 pub(super) fn hooks(
     protocol: u8,
     fix_imports: bool,
     buffer_callback: Option<Bound<'_, PyAny>>,
+    by_value: bool,
 ) -> PyResult<Hooks<'_>> {
     if buffer_callback.is_some() && protocol < 5 {
         return Err(pyo3::exceptions::PyValueError::new_err(
@@ -36,6 +38,7 @@ pub(super) fn hooks(
         write: None,
         fix_imports,
         fast: false,
+        by_value: by_value.then_some(To::Anyone),
     })
 }
 
@@ -52,6 +55,7 @@ struct State {
     protocol: u8,
     fix_imports: bool,
     fast: bool,
+    by_value: bool,
     memo: Identities,
 }
 
@@ -110,22 +114,24 @@ impl Pickler {
         Self::default()
     }
 
-    #[pyo3(signature = (file, protocol=None, fix_imports=true, buffer_callback=None))]
+    #[pyo3(signature = (file, protocol=None, fix_imports=true, buffer_callback=None, *, by_value=false))]
     fn __init__(
         &self,
         file: &Bound<'_, PyAny>,
         protocol: Option<&Bound<'_, PyAny>>,
         fix_imports: bool,
         buffer_callback: Option<Bound<'_, PyAny>>,
+        by_value: bool,
     ) -> PyResult<()> {
         let protocol = protocol_of(protocol)?;
         let write = write_method(file)?.unbind();
-        hooks(protocol, fix_imports, buffer_callback.clone())?;
+        hooks(protocol, fix_imports, buffer_callback.clone(), by_value)?;
         let mut state = State {
             write: Some(write),
             buffer_callback: buffer_callback.map(Bound::unbind),
             protocol,
             fix_imports,
+            by_value,
             ..State::default()
         };
         let mut current = self.state();
@@ -156,6 +162,7 @@ impl Pickler {
                 write: Some(write.bind(py).clone()),
                 fix_imports: state.fix_imports,
                 fast: state.fast,
+                by_value: state.by_value.then_some(To::Anyone),
             };
             (std::mem::take(&mut state.memo), state.protocol, hooks)
         };

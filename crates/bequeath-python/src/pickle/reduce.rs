@@ -12,6 +12,7 @@ use super::look::{self, Object};
 use super::plain::{self, Plain};
 use super::save::{Saved, Saver, Stop};
 use super::tables::{pickling_error, Tables};
+use super::value;
 
 /// What `__reduce_ex__` returned, checked.
 pub(super) struct Reduction<'py> {
@@ -94,6 +95,16 @@ impl<'py> Saver<'_, 'py> {
             }
         }
         let kind = object.get_type();
+        if let Some(to) = self.hooks.by_value {
+            // As without: dispatch tables are not asked for functions and for classes of `type`.
+            let asked_first = !kind.is(self.py.get_type::<PyType>())
+                && !kind.is(self.py.get_type::<PyFunction>());
+            if !(asked_first && self.registered(&kind)?.is_some()) {
+                if let Some(reduced) = value::reduce(&object, to)? {
+                    return self.reduced(object, &reduced);
+                }
+            }
+        }
         if kind.is(self.py.get_type::<PyType>()) {
             return self.class(object);
         }

@@ -15,6 +15,7 @@ use crate::intern;
 use super::identities::Identities;
 use super::look::{self, Deeper, Exact, Object, StackMark};
 use super::tables::pickling_error;
+use super::value::{To, Walk};
 
 /// Why a walk ended.
 pub(super) enum Stop {
@@ -43,6 +44,8 @@ pub(super) struct Hooks<'py> {
     pub(super) fix_imports: bool,
     /// Nothing is remembered.
     pub(super) fast: bool,
+    /// Functions and classes that the reader cannot import cross as what they are.
+    pub(super) by_value: Option<To>,
 }
 
 impl Hooks<'_> {
@@ -53,6 +56,7 @@ impl Hooks<'_> {
             && self.dispatch_table.is_none()
             && self.write.is_none()
             && !self.fast
+            && self.by_value.is_none()
     }
 }
 
@@ -78,6 +82,7 @@ const FAST_DEPTH: usize = 50;
 impl<'py> Saver<'_, 'py> {
     /// Writes a whole pickle.
     pub(super) fn dump(&mut self, object: Object<'_, 'py>) -> Saved {
+        let _walk = self.hooks.by_value.map(|_| Walk::begin());
         self.encoder.begin();
         self.save(object)?;
         self.encoder.end();

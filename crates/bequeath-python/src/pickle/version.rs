@@ -44,3 +44,6 @@ pub(super) fn holds_only(class: &Bound<'_, PyType>, slots: usize) -> bool {
     let is_heap_type = flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
     is_heap_type && items == 0 && usize::try_from(basic).is_ok_and(|basic| basic <= expected)
 }
+
+/// By how many bits the argument of `LOAD_GLOBAL` is shifted to be the index of a name.
+pub(super) const LOAD_GLOBAL_SHIFT: u8 = if cfg!(Py_3_11) { 1 } else { 0 };

@@ -1,0 +1,147 @@
+//! Functions, classes and modules that a receiver cannot import: they cross as what they are.
+//!
+//! [`reduce`] says of any object whether it crosses by its name (nothing is returned, and the pickler writes the name), or
+//! by value: then as a call of one of the `rebuild_*` functions of the engine, which the receiver makes.
+//!
+//! * `home` finds out where a definition lives, and whether a receiver has it.
+//! * `function`, `code` and `namespace` take functions apart and put them together: what they are, and their globals.
+//! * `class`, `enums` and `variables` do it for classes and type variables; `parts` and `rebuild` for what these are made of.
+//! * `definitions` remembers what crossed, so that a definition sent twice is one in the receiver.
+
+mod class;
+mod code;
+mod definitions;
+mod enums;
+mod function;
+mod home;
+mod namespace;
+mod parts;
+mod rebuild;
+mod tables;
+mod variables;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFunction, PyTuple, PyType};
+
+use crate::intern;
+use home::Home;
+use tables::Tables;
+
+pub use class::{rebuild_class, set_class};
+pub use code::rebuild_code;
+pub use enums::rebuild_enum;
+pub use function::{rebuild_function, set_function, travelling_globals};
+pub use home::{register_by_value, unregister_by_value};
+pub use namespace::{rebuild_namespace, Namespace};
+pub use rebuild::{
+    rebuild_cached, rebuild_cell, rebuild_main, rebuild_module, rebuild_view,
+    rebuild_weak_reference, set_cell, set_class_cell, set_module,
+};
+pub use variables::rebuild_type_variable;
+
+pub(crate) use namespace::Walk;
+
+/// Who will read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    /// A process of this session: it runs the same program, and its main module again.
+    Session,
+    /// Whoever gets the bytes.
+    Anyone,
+}
+
+/// A reduce value for what needs more than pickle's own way; nothing for what does not.
+///
+/// # Errors
+/// Whatever asking the object raises; `PicklingError` for a class that cannot be made again.
+pub(crate) fn reduce<'py>(
+    object: &Bound<'py, PyAny>,
+    to: To,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = object.py();
+    let kind = object.get_type();
+    let reduced = if kind.is(py.get_type::<PyFunction>()) {
+        function(object, to)?
+    } else if let Ok(class) = object.cast::<PyType>() {
+        self::class(class, &kind, to)?
+    } else if let Ok(namespace) = object.cast::<Namespace>() {
+        Some(namespace.get().reduce(py)?)
+    } else if let Some(part) = parts::of(&kind)? {
+        parts::reduce(object, part, to)?
+    } else {
+        None
+    };
+    Ok(reduced.map(Bound::into_any))
+}
+
+fn function<'py>(object: &Bound<'py, PyAny>, to: To) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let own = match home::of(object, to)? {
+        Home::Shared => return Ok(None),
+        Home::Main(name) => Some(name),
+        Home::Nowhere => None,
+    };
+    function::reduce(object, to, own).map(Some)
+}
+
+fn class<'py>(
+    class: &Bound<'py, PyType>,
+    meta: &Bound<'py, PyType>,
+    to: To,
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let py = class.py();
+    let singletons = [
+        py.None().into_bound(py),
+        py.NotImplemented().into_bound(py),
+        py.Ellipsis().into_bound(py),
+    ];
+    // Pickle knows these types itself, under no name of any module.
+    if singletons.iter().any(|only| class.is(only.get_type())) {
+        return Ok(None);
+    }
+    let registered = Tables::get(py)?.dispatch_table.bind(py);
+    if registered.cast::<PyDict>()?.contains(meta)? {
+        return Ok(None);
+    }
+    let own = match home::of(class.as_any(), to)? {
+        Home::Shared => return Ok(None),
+        Home::Main(name) => Some(name),
+        Home::Nowhere => None,
+    };
+    if !is_heap_type(class)? {
+        return interpreter_type(class);
+    }
+    class::reduce(class, to, own).map(Some)
+}
+
+/// Whether a class was made at run time.
+fn is_heap_type(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    let flags: u64 = class.getattr(intern!(class.py(), "__flags__"))?.extract()?;
+    Ok(flags & (1 << 9) != 0)
+}
+
+/// A type of the interpreter that says it lives in a module that does not have it.
+fn interpreter_type<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let py = class.py();
+    let tables = Tables::get(py)?;
+    let types = tables.types.bind(py);
+    let names = types.getattr(intern!(py, "__dict__"))?;
+    for (name, value) in names.cast::<PyDict>()? {
+        if value.is(class) {
+            return parts::call(tables.getattr.bind(py), (types, name));
+        }
+    }
+    Ok(None)
+}
+
+/// How a function or class crosses to a process of the session, in the words of `--narrate`.
+///
+/// # Errors
+/// Whatever asking the object raises.
+#[pyfunction]
+pub fn way_of_definition(object: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+    Ok(match home::of(object, To::Session)? {
+        Home::Shared => "by reference",
+        Home::Main(_) => "by reference, else by value",
+        Home::Nowhere => "by value",
+    })
+}

@@ -1,0 +1,127 @@
+//! Type variables by value: like classes, each is one in a receiver however often it comes.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use super::definitions::{self, Id};
+use super::home::{self, Home};
+use super::parts::call;
+use super::tables::{Callables, Tables};
+use super::To;
+use crate::intern;
+
+#[derive(Clone, Copy)]
+pub(super) enum Variable {
+    Type,
+    Parameters,
+    Types,
+    Alias,
+    /// `P.args` and `P.kwargs`.
+    Arguments,
+    Keywords,
+}
+
+/// The reduction of a type variable; nothing where its name will do.
+pub(super) fn reduce<'py>(
+    object: &Bound<'py, PyAny>,
+    variable: Variable,
+    to: To,
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let py = object.py();
+    let kind = match variable {
+        Variable::Arguments | Variable::Keywords => {
+            let name = if matches!(variable, Variable::Arguments) {
+                "args"
+            } else {
+                "kwargs"
+            };
+            let origin = object.getattr(intern!(py, "__origin__"))?;
+            return call(Tables::get(py)?.getattr.bind(py), (origin, name));
+        }
+        Variable::Type => "TypeVar",
+        Variable::Parameters => "ParamSpec",
+        Variable::Types => "TypeVarTuple",
+        Variable::Alias => "TypeAliasType",
+    };
+    if let Home::Shared = home::of(object, to)? {
+        return Ok(None);
+    }
+    let id = definitions::id_of(object)?;
+    let keywords = PyDict::new(py);
+    let mut positional = vec![object.getattr(intern!(py, "__name__"))?];
+    match variable {
+        Variable::Alias => {
+            positional.push(object.getattr("__value__")?);
+            let parameters = object.getattr(intern!(py, "__type_params__"))?;
+            if parameters.is_truthy()? {
+                keywords.set_item("type_params", parameters)?;
+            }
+        }
+        Variable::Types => {}
+        _ => {
+            if let Some(constraints) = object.getattr_opt("__constraints__")? {
+                for constraint in constraints.try_iter()? {
+                    positional.push(constraint?);
+                }
+            }
+            let bound = object.getattr("__bound__")?;
+            if !bound.is_none() {
+                keywords.set_item("bound", bound)?;
+            }
+            for name in ["covariant", "contravariant", "infer_variance"] {
+                let attribute = format!("__{name}__");
+                if let Some(value) = object.getattr_opt(attribute.as_str())? {
+                    if value.is_truthy()? {
+                        keywords.set_item(name, true)?;
+                    }
+                }
+            }
+        }
+    }
+    if !matches!(variable, Variable::Alias) {
+        if let Some(has) = object.getattr_opt("has_default")? {
+            if has.call0()?.is_truthy()? {
+                keywords.set_item("default", object.getattr("__default__")?)?;
+            }
+        }
+    }
+    let positional = PyTuple::new(py, positional)?;
+    let module = object.getattr_opt(intern!(py, "__module__"))?;
+    call(
+        Callables::get(py)?.variable.bind(py),
+        (id, kind, positional, keywords, module),
+    )
+}
+
+/// Makes a type variable, or finds it.
+#[pyfunction]
+pub fn rebuild_type_variable<'py>(
+    id: Id,
+    kind: &Bound<'py, PyString>,
+    positional: &Bound<'py, PyTuple>,
+    keywords: &Bound<'py, PyDict>,
+    module: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = kind.py();
+    if let Some(known) = definitions::find(py, &id) {
+        return Ok(known);
+    }
+    if !matches!(
+        kind.to_str()?,
+        "TypeVar" | "ParamSpec" | "TypeVarTuple" | "TypeAliasType"
+    ) {
+        return Err(PyTypeError::new_err("no kind of type variable"));
+    }
+    let made = py
+        .import("typing")?
+        .getattr(kind)?
+        .call(positional, Some(keywords))?;
+    if let Some(module) = module {
+        // Those of C tell where they were made, and cannot be told otherwise.
+        let _ = made.setattr(intern!(py, "__module__"), module);
+    }
+    definitions::remember(&made, id, true)?;
+    definitions::complete(&made);
+    Ok(made)
+}
