@@ -11,7 +11,8 @@ pub(crate) struct Memo<V> {
     count: usize,
 }
 
-/// How far beyond twice its filling the vector may reach.
+/// How far beyond twice the number of values the vector may reach: what it costs is bounded by how many values were
+/// remembered, not by what their numbers are.
 const SLACK: u64 = 1024;
 
 impl<V> Memo<V> {
@@ -46,7 +47,7 @@ impl<V> Memo<V> {
     }
 
     pub(crate) fn put(&mut self, number: u64, value: V) {
-        let limit = self.near.len() as u64 * 2 + SLACK;
+        let limit = self.count as u64 * 2 + SLACK;
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         let replaced = if number < limit {
             if at >= self.near.len() {

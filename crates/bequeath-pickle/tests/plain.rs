@@ -167,3 +167,52 @@ proptest! {
         let _ = from_slice::<Vec<Option<String>>>(&bytes);
     }
 }
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Chain(Vec<Chain>);
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Link {
+    End,
+    Next(Box<Link>),
+}
+
+#[test]
+fn what_is_nested_too_deeply_is_refused_by_the_writer_already() {
+    let chain = |depth: usize| (1..depth).fold(Chain(Vec::new()), |inner, _| Chain(vec![inner]));
+    let deep = to_vec(&chain(256)).unwrap();
+    assert_eq!(from_slice::<Chain>(&deep).unwrap(), chain(256));
+    assert!(matches!(to_vec(&chain(257)), Err(Error::TooMuch(_))));
+    let links = |depth| (0..depth).fold(Link::End, |inner, _| Link::Next(Box::new(inner)));
+    let deep = to_vec(&links(256)).unwrap();
+    assert_eq!(from_slice::<Link>(&deep).unwrap(), links(256));
+    assert!(matches!(to_vec(&links(257)), Err(Error::TooMuch(_))));
+}
+
+/// Memory is bought by bytes of the pickle: many short opcodes do not multiply one long text.
+#[test]
+fn a_long_text_is_not_copied_for_every_opcode_that_names_it() {
+    let mut pickle = b"\x80\x04]\x94(X".to_vec();
+    pickle.extend(1_000_000_u32.to_le_bytes());
+    pickle.extend(vec![b'a'; 1_000_000]);
+    pickle.push(b'\x94');
+    pickle.extend(b"h\x01".repeat(1_000_000));
+    pickle.extend(b"e.");
+    assert!(matches!(
+        from_slice::<Vec<String>>(&pickle),
+        Err(Error::TooMuch(_))
+    ));
+}
+
+#[test]
+fn a_word_that_python_repeats_is_read_as_often_as_it_stands_there() {
+    let word = "a word of some forty characters, repeated";
+    let mut pickle = b"\x80\x04]\x94(\x8c".to_vec();
+    pickle.push(word.len() as u8);
+    pickle.extend(word.bytes());
+    pickle.push(b'\x94');
+    pickle.extend(b"h\x01".repeat(200_000));
+    pickle.extend(b"e.");
+    let words: Vec<String> = from_slice(&pickle).unwrap();
+    assert!(words.len() == 200_001 && words.iter().all(|each| each == word));
+}

@@ -377,3 +377,17 @@ proptest! {
         let _ = Decoder::new().read(&mut Slice::new(&bytes), &mut Describer);
     }
 }
+
+/// Each number lies just within what the numbers before had made room for: thirty of them once filled any memory.
+#[test]
+fn numbers_that_run_ahead_of_the_values_make_no_room() {
+    let mut pickle = b"N".to_vec();
+    let mut number = 1023_u64;
+    while number < u64::from(u32::MAX) {
+        pickle.push(opcode::LONG_BINPUT);
+        pickle.extend((number as u32).to_le_bytes());
+        number = number * 2 + 1025;
+    }
+    pickle.push(b'.');
+    assert_eq!(read(&pickle).unwrap(), "none");
+}

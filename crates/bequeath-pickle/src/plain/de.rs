@@ -10,15 +10,18 @@ use serde::forward_to_deserialize_any;
 use serde::Deserialize;
 
 use super::nodes::{Id, Node, Nodes};
+use super::MAX_DEPTH;
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::source::Slice;
 
-/// Deeper nesting is refused before the program's stack ends.
-const MAX_DEPTH: usize = 256;
-/// How often values may be visited because they are shared, per value of the pickle: without a bound, twenty lists
-/// that hold the next one ten times each never end.
-const SHARING: usize = 16;
+/// What reading may cost, per byte of the pickle and at the least: a value that is shared is made once for every place
+/// that names it. Without a bound, twenty lists that hold the next one ten times each never end, and a long text named
+/// by a million opcodes of two bytes fills the memory.
+const COST_PER_BYTE: usize = 256;
+const COST_ALWAYS: usize = 1 << 20;
+/// What one value costs, and one place in a container; text and bytes cost their length besides.
+const COST_OF_VALUE: usize = 16;
 
 /// The value that a pickle of plain data says; nothing that it names is looked up or called.
 ///
@@ -28,15 +31,11 @@ const SHARING: usize = 16;
 pub fn from_slice<T: for<'de> Deserialize<'de>>(pickle: &[u8]) -> Result<T> {
     let mut nodes = Nodes::default();
     let root = Decoder::new().read(&mut Slice::new(pickle), &mut nodes)?;
-    let visits = Cell::new(
-        nodes
-            .count()
-            .saturating_mul(SHARING)
-            .saturating_add(pickle.len()),
-    );
+    let budget = pickle.len().saturating_mul(COST_PER_BYTE);
+    let budget = Cell::new(budget.saturating_add(COST_ALWAYS));
     T::deserialize(Reader {
         nodes: &nodes,
-        visits: &visits,
+        budget: &budget,
         id: root,
         depth: 0,
     })
@@ -45,8 +44,8 @@ pub fn from_slice<T: for<'de> Deserialize<'de>>(pickle: &[u8]) -> Result<T> {
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     nodes: &'a Nodes,
-    /// How many more values may be visited.
-    visits: &'a Cell<usize>,
+    /// What may still be spent.
+    budget: &'a Cell<usize>,
     id: Id,
     depth: usize,
 }
@@ -58,10 +57,10 @@ impl<'a> Reader<'a> {
 
     /// A value inside of this one.
     fn inside(&self, id: Id) -> Result<Self> {
-        let Some(visits) = self.visits.get().checked_sub(1) else {
+        let Some(left) = self.budget.get().checked_sub(self.nodes.get(id).cost()) else {
             return Err(Error::TooMuch("shared too often to be copied"));
         };
-        self.visits.set(visits);
+        self.budget.set(left);
         if self.depth >= MAX_DEPTH {
             return Err(Error::TooMuch("nested too deeply, or in itself"));
         }
@@ -77,6 +76,18 @@ impl<'a> Reader<'a> {
             of: self,
             ids: ids.iter(),
         }
+    }
+}
+
+impl Node {
+    fn cost(&self) -> usize {
+        COST_OF_VALUE
+            + match self {
+                Self::Text(text) => text.len(),
+                Self::Bytes(bytes) | Self::Big(bytes) => bytes.len(),
+                Self::Items(ids) | Self::Dict(ids) => ids.len().saturating_mul(COST_OF_VALUE),
+                _ => 0,
+            }
     }
 }
 

@@ -11,6 +11,8 @@
 //! | maps, structs | `dict`; a struct's keys are `str` |
 //! | unit variants | `str` |
 //! | other variants | `dict` of one key: `{"Variant": content}` |
+//!
+//! As in JSON, `Some(None)` and `Some(())` are `None`, and come back as `None`.
 
 mod de;
 mod nodes;
@@ -20,6 +22,9 @@ pub use de::from_slice;
 pub use ser::to_vec;
 
 use crate::error::Error;
+
+/// Deeper nesting is refused before the program's stack ends; by the writer too, so that the reader gets what was sent.
+const MAX_DEPTH: usize = 256;
 
 impl serde::ser::Error for Error {
     fn custom<T: std::fmt::Display>(message: T) -> Self {

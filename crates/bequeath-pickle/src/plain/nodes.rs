@@ -34,10 +34,6 @@ impl Nodes {
         &self.0[id.0]
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.0.len()
-    }
-
     fn add(&mut self, node: Node) -> Id {
         self.0.push(node);
         Id(self.0.len() - 1)

@@ -10,6 +10,8 @@ use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::opcode as op;
 
+use super::MAX_DEPTH;
+
 /// The pickle of a value; any Python from 3.8 on reads it.
 ///
 /// ```
@@ -19,35 +21,70 @@ use crate::opcode as op;
 /// ```
 ///
 /// # Errors
-/// Whatever a `Serialize` implementation says.
+/// Whatever a `Serialize` implementation says; [`Error::TooMuch`] for nesting that [`from_slice`](crate::from_slice)
+/// would not follow.
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     let mut encoder = Encoder::new(crate::HIGHEST_PROTOCOL, false, Vec::new());
     encoder.begin();
-    value.serialize(&mut Writer(&mut encoder))?;
+    value.serialize(&mut Writer {
+        encoder: &mut encoder,
+        depth: 0,
+    })?;
     encoder.end();
     Ok(encoder.into_bytes())
 }
 
-struct Writer<'a>(&'a mut Encoder);
+struct Writer<'a> {
+    encoder: &'a mut Encoder,
+    depth: usize,
+}
 
 /// A container that was begun; the opcodes that end it.
 struct Open<'a, 'b> {
     writer: &'b mut Writer<'a>,
     end: &'static [u8],
+    /// How deep it is inside.
+    levels: usize,
 }
 
 impl<'a> Writer<'a> {
-    fn open<'b>(&'b mut self, begin: &[u8], end: &'static [u8]) -> Open<'a, 'b> {
+    fn open<'b>(&'b mut self, begin: &[u8], end: &'static [u8]) -> Result<Open<'a, 'b>> {
+        self.enter()?;
         for code in begin {
-            self.0.opcode(*code);
+            self.encoder.opcode(*code);
         }
-        Open { writer: self, end }
+        Ok(Open {
+            writer: self,
+            end,
+            levels: 1,
+        })
     }
 
-    /// `{variant: ` of a dict with one key.
-    fn variant(&mut self, variant: &str) {
-        self.0.opcode(op::EMPTY_DICT);
-        self.0.text(variant.as_bytes());
+    /// The same as the content of a variant: `{variant: `, of a dict with one key.
+    fn open_variant<'b>(
+        &'b mut self,
+        variant: &str,
+        begin: &[u8],
+        end: &'static [u8],
+    ) -> Result<Open<'a, 'b>> {
+        self.variant(variant)?;
+        let open = self.open(begin, end)?;
+        Ok(Open { levels: 2, ..open })
+    }
+
+    fn variant(&mut self, variant: &str) -> Result<()> {
+        self.enter()?;
+        self.encoder.opcode(op::EMPTY_DICT);
+        self.encoder.text(variant.as_bytes());
+        Ok(())
+    }
+
+    fn enter(&mut self) -> Result<()> {
+        if self.depth >= MAX_DEPTH {
+            return Err(Error::TooMuch("nested too deeply"));
+        }
+        self.depth += 1;
+        Ok(())
     }
 
     fn big(&mut self, bytes: &[u8; 16], negative: bool) {
@@ -56,7 +93,7 @@ impl<'a> Writer<'a> {
         while len > 1 && bytes[len - 1] == filler && (bytes[len - 2] & 0x80 != 0) == negative {
             len -= 1;
         }
-        self.0.long(&bytes[..len]);
+        self.encoder.long(&bytes[..len]);
     }
 }
 
@@ -67,8 +104,9 @@ impl Open<'_, '_> {
 
     fn close(self) {
         for code in self.end {
-            self.writer.0.opcode(*code);
+            self.writer.encoder.opcode(*code);
         }
+        self.writer.depth -= self.levels;
     }
 }
 
@@ -97,7 +135,7 @@ impl<'a, 'b> Serializer for &'b mut Writer<'a> {
     type SerializeStructVariant = Open<'a, 'b>;
 
     fn serialize_bool(self, v: bool) -> Result<()> {
-        self.0.boolean(v);
+        self.encoder.boolean(v);
         Ok(())
     }
     fn serialize_i8(self, v: i8) -> Result<()> {
@@ -110,12 +148,12 @@ impl<'a, 'b> Serializer for &'b mut Writer<'a> {
         self.serialize_i64(v.into())
     }
     fn serialize_i64(self, v: i64) -> Result<()> {
-        self.0.int(v);
+        self.encoder.int(v);
         Ok(())
     }
     fn serialize_i128(self, v: i128) -> Result<()> {
         match i64::try_from(v) {
-            Ok(small) => self.0.int(small),
+            Ok(small) => self.encoder.int(small),
             Err(_) => self.big(&v.to_le_bytes(), v < 0),
         }
         Ok(())
@@ -139,29 +177,29 @@ impl<'a, 'b> Serializer for &'b mut Writer<'a> {
         // The top bit is the number's, not the sign.
         let mut bytes = [0; 17];
         bytes[..16].copy_from_slice(&v.to_le_bytes());
-        self.0.long(&bytes);
+        self.encoder.long(&bytes);
         Ok(())
     }
     fn serialize_f32(self, v: f32) -> Result<()> {
         self.serialize_f64(v.into())
     }
     fn serialize_f64(self, v: f64) -> Result<()> {
-        self.0.float(v);
+        self.encoder.float(v);
         Ok(())
     }
     fn serialize_char(self, v: char) -> Result<()> {
         self.serialize_str(v.encode_utf8(&mut [0; 4]))
     }
     fn serialize_str(self, v: &str) -> Result<()> {
-        self.0.text(v.as_bytes());
+        self.encoder.text(v.as_bytes());
         Ok(())
     }
     fn serialize_bytes(self, v: &[u8]) -> Result<()> {
-        self.0.binary(v);
+        self.encoder.binary(v);
         Ok(())
     }
     fn serialize_none(self) -> Result<()> {
-        self.0.none();
+        self.encoder.none();
         Ok(())
     }
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<()> {
@@ -190,17 +228,18 @@ impl<'a, 'b> Serializer for &'b mut Writer<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<()> {
-        self.variant(variant);
+        self.variant(variant)?;
         value.serialize(&mut *self)?;
-        self.0.opcode(op::SETITEM);
+        self.depth -= 1;
+        self.encoder.opcode(op::SETITEM);
         Ok(())
     }
     fn serialize_seq(self, _len: Option<usize>) -> Result<Open<'a, 'b>> {
-        Ok(self.open(LIST.0, LIST.1))
+        self.open(LIST.0, LIST.1)
     }
     fn serialize_tuple(self, len: usize) -> Result<Open<'a, 'b>> {
         let (begin, end) = tuple_opcodes(len);
-        Ok(self.open(begin, end))
+        self.open(begin, end)
     }
     fn serialize_tuple_struct(self, _name: &'static str, len: usize) -> Result<Open<'a, 'b>> {
         self.serialize_tuple(len)
@@ -212,14 +251,13 @@ impl<'a, 'b> Serializer for &'b mut Writer<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Open<'a, 'b>> {
-        self.variant(variant);
-        Ok(self.open(&[op::MARK], &[op::TUPLE, op::SETITEM]))
+        self.open_variant(variant, &[op::MARK], &[op::TUPLE, op::SETITEM])
     }
     fn serialize_map(self, _len: Option<usize>) -> Result<Open<'a, 'b>> {
-        Ok(self.open(DICT.0, DICT.1))
+        self.open(DICT.0, DICT.1)
     }
     fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Open<'a, 'b>> {
-        Ok(self.open(DICT.0, DICT.1))
+        self.open(DICT.0, DICT.1)
     }
     fn serialize_struct_variant(
         self,
@@ -228,8 +266,7 @@ impl<'a, 'b> Serializer for &'b mut Writer<'a> {
         variant: &'static str,
         _len: usize,
     ) -> Result<Open<'a, 'b>> {
-        self.variant(variant);
-        Ok(self.open(DICT.0, &[op::SETITEMS, op::SETITEM]))
+        self.open_variant(variant, DICT.0, &[op::SETITEMS, op::SETITEM])
     }
 }
 
