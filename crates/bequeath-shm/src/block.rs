@@ -313,7 +313,7 @@ impl Block {
                 Ok(_) => return Ok(Incoming { block, via }),
                 Err(now) if now == words::queued(via) || now == words::kept(via) => before = now,
                 Err(_) => {
-                    session.unmap_place(name.offset, place.pool.is_none());
+                    ManuallyDrop::into_inner(block).leave_alone();
                     return Err(Error::Stale(name.as_reference()));
                 }
             }
@@ -376,7 +376,7 @@ impl Block {
             .compare_exchange(part, mine, AcqRel, Relaxed)
             .is_err()
         {
-            session.unmap_place(name.offset, place.pool.is_none());
+            ManuallyDrop::into_inner(block).leave_alone();
             return Err(Error::Stale(name.as_reference()));
         }
         Ok(ManuallyDrop::into_inner(block))
@@ -384,6 +384,14 @@ impl Block {
 
     pub(crate) fn is_run(&self) -> bool {
         self.run
+    }
+
+    /// Ends the value of a block that turned out to be somebody else's: its place is not touched.
+    fn leave_alone(self) {
+        let this = ManuallyDrop::new(self);
+        this.session.unmap_place(this.name.offset, this.is_run());
+        // SAFETY: `this` is not used again, and the session is what has to be dropped of it.
+        drop(unsafe { std::ptr::read(&this.session) });
     }
 
     /// The block in a place that this process has just taken over as owner.

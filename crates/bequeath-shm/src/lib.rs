@@ -25,6 +25,8 @@ mod hostile_tests;
 pub mod kind;
 mod layout;
 mod local;
+#[cfg(test)]
+mod lost_race_tests;
 mod members;
 mod memory;
 pub mod object;
