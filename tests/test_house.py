@@ -31,7 +31,7 @@ def name(path: Path) -> str:
 
 
 def product(paths: list[Path]) -> list[Path]:
-    aside = {"tests", "benches", "examples", "scripts", "bequeath-testing"}
+    aside = {"tests", "benches", "examples", "scripts", "fuzz", "bequeath-testing"}
     return [path for path in paths if not aside & set(path.relative_to(ROOT).parts)]
 
 

@@ -65,11 +65,13 @@ impl Graph {
         Ok(self.add(Node::Other(what, inside)))
     }
 
-    fn fill(&mut self, into: Id, items: impl Iterator<Item = Id>) {
-        match &mut self.0[into] {
-            Node::List(inside) | Node::Set(inside) | Node::Dict(inside) | Node::Other(_, inside) => {
-                inside.extend(items);
-            }
+    /// Puts items into what takes them, as an object of Python would that has taken a container's place.
+    fn fill(&mut self, into: Id, items: impl Iterator<Item = Id>, is_own: fn(&Node) -> bool) {
+        let node = &mut self.0[into];
+        let is_own = is_own(node);
+        match node {
+            Node::List(inside) | Node::Set(inside) | Node::Dict(inside) if is_own => inside.extend(items),
+            Node::Other(_, inside) => inside.extend(items),
             _ => {}
         }
     }
@@ -182,20 +184,20 @@ impl Builder for Graph {
         Ok(self.add(Node::Dict(Vec::new())))
     }
     fn append(&mut self, list: &Id, item: Id) -> Result<(), Error> {
-        self.fill(*list, std::iter::once(item));
+        self.fill(*list, std::iter::once(item), |node| matches!(node, Node::List(_)));
         Ok(())
     }
     fn extend(&mut self, list: &Id, items: Drain<'_, Id>) -> Result<(), Error> {
-        self.fill(*list, items);
+        self.fill(*list, items, |node| matches!(node, Node::List(_)));
         Ok(())
     }
     fn set_items(&mut self, dict: &Id, items: Drain<'_, Id>) -> Result<(), Error> {
         assert!(items.len() % 2 == 0, "keys and values pair up");
-        self.fill(*dict, items);
+        self.fill(*dict, items, |node| matches!(node, Node::Dict(_)));
         Ok(())
     }
     fn add_items(&mut self, set: &Id, items: Drain<'_, Id>) -> Result<(), Error> {
-        self.fill(*set, items);
+        self.fill(*set, items, |node| matches!(node, Node::Set(_)));
         Ok(())
     }
     fn global(&mut self, module: &[u8], name: &[u8]) -> Result<Id, Error> {
@@ -222,7 +224,7 @@ impl Builder for Graph {
         self.other("an instance", vec![class, arguments])
     }
     fn build(&mut self, object: &Id, state: Id) -> Result<(), Error> {
-        self.fill(*object, std::iter::once(state));
+        self.fill(*object, std::iter::once(state), |_| false);
         Ok(())
     }
     fn persistent(&mut self, id: Id) -> Result<Id, Error> {

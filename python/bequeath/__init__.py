@@ -15,6 +15,7 @@ from ._inspect import inspect as inspect
 from ._install import alias_main as _alias_main
 from ._install import install as install
 from ._install import uninstall as uninstall
+from ._invite import invite as invite
 from ._settings import set_strict as set_strict
 from .exceptions import AbandonedLock as AbandonedLock
 from .exceptions import BequeathError as BequeathError

@@ -24,7 +24,7 @@ mod wait;
 mod walk;
 
 pub use error::{Error, Result};
-pub use message::{Message, Outgoing, Payload};
+pub use message::{kind, Message, Outgoing, Payload};
 pub use queue::{Account, Options, Queue};
 pub use send::Prepared;
 

@@ -6,6 +6,26 @@ use std::os::fd::OwnedFd;
 
 use bequeath_shm::{AnyHandle, Block, Envelope};
 
+/// What the payload of a message of ours is; both faces, Python's and Rust's, write and read these.
+pub mod kind {
+    /// A pickle of protocol 5 or less.
+    pub const PICKLE: u8 = 0;
+    /// The bytes themselves.
+    pub const BYTES: u8 = 1;
+    /// A 64-bit integer in native order.
+    pub const INT: u8 = 2;
+    /// A double in native order.
+    pub const FLOAT: u8 = 3;
+    /// Nothing.
+    pub const NONE: u8 = 4;
+    /// True.
+    pub const TRUE: u8 = 5;
+    /// False.
+    pub const FALSE: u8 = 6;
+    /// UTF-8 text.
+    pub const TEXT: u8 = 7;
+}
+
 /// A message on its way out. What it owns is freed when it is dropped unsent.
 #[derive(Default)]
 pub struct Outgoing<'a> {

@@ -40,6 +40,22 @@ impl Packed {
         PyBytes::new(py, &self.bytes)
     }
 
+    /// The same in one line of text for another program's argument: hexadecimal digits, a colon, the descriptors' numbers.
+    #[getter]
+    fn text(&self) -> String {
+        let digits: String = self
+            .bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let numbers = self
+            .descriptors()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>();
+        format!("{digits}:{}", numbers.join(","))
+    }
+
     /// Numbers of the descriptors that must travel along, in order; open while this object lives.
     #[getter]
     fn descriptors(&self) -> Vec<i32> {

@@ -21,10 +21,26 @@
 //!
 //! Handles may stand anywhere inside serde types, as arguments of [`Session::spawn`] and inside
 //! messages through a [`Queue`], to children or siblings, also when the sender has exited meanwhile.
+//! What is sent travels as the plain part of pickle: a Python program with bequeath at the other end
+//! reads it ([`Session::accept`]), and nothing that a pickle names is ever executed here.
+//!
+//! | Rust | Python |
+//! |---|---|
+//! | `()`, unit structs, `None` | `None` |
+//! | `Some(x)`, newtype structs | `x` |
+//! | `bool`, integers, floats, `char`, strings | `bool`, `int`, `float`, `str` |
+//! | [`Bytes`] | `bytes` |
+//! | sequences (also `Vec<u8>`); tuples | `list`; `tuple` |
+//! | maps, structs | `dict`; a struct's keys are `str` |
+//! | unit variants; other variants | `str`; a `dict` of one key, `{"Variant": content}` |
+//!
+//! As in JSON, `Some(None)` and `Some(())` come back as `None`.
 //! Whoever is killed, at whatever instruction, the others go on: a message is visible wholly or not
 //! at all, and a [`Lock`] whose holder died says so.
 
+mod accept;
 mod barrier;
+mod bytes;
 mod child;
 mod codec;
 mod condition;
@@ -35,6 +51,7 @@ mod event;
 mod function;
 mod line;
 mod lock;
+mod memory;
 mod queue;
 mod semaphore;
 mod session;
@@ -48,6 +65,7 @@ pub use bequeath_inspect as inspect;
 pub use bequeath_process::ExitStatus;
 pub use bequeath_shm::{AnyHandle, Block, Options, Usage};
 pub use bytemuck;
+pub use bytes::Bytes;
 pub use child::Child;
 pub use condition::Condition;
 pub use dead::DeadProcess;
@@ -55,6 +73,7 @@ pub use descriptor::Descriptor;
 pub use error::{Error, Result};
 pub use event::Event;
 pub use lock::{Abandoned, Lock, LockError, LockGuard};
+pub use memory::Memory;
 pub use queue::{Message, Queue};
 pub use semaphore::Semaphore;
 pub use session::Session;

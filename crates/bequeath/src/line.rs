@@ -14,6 +14,7 @@ use bequeath_shm::{BlockName, Envelope, Room, Session};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::Bytes;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::transfer::Parts;
@@ -28,7 +29,7 @@ pub(crate) struct Line(OwnedFd);
 
 #[derive(Serialize, Deserialize)]
 struct Frame {
-    head: Vec<u8>,
+    head: Bytes,
     value: Value,
     /// Descriptors of the frame itself, before those of the value.
     extra: u32,
@@ -38,7 +39,7 @@ struct Frame {
 
 #[derive(Serialize, Deserialize)]
 enum Value {
-    Inline(Vec<u8>),
+    Inline(Bytes),
     /// The envelope's name; its token is the first descriptor after the extra ones.
     Envelope(u64),
 }
@@ -73,7 +74,7 @@ impl Line {
         let fds: Vec<OwnedFd> = extra.into_iter().chain(packed.descriptors).collect();
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         let frame = codec::encode(&Frame {
-            head: codec::encode(head)?,
+            head: codec::encode(head)?.into(),
             value: packed.value,
             extra: extras,
             descriptors: fds.len() as u32,
@@ -167,7 +168,7 @@ impl Packed {
     /// No value.
     pub(crate) const fn empty() -> Self {
         Self {
-            value: Value::Inline(Vec::new()),
+            value: Value::Inline(Bytes(Vec::new())),
             descriptors: Vec::new(),
         }
     }
@@ -176,7 +177,7 @@ impl Packed {
 /// Puts a value where it will travel.
 pub(crate) fn pack(session: &Session, mut parts: Parts) -> Result<Packed> {
     if parts.bytes.len() <= INLINE && parts.references.is_empty() && parts.blocks.is_empty() {
-        let value = Value::Inline(parts.bytes);
+        let value = Value::Inline(parts.bytes.into());
         return Ok(Packed {
             value,
             descriptors: parts.descriptors,
@@ -213,7 +214,7 @@ impl<H> Arrived<H> {
         let name = match self.value {
             Value::Inline(bytes) => {
                 return Ok(Parts {
-                    bytes,
+                    bytes: bytes.into(),
                     descriptors,
                     ..Parts::default()
                 })
@@ -243,7 +244,7 @@ mod tests {
 
     fn inline(bytes: &[u8], descriptors: Vec<OwnedFd>) -> Packed {
         Packed {
-            value: Value::Inline(bytes.to_vec()),
+            value: Value::Inline(bytes.to_vec().into()),
             descriptors,
         }
     }
@@ -285,8 +286,8 @@ mod tests {
             assert!(other.recv::<()>(RecvFlags::empty()).is_err());
         }
         let promised = Frame {
-            head: vec![],
-            value: Value::Inline(vec![]),
+            head: Bytes::default(),
+            value: Value::Inline(Bytes::default()),
             extra: 5,
             descriptors: 2,
         };

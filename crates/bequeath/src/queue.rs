@@ -4,24 +4,26 @@ use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use bequeath_channel::{Message as Arrived, Outgoing};
+use bequeath_channel::{kind, Message as Arrived, Outgoing};
 use bequeath_os::Deadline;
 use bequeath_shm::{AnyHandle, Block};
 use bequeath_sync::Never;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
+use crate::codec;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::transfer::{self, transferable, Parts};
 
-/// Message kinds of this crate: a serde value, or a [`Message`] as the program made it.
-const VALUE: u8 = b'R';
+/// The kind of a [`Message`] as the program made it; values have those that Python's have.
 const RAW: u8 = b'r';
 
 /// Values from many senders to many receivers, each received once, in the order sent.
 ///
 /// Values may have handles, [`Descriptor`](crate::Descriptor)s and further queues anywhere inside.
+/// They are typed by serde and travel as the plain part of pickle ([the table](crate)): through the
+/// same queue a Python program puts and gets plain objects.
 /// A queue without a capacity grows within the session's memory budget, and sending never waits.
 ///
 /// # After fork
@@ -43,6 +45,9 @@ pub struct Queue<T> {
     engine: std::sync::Arc<bequeath_channel::Queue>,
     value: PhantomData<fn(T) -> T>,
 }
+
+const NOT_FOR_THIS_CALL: Error =
+    Error::Malformed("a message that the other side did not send for this call");
 
 /// A message of parts that the program itself chose; blocks and descriptors are moved, not copied.
 ///
@@ -280,7 +285,10 @@ impl<T> Queue<T> {
     }
 
     fn recv_message_until(&self, deadline: Deadline) -> Result<Message> {
-        let arrived = self.recv_parts(RAW, deadline)?;
+        let (kind, arrived) = self.recv_any(deadline)?;
+        if kind != RAW {
+            return Err(NOT_FOR_THIS_CALL);
+        }
         Ok(Message {
             bytes: arrived.bytes,
             blocks: arrived.blocks,
@@ -300,19 +308,15 @@ impl<T> Queue<T> {
         Ok(self.engine.send(message, deadline, &mut Never)?)
     }
 
-    fn recv_parts(&self, kind: u8, deadline: Deadline) -> Result<Parts> {
+    fn recv_any(&self, deadline: Deadline) -> Result<(u8, Parts)> {
         let arrived: Arrived = self.engine.recv(deadline, &mut Never)?;
-        if arrived.kind != kind {
-            return Err(Error::Malformed(
-                "a message that the other side did not send for this call",
-            ));
-        }
-        Ok(Parts {
+        let parts = Parts {
             bytes: arrived.payload.into_vec(),
             references: arrived.references,
             blocks: arrived.buffers,
             descriptors: arrived.descriptors,
-        })
+        };
+        Ok((arrived.kind, parts))
     }
 }
 
@@ -369,7 +373,7 @@ impl<T: Serialize> Queue<T> {
 
     fn send_until(&self, value: &T, deadline: Deadline) -> Result<()> {
         let parts = transfer::export(self.engine.session(), value)?;
-        self.send_parts(VALUE, parts, deadline)
+        self.send_parts(kind::PICKLE, parts, deadline)
     }
 }
 
@@ -422,6 +426,9 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     fn recv_until(&self, deadline: Deadline) -> Result<T> {
-        transfer::import(self.recv_parts(VALUE, deadline)?)
+        let (kind, mut parts) = self.recv_any(deadline)?;
+        let pickle = codec::as_pickle(kind, std::mem::take(&mut parts.bytes))?;
+        parts.bytes = pickle.ok_or(NOT_FOR_THIS_CALL)?;
+        transfer::import(parts)
     }
 }

@@ -13,6 +13,7 @@ use crate::condition::Condition;
 use crate::error::Result;
 use crate::event::Event;
 use crate::lock::Lock;
+use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::semaphore::Semaphore;
 use crate::spawn::Worker;
@@ -252,6 +253,22 @@ impl Session {
     #[track_caller]
     pub fn barrier(&self, parties: u64) -> Result<Barrier> {
         Barrier::create(self, parties)
+    }
+
+    /// Shared memory of `len` zeroed bytes, for any number of processes at a time.
+    ///
+    /// # Errors
+    /// Beyond the memory budget.
+    ///
+    /// ```
+    /// let session = bequeath::Session::new()?;
+    /// let memory = session.memory(1 << 20)?;
+    /// assert!(memory.write_at(0, b"for all"));
+    /// # Ok::<(), bequeath::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn memory(&self, len: usize) -> Result<Memory> {
+        Memory::create(self, len)
     }
 
     /// A block of shared memory of at least `len` bytes with undefined content; it is moved to

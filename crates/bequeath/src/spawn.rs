@@ -99,7 +99,7 @@ impl<'session> Worker<'session> {
         }
         let engine = self.session.engine();
         let start = Start {
-            identity: identity().to_vec(),
+            identity: identity().to_vec().into(),
             function: Name::of(function)?,
             name: self.name.unwrap_or_else(next_name),
             tied: self.daemon,

@@ -9,6 +9,7 @@ use bequeath_process::{OnParentDeath, Tie};
 use bequeath_shm::Session;
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::function::{identity, Call, Name};
 use crate::line::{pack, Arrived, Line, Packed};
@@ -25,7 +26,7 @@ const FAILED: i32 = 1;
 /// What a start says. The session's arena, the board's two ends and the tie are its extra descriptors.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Start {
-    pub(crate) identity: Vec<u8>,
+    pub(crate) identity: Bytes,
     pub(crate) function: Name,
     pub(crate) name: String,
     pub(crate) tied: bool,
@@ -141,7 +142,7 @@ fn prepare_and_call(mut start: Arrived<Start>, joined: &mut Option<Session>) -> 
             .ok_or(Error::Malformed("a start without its tie"))?;
         Tie::from_fd(tie).hold(OnParentDeath::Kill)?;
     }
-    if start.head.identity != identity() {
+    if start.head.identity.0 != identity() {
         return Err(Error::Malformed("a start of another build of this program"));
     }
     // What `ps` and `top` show; a kernel without the file shows the program's name.

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::Path;
 
 /// Types that live in one process only.
-const LOCAL: [&str; 7] = [
+const LOCAL: [&str; 8] = [
     "Error",
     "DeadProcess",
     "LockError",
     "Abandoned",
     "Message",
+    "Bytes",
     "Result",
     "Any",
 ];

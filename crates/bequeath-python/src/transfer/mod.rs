@@ -29,25 +29,7 @@ pub use open::{
 };
 pub(crate) use trial::trial;
 
-/// What the payload of a message is.
-pub mod kind {
-    /// A pickle of protocol 5 or less.
-    pub const PICKLE: u8 = 0;
-    /// The bytes themselves.
-    pub const BYTES: u8 = 1;
-    /// A 64-bit integer in native order.
-    pub const INT: u8 = 2;
-    /// A double in native order.
-    pub const FLOAT: u8 = 3;
-    /// Nothing.
-    pub const NONE: u8 = 4;
-    /// True.
-    pub const TRUE: u8 = 5;
-    /// False.
-    pub const FALSE: u8 = 6;
-    /// UTF-8 text.
-    pub const TEXT: u8 = 7;
-}
+pub use bequeath_channel::kind;
 
 /// The facade's part of pickling; remembered, since nothing can be imported any more when the interpreter ends.
 fn facade(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
