@@ -3,6 +3,8 @@
 
 # The interpreter of .venv, and for `upstream` the one whose own suite runs.
 PYTHON ?= python3
+# How long each target of `fuzz` runs.
+SECONDS ?= 300
 # The start methods of `upstream`.
 START ?= fork spawn forkserver
 
@@ -11,7 +13,7 @@ BIN := $(VENV)/bin
 SETUP = scripts/environment.sh $(VENV) $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test all check bench faults sanitizers wheel upstream upstream-pickle sid interpreters long clean
+.PHONY: help setup demo test all check bench faults fuzz sanitizers wheel upstream upstream-pickle sid interpreters long clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +54,9 @@ faults: setup ## kill at every instruction, and at random through the Python bin
 
 long: setup ## libraries under `bequeath run`, model checks, the package as cargo would publish it
 	@scripts/long.sh $(VENV)
+
+fuzz: setup ## hostile pickles, for SECONDS each target: make fuzz [SECONDS=300]; needs nightly and cargo-fuzz
+	@scripts/fuzz.sh $(VENV) $(SECONDS)
 
 sanitizers: ## AddressSanitizer over the engine's tests; ThreadSanitizer and Miri where the toolchain can
 	@scripts/sanitizers.sh

@@ -1,4 +1,4 @@
-"""A Rust program beside a Python one: what either puts into a queue as plain data, the other reads typed."""
+"""A Rust program beside a Python one: plain data that either puts, the other reads typed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the seeds: small pickles, one per opcode or shape, as this Python's pickle spells them. Run once: python3 make.py"""
+"""Writes the seeds: small pickles, one per opcode or shape. Run once: python3 make.py"""
 
 import collections
 import copyreg
@@ -21,7 +21,12 @@ PLAIN = {
     "dicts": {"a": {"b": {1: 2}}, "": []},
     "batch": list(range(1001)),
     # The shapes of the target `typed`.
-    "task": {"name": "a", "sizes": [1, 2], "parts": {"name": "b", "sizes": [], "parts": None, "rest": {}}, "rest": {"x": 1}},
+    "task": {
+        "name": "a",
+        "sizes": [1, 2],
+        "parts": {"name": "b", "sizes": [], "parts": None, "rest": {}},
+        "rest": {"x": 1},
+    },
     "steps": {"Call": {"name": "c", "with": ["Stop", {"Wait": 0.5}, {"Move": (1, 2**100)}]}},
     "nested": [[], [[], [[[]]]]],
     "strings": ["one", "two", "one"],

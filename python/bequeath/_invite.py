@@ -1,4 +1,4 @@
-"""`invite`: queues and other shared objects for a program that this one starts, in Rust for instance."""
+"""`invite`: shared objects for a program that this one starts, in Rust for instance."""
 
 from . import _engine
 

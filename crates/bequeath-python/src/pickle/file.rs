@@ -22,6 +22,8 @@ pub(super) struct File<'py> {
 
 /// How much is peeked at.
 const PEEK: usize = 128 * 1024;
+/// How much is asked for at once before any of it has arrived; then as much again as there is.
+const AT_ONCE: usize = 1 << 20;
 
 impl<'py> File<'py> {
     pub(super) fn of(file: &Bound<'py, PyAny>) -> PyResult<Self> {
@@ -102,8 +104,16 @@ impl<'py> File<'py> {
         let rest = self.buffer.split_off(self.used);
         self.buffer = rest;
         self.used = 0;
-        let more = self.fetch(len - self.buffer.len())?;
-        self.buffer.extend_from_slice(more.as_bytes());
+        // A length is believed by and by: `read` makes room for all that it is asked for.
+        while self.buffer.len() < len {
+            let most = self.buffer.len().max(AT_ONCE);
+            let wanted = most.min(len - self.buffer.len());
+            let more = self.fetch(wanted)?;
+            self.buffer.extend_from_slice(more.as_bytes());
+            if more.as_bytes().len() < wanted {
+                break;
+            }
+        }
         Ok(())
     }
 }
