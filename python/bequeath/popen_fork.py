@@ -93,7 +93,10 @@ class Popen:
         this_process = _engine.open_this_process()
         watch = _engine.Watch()
         try:
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                _engine.fork_failed(error.errno)
             if pid == 0:
                 code = 1
                 try:

@@ -95,7 +95,7 @@ import faulthandler
 import warnings
 
 def busy(objects, over):
-    queue, lock, rlock, semaphore, condition, event, value, array, (near, far) = objects
+    queue, lock, rlock, semaphore, condition, event, value, array, (near, far), alone = objects
     name = threading.get_ident()
     while not over.is_set():
         queue.put(name)
@@ -109,6 +109,7 @@ def busy(objects, over):
         event.set()
         event.wait(0)
         event.clear()
+        alone.wait()
         with value.get_lock():
             value.value += 1
         array[0] = value.value
@@ -116,10 +117,10 @@ def busy(objects, over):
             near.send(name)
             far.recv()
 
-def in_forked_child(objects):
+def in_forked_child(objects, meeting):
     # Whatever the parent's threads hold is theirs: they go on, and this process gets its turn.
     faulthandler.dump_traceback_later(25, exit=True)
-    queue, lock, rlock, semaphore, condition, event, value, array, (near, far) = objects
+    queue, lock, rlock, semaphore, condition, event, value, array, (near, far), alone = objects
     before = value.value
     queue.put("child")
     queue.get(timeout=20)
@@ -129,6 +130,7 @@ def in_forked_child(objects):
     with condition:
         condition.wait(0.001)
     event.set()
+    alone.wait(20)
     with value.get_lock():
         value.value += 1
         assert value.value > before
@@ -136,12 +138,13 @@ def in_forked_child(objects):
         near.send("child")
         # Whoever had sent without the answer was copied in the middle: it is the parent's to read.
         far.recv()
+    meeting.wait(20)
 
 def fork_while_busy(context):
     objects = (
         context.Queue(), context.Lock(), context.RLock(), context.Semaphore(2),
         context.Condition(), context.Event(), context.Value("q", 0), context.Array("q", 4),
-        context.Pipe(),
+        context.Pipe(), context.Barrier(1),
     )
     over = threading.Event()
     threads = [threading.Thread(target=busy, args=(objects, over)) for _ in range(3)]
@@ -152,12 +155,14 @@ def fork_while_busy(context):
     warnings.simplefilter("ignore", DeprecationWarning)
 
     def fork_often(count):
+        # Each time its second party is another process.
+        meeting = context.Barrier(2)
         for _ in range(count):
             pid = os.fork()
             if pid == 0:
                 code = 1
                 try:
-                    in_forked_child(objects)
+                    in_forked_child(objects, meeting)
                     code = 0
                 except BaseException:
                     import traceback
@@ -165,6 +170,7 @@ def fork_while_busy(context):
                 finally:
                     sys.stderr.flush()
                     os._exit(code)
+            meeting.wait(20)
             ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
     ends = []

@@ -251,10 +251,10 @@ pub fn session_and_group() -> (i32, i32) {
 /// Joins a process group of the same session.
 ///
 /// # Errors
-/// EPERM when it is gone or belongs to another session.
+/// EPERM when it is gone or belongs to another session; EINVAL for zero, which names none.
 pub fn set_group(group: i32) -> Result<()> {
-    let group = rustix::process::Pid::from_raw(group);
-    rustix::process::setpgid(None, group).named("setpgid")
+    let group = rustix::process::Pid::from_raw(group).ok_or(Error::new("setpgid", Errno::INVAL))?;
+    rustix::process::setpgid(None, Some(group)).named("setpgid")
 }
 
 /// The secure bits of the calling thread.

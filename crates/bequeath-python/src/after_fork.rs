@@ -9,7 +9,7 @@ use bequeath_shm::{Announced, ForkTicket, Session};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::session;
+use crate::{process, session};
 
 thread_local! {
     /// The fork that this thread is doing; in the child this thread is the one that lives on.
@@ -70,6 +70,16 @@ fn session_after_fork_in_child() {
     } else if let Some(session) = Session::current() {
         let _ = session.join_forked_child();
     }
+}
+
+/// The fork that this thread tried just now failed with this error number: gives back what was counted for the
+/// child, and raises what there is to say.
+#[pyfunction]
+pub fn fork_failed(py: Python<'_>, errno: Option<i32>) -> PyResult<()> {
+    if let (Some(announced), Some(session)) = (ANNOUNCED.take(), Session::current()) {
+        py.detach(|| session.no_child(announced));
+    }
+    Err(process::no_process(errno.unwrap_or(0)))
 }
 
 /// The child that this thread forked just now has this number.

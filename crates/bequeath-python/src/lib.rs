@@ -40,6 +40,8 @@ mod _engine {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    use crate::after_fork::fork_failed;
+    #[pymodule_export]
     use crate::connection::{pipe, rebuild_connection, Connection};
     #[pymodule_export]
     use crate::explain::{explain_object, explain_refusal};

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bequeath_os::Deadline;
+use bequeath_os::{Deadline, Errno};
 use bequeath_process as engine;
 use bequeath_process::{report, Command, OnParentDeath};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -527,12 +527,25 @@ fn os_string(value: &Bound<'_, PyAny>) -> PyResult<OsString> {
     value.extract()
 }
 
+/// The kernel made no process; EAGAIN by itself says nothing to whom it concerns.
+pub(crate) fn no_process(errno: i32) -> PyErr {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let why = if errno == Errno::AGAIN.raw_os_error() {
+        ": no more processes may be started (RLIMIT_NPROC, or pids.max of the control group)"
+    } else {
+        ""
+    };
+    PyOSError::new_err((errno, format!("{words}{why}")))
+}
+
 pub(crate) fn raise(error: engine::Error) -> PyErr {
     match error {
-        engine::Error::Os(error) => PyOSError::new_err((error.raw(), error.errno.to_string())),
-        engine::Error::Fork { errno } => {
-            PyOSError::new_err((errno, std::io::Error::from_raw_os_error(errno).to_string()))
+        engine::Error::Os(error) if matches!(error.call, "clone" | "fork") => {
+            no_process(error.raw())
         }
+        engine::Error::Os(error) => PyOSError::new_err((error.raw(), error.errno.to_string())),
+        engine::Error::Fork { errno } => no_process(errno),
         engine::Error::ZeroByte { .. } | engine::Error::TooManyDescriptors { .. } => {
             PyValueError::new_err(error.to_string())
         }

@@ -117,6 +117,14 @@ impl Session {
         }
     }
 
+    /// An announced child that there will never be: the fork failed. What was counted for it is given back now,
+    /// and not when its time is over.
+    pub fn no_child(&self, child: Announced) {
+        self.space()
+            .change_standing(child.0, Standing::Pending, Standing::Settling);
+        self.scavenge();
+    }
+
     fn withdraw(&self, ticket: &ForkTicket) {
         let (name, word) = (ticket.child, words::owned(ticket.child));
         for before in [Standing::Pending, Standing::Preparing] {

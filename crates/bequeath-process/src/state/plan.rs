@@ -86,6 +86,11 @@ impl Fixed {
 impl Settable {
     fn plan(&self, wanted: &Self, capabilities: u64) -> Result<Plan, &'static str> {
         let may = |capability| capabilities & capability != 0;
+        // Zero is the group of a leader outside of this PID namespace: it has no number to join it by, and a
+        // child that asked for it would found a group of its own.
+        if wanted.group == 0 && self.group != 0 {
+            return Err("a process group of another PID namespace");
+        }
         let mut plan = Plan {
             umask: changed(&self.umask, &wanted.umask),
             affinity: changed(&self.affinity, &wanted.affinity),
@@ -132,4 +137,23 @@ fn is_ordinary(own: (i32, i32), wanted: &Settable) -> bool {
 
 fn changed<T: PartialEq + Clone>(own: &T, wanted: &T) -> Option<T> {
     (own != wanted).then(|| wanted.clone())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_of_another_namespace_is_inherited_and_never_joined() {
+        let mut own = State::capture().unwrap();
+        let mut wanted = own.clone();
+        (own.settable.group, wanted.settable.group) = (7, 0);
+        let why = own.plan(&wanted, false).unwrap_err();
+        assert!(why.contains("another PID namespace"), "{why}");
+        own.settable.group = 0;
+        assert_eq!(own.plan(&wanted, false).unwrap().group, None);
+        wanted.settable.group = 7;
+        assert_eq!(own.plan(&wanted, false).unwrap().group, Some(7));
+    }
 }
