@@ -3,6 +3,10 @@
 //! A [`Child`] is the same thing however it came to be: forked by the caller, exec'ed by
 //! [`Command`], or forked from a template.
 
+#[cfg(feature = "broken-variants")]
+pub mod broken;
+#[cfg(not(feature = "broken-variants"))]
+mod broken;
 pub mod child;
 pub mod command;
 pub mod error;

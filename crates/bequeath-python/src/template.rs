@@ -338,7 +338,7 @@ impl TemplateServer {
         let server = self.leave()?;
         let own = own_descriptors();
         let done = match work.take()? {
-            template::Work::Child(request) => request.become_child(server, &own).map(Some),
+            template::Work::Child(request) => request.become_child(server, &own),
             template::Work::Spare(seat) => seat.wait(server.into_knowledge(), &own),
             template::Work::Rest => Ok(None),
         };

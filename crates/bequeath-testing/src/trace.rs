@@ -30,6 +30,8 @@ pub(crate) struct Tracee {
     reaped: bool,
     /// Sleeping is expected: look whether it sleeps instead of waiting for a stop.
     pub(crate) sleeps: bool,
+    /// How it was resumed last.
+    how: u32,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -83,6 +85,7 @@ impl Tracee {
             pid,
             reaped: false,
             sleeps: false,
+            how: libc::PTRACE_CONT,
         };
         if child.wait_stop() == Stop::Ended {
             return Err(io::Error::from(io::ErrorKind::PermissionDenied));
@@ -106,6 +109,7 @@ impl Tracee {
     }
 
     fn resume(&mut self, how: u32, signal: i32) -> Stop {
+        self.how = how;
         request(how, self.pid, 0, signal as u64).expect("a stopped child can be resumed");
         self.wait_stop()
     }
@@ -142,9 +146,8 @@ impl Tracee {
                     Stop::Stepped
                 };
             }
-            // A signal of its own: hand it over and go on stepping.
-            request(libc::PTRACE_SINGLESTEP, self.pid, 0, signal as u64)
-                .expect("a stopped child can be resumed");
+            // A signal of its own: hand it over and go on as before.
+            request(self.how, self.pid, 0, signal as u64).expect("a stopped child can be resumed");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A template as a starter sees it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bequeath_os::poll::{self, Events};
 use bequeath_os::socket::{self, Received, RecvFlags, SendFlags, SocketType};
-use bequeath_os::{attributes, handover, pidfd, Deadline, Errno, PidFd};
+use bequeath_os::{attributes, handover, Deadline, Errno, PidFd};
 
+use super::go_ahead;
 use super::protocol::{self, Told, PACKET, PAYLOAD_IN_PACKET};
 use crate::child::{Child, Reaper};
 use crate::error::{Error, Result};
@@ -55,7 +56,7 @@ enum Heard {
     /// A report, noted.
     Noted,
     /// The answer to a request, with what came along.
-    Answer(Told, Option<OwnedFd>),
+    Answer(Told, Vec<OwnedFd>),
 }
 
 #[derive(Debug, Default)]
@@ -64,11 +65,11 @@ struct Notes {
     ended: HashMap<u32, ExitStatus>,
     /// Requests whose answers are still to come, and unwanted.
     abandoned: usize,
+    /// Children of such requests, whose end nobody will ask for.
+    unwanted: HashSet<u32>,
     /// What the template had to say besides.
     told: Vec<String>,
 }
-
-const SIGKILL: i32 = 9;
 
 impl Template {
     /// The two ends of a door: what starters hold, and what the template is started with.
@@ -123,9 +124,12 @@ impl Template {
 
     /// Asks for a child with this process's present state.
     ///
+    /// After an error there is no child: what the template may have forked runs nothing of the program
+    /// before this process has heard of it. So another template may be asked for the same.
+    ///
     /// Several threads may ask at once; they are served one after the other. `interrupted` is called
     /// when a signal arrived while the template is waited for; when it says so, the call gives up,
-    /// and the child, if it comes to be, is ended.
+    /// and the child, if it comes to be, ends before it has begun.
     ///
     /// # Errors
     /// [`Error::TemplateGone`]; [`Error::Fork`] when the template could not fork; EINTR when the
@@ -160,9 +164,10 @@ impl Template {
         self.answer(told)
     }
 
-    fn answer(&self, (told, pidfd): (Told, Option<OwnedFd>)) -> Result<Answer> {
-        match (told, pidfd) {
-            (Told::Started(pid), Some(pidfd)) => {
+    fn answer(&self, (told, came): (Told, Vec<OwnedFd>)) -> Result<Answer> {
+        match (told, <[OwnedFd; 2]>::try_from(came)) {
+            (Told::Started(pid), Ok([pidfd, word])) => {
+                go_ahead::say(&word);
                 let reaper: Arc<dyn Reaper> = Arc::clone(&self.line) as _;
                 Ok(Answer::Child(Child::of_template(
                     pid,
@@ -170,12 +175,9 @@ impl Template {
                     reaper,
                 )))
             }
-            // The message arrived without its descriptor: our table is full.
-            (Told::Started(pid), None) => {
-                let _ = match PidFd::open(pid) {
-                    Ok(child) => child.send_signal(SIGKILL),
-                    Err(_) => pidfd::kill(pid, SIGKILL),
-                };
+            // The message arrived without its descriptors: our table is full. The child ends by itself.
+            (Told::Started(pid), Err(_)) => {
+                self.line.notes().unwanted.insert(pid);
                 Err(bequeath_os::Error::new("recvmsg", Errno::MFILE).into())
             }
             (Told::Refused(reason), _) => Ok(Answer::Refused(reason)),
@@ -222,18 +224,15 @@ impl Line {
         packet: &[u8],
         descriptors: &[BorrowedFd<'_>],
         interrupted: &mut dyn FnMut() -> bool,
-    ) -> Result<(Told, Option<OwnedFd>)> {
+    ) -> Result<(Told, Vec<OwnedFd>)> {
         let mut notes = self.notes();
         send(self.socket.as_fd(), packet, descriptors)?;
         loop {
             match self.receive(&mut notes, Deadline::NEVER) {
-                Ok(Some(Heard::Answer(told, pidfd))) if notes.abandoned == 0 => {
-                    return Ok((told, pidfd));
+                Ok(Some(Heard::Answer(told, came))) if notes.abandoned == 0 => {
+                    return Ok((told, came));
                 }
-                Ok(Some(Heard::Answer(told, pidfd))) => {
-                    notes.abandoned -= 1;
-                    end_unwanted(&told, pidfd);
-                }
+                Ok(Some(Heard::Answer(told, _))) => notes.forgo(&told),
                 Ok(Some(Heard::Noted) | None) => {}
                 Err(error) if error.is_interrupted() && !interrupted() => {}
                 Err(error) => {
@@ -253,7 +252,7 @@ impl Line {
                 return Ok(None);
             }
             let mut packet = [0; 4096];
-            let received = match socket::recv(&self.socket, &mut packet, 1, RecvFlags::DONTWAIT) {
+            let received = match socket::recv(&self.socket, &mut packet, 2, RecvFlags::DONTWAIT) {
                 Ok(received) => received,
                 Err(error) if error.would_block() => continue,
                 Err(error) if error.errno == Errno::CONNRESET => return Err(Error::TemplateGone),
@@ -264,6 +263,10 @@ impl Line {
                 return Err(Error::TemplateGone);
             }
             match Told::decode(&packet[..len])? {
+                Told::Ended(pid, _) if notes.unwanted.remove(&pid) => {
+                    let _ = send(self.socket.as_fd(), &protocol::collected(pid), &[]);
+                    return Ok(Some(Heard::Noted));
+                }
                 Told::Ended(pid, status) => {
                     notes.ended.insert(pid, ExitStatus::from_raw(status));
                     return Ok(Some(Heard::Noted));
@@ -272,7 +275,7 @@ impl Line {
                     notes.told.push(text);
                     return Ok(Some(Heard::Noted));
                 }
-                told => return Ok(Some(Heard::Answer(told, fds.into_iter().next()))),
+                told => return Ok(Some(Heard::Answer(told, fds))),
             }
         }
     }
@@ -302,10 +305,7 @@ impl Reaper for Line {
             }
             match self.receive(&mut notes, deadline) {
                 Ok(Some(Heard::Noted)) => {}
-                Ok(Some(Heard::Answer(told, pidfd))) => {
-                    notes.abandoned = notes.abandoned.saturating_sub(1);
-                    end_unwanted(&told, pidfd);
-                }
+                Ok(Some(Heard::Answer(told, _))) => notes.forgo(&told),
                 Ok(None) => return Ok(None),
                 Err(Error::TemplateGone) => return Ok(Some(ExitStatus::Lost)),
                 Err(error) => return Err(error),
@@ -314,10 +314,13 @@ impl Reaper for Line {
     }
 }
 
-/// The answer to a request that was given up: a child that nobody waits for must not run.
-fn end_unwanted(told: &Told, pidfd: Option<OwnedFd>) {
-    if let (Told::Started(pid), Some(fd)) = (told, pidfd) {
-        let _ = PidFd::arrived(fd, *pid).send_signal(SIGKILL);
+impl Notes {
+    /// The answer to a request that was given up. The child, never told to go ahead, ends by itself.
+    fn forgo(&mut self, told: &Told) {
+        self.abandoned = self.abandoned.saturating_sub(1);
+        if let Told::Started(pid) = told {
+            self.unwanted.insert(*pid);
+        }
     }
 }
 

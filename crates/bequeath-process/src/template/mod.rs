@@ -6,7 +6,8 @@
 //!   door ─── HELLO: a socket, my pidfd ─▶ one Requester more
 //!   Template::start ── START ─────▶ Server::next_work → Work
 //!                                   fork ─────────────────────────▶ Request::become_child
-//!            ◀──────── STARTED ─── Server::started                   … runs …
+//!            ◀──────── STARTED ─── Server::started                   becomes its starter's
+//!            ──────────────────────── go ahead ───────────────────────▶ … runs …
 //!   Child::wait (pidfd) ◀─ ENDED ── reaps                            ends
 //! ```
 //!
@@ -22,6 +23,7 @@
 mod cleanliness;
 mod client;
 mod dependence;
+mod go_ahead;
 mod protocol;
 mod request;
 mod requesters;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use bequeath_os::attributes;
 
+use super::go_ahead;
 use super::protocol::{Carried, Start};
 use super::server::Server;
 use crate::error::Result;
@@ -26,6 +27,10 @@ pub struct Request {
     pub(super) directory: OwnedFd,
     pub(super) streams: [Option<OwnedFd>; 3],
     pub(super) arrived: Arrived,
+    /// Where the child hears that it may go ahead.
+    inside: OwnedFd,
+    /// Where its starter says so, as long as this has it.
+    outside: Option<OwnedFd>,
 }
 
 /// What is left for the interpreter to do in the child.
@@ -49,6 +54,8 @@ impl Request {
         start: Start,
         own_environment: Environment,
         fds: Vec<OwnedFd>,
+        inside: OwnedFd,
+        outside: Option<OwnedFd>,
     ) -> Result<Self> {
         let carried = Carried::sort(&start, fds)?;
         let payload = match &carried.payload {
@@ -63,23 +70,32 @@ impl Request {
             directory: carried.directory,
             streams: carried.streams,
             arrived: Arrived::from_parts(&start.header, carried.launch, payload)?,
+            inside,
+            outside,
         })
+    }
+
+    /// After the fork, in the template: closes its copies of what the child was handed; what is left is
+    /// the end that the starter gets.
+    pub(super) fn into_line(self) -> Option<OwnedFd> {
+        self.outside
     }
 
     /// The child's first steps: the starter's streams, directory, limits and the rest; the template's
     /// descriptors are closed, but for `also_keep`. Ends with signals still blocked as in the template; see
-    /// [`SignalMask`].
+    /// [`SignalMask`]. `None` when the starter, or the template before it told the starter, is gone: then
+    /// this process has to end at once.
     ///
     /// # Errors
     /// What the kernel refused against expectation.
-    pub fn become_child(self, server: Server, also_keep: &[RawFd]) -> Result<Become> {
+    pub fn become_child(mut self, server: Server, also_keep: &[RawFd]) -> Result<Option<Become>> {
         // Everything the template owned is closed below, by range.
-        std::mem::forget(server);
+        std::mem::forget((server, self.outside.take()));
         self.become_starter(also_keep)
     }
 
     /// The same in a child that was forked before there was a request.
-    pub(super) fn become_starter(self, also_keep: &[RawFd]) -> Result<Become> {
+    pub(super) fn become_starter(self, also_keep: &[RawFd]) -> Result<Option<Become>> {
         let streams = self
             .streams
             .each_ref()
@@ -90,18 +106,22 @@ impl Request {
         let mut keep: Vec<RawFd> = self.arrived.descriptors().collect();
         keep.extend(also_keep);
         keep.extend(watch::own());
+        keep.push(self.inside.as_raw_fd());
         keep.sort_unstable();
         // SAFETY: whoever owned the others was forgotten: the server and its sockets and pidfds, the
         // request's own; a template that had any more would not have been forked from.
         unsafe { attributes::close_all_but(&keep) }?;
         self.plan.apply()?;
-        Ok(Become {
+        if !go_ahead::comes(&self.inside) {
+            return Ok(None);
+        }
+        Ok(Some(Become {
             environment: (self.environment != self.own_environment).then_some(self.environment),
             arrived: self.arrived,
             ignore: self.plan.ignore,
             heed: self.plan.heed,
             plan: self.plan,
-        })
+        }))
     }
 }
 

@@ -11,9 +11,23 @@ use bequeath_os::PidFd;
 use super::protocol::{Asked, Told};
 use super::request::Request;
 use super::server::{Server, SIGKILL};
+use crate::broken::{self, Mistake};
 use crate::error::Result;
 
 const EMFILE: i32 = 24;
+
+/// What a starter is handed of its child: the process, and the line by which to tell it to go ahead.
+#[derive(Debug)]
+pub(super) struct Newborn {
+    pub(super) pidfd: PidFd,
+    pub(super) line: OwnedFd,
+}
+
+impl Newborn {
+    fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.pidfd.as_fd(), self.line.as_fd()]
+    }
+}
 
 /// A process that starts children here. Its token is even, that of its pidfd the next odd number.
 #[derive(Debug)]
@@ -21,7 +35,7 @@ pub(super) struct Requester {
     pub(super) socket: OwnedFd,
     pub(super) pidfd: PidFd,
     /// What it has no room for yet.
-    pub(super) backlog: VecDeque<(Vec<u8>, Option<PidFd>)>,
+    pub(super) backlog: VecDeque<(Vec<u8>, Option<Newborn>)>,
 }
 
 impl Server {
@@ -144,9 +158,9 @@ impl Server {
         }
     }
 
-    pub(super) fn tell(&mut self, token: u64, told: &Told, pidfd: Option<PidFd>) {
+    pub(super) fn tell(&mut self, token: u64, told: &Told, child: Option<Newborn>) {
         if let Some(requester) = self.requesters.get_mut(&token) {
-            requester.backlog.push_back((told.encode(), pidfd));
+            requester.backlog.push_back((told.encode(), child));
             self.flush(token);
         }
     }
@@ -156,8 +170,8 @@ impl Server {
         let Some(requester) = self.requesters.get_mut(&token) else {
             return;
         };
-        while let Some((packet, pidfd)) = requester.backlog.front() {
-            let fds: Vec<BorrowedFd<'_>> = pidfd.iter().map(PidFd::as_fd).collect();
+        while let Some((packet, child)) = requester.backlog.front() {
+            let fds: Vec<BorrowedFd<'_>> = child.iter().flat_map(Newborn::descriptors).collect();
             let bytes = [IoSlice::new(packet)];
             match socket::send(&requester.socket, &bytes, &fds, SendFlags::DONTWAIT) {
                 Err(error) if error.is_interrupted() => {}
@@ -168,7 +182,10 @@ impl Server {
                 }
                 // Sent, or nobody listens, which the next wait reports.
                 _ => {
-                    requester.backlog.pop_front();
+                    let sent = requester.backlog.pop_front();
+                    if broken::is(Mistake::LineKept) {
+                        std::mem::forget(sent);
+                    }
                 }
             }
         }

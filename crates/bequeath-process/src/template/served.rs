@@ -1,5 +1,6 @@
 //! The children that a template has forked: who runs, who has ended, and who was told.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 
 use bequeath_os::epoll::Events;
@@ -7,6 +8,7 @@ use bequeath_os::{Deadline, PidFd};
 
 use super::protocol::Told;
 use super::request::Request;
+use super::requesters::Newborn;
 use super::server::{Server, SIGKILL};
 
 /// A child that was forked here.
@@ -26,14 +28,23 @@ impl Server {
     pub fn started(&mut self, request: Box<Request>, pid: u32) {
         let (requester, tied) = (request.requester, request.arrived.is_tied());
         // Closes our copies of what the child was handed.
-        drop(request);
+        let Some(line) = request.into_line() else {
+            return;
+        };
         match self.made(pid) {
-            Ok(pidfd) => self.book(pid, pidfd, requester, tied),
+            Ok(pidfd) => self.book(pid, pidfd, line, requester, tied),
             Err(error) => self.tell(requester, &Told::Failed(error.errno()), None),
         }
     }
 
-    pub(super) fn book(&mut self, pid: u32, pidfd: PidFd, requester: u64, tied: bool) {
+    pub(super) fn book(
+        &mut self,
+        pid: u32,
+        pidfd: PidFd,
+        line: OwnedFd,
+        requester: u64,
+        tied: bool,
+    ) {
         let token = self.take_tokens();
         let copy = self
             .epoll
@@ -41,6 +52,7 @@ impl Server {
             .and_then(|()| pidfd.try_clone());
         match copy {
             Ok(copy) => {
+                let newborn = Newborn { pidfd: copy, line };
                 self.children.insert(
                     token,
                     Served {
@@ -51,7 +63,7 @@ impl Server {
                         ended: false,
                     },
                 );
-                self.tell(requester, &Told::Started(pid), Some(copy));
+                self.tell(requester, &Told::Started(pid), Some(newborn));
             }
             Err(error) => {
                 // Not watched, so it must not run; its starter is told why.

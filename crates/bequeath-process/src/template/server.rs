@@ -12,6 +12,7 @@ use bequeath_os::epoll::{Epoll, Events};
 use bequeath_os::{Deadline, PidFd};
 
 use super::dependence::Dependence;
+use super::go_ahead;
 use super::protocol::{Start, Told, PACKET};
 use super::request::Request;
 use super::requesters::Requester;
@@ -276,12 +277,16 @@ impl Server {
             if spare.take(&self.packet[..len], &fds) {
                 let tied = Arrived::tells_tie(&start.header);
                 drop(fds);
-                self.book(spare.pid, spare.pidfd, token, tied);
+                let (pid, pidfd, line) = spare.given_away();
+                self.book(pid, pidfd, line, token, tied);
                 return None;
             }
             spare.end();
         }
-        let request = Request::new(token, plan, start, self.own.environment.clone(), fds);
+        let request = go_ahead::line().and_then(|(inside, outside)| {
+            let own = self.own.environment.clone();
+            Request::new(token, plan, start, own, fds, inside, Some(outside))
+        });
         match request {
             Ok(request) => Some(request),
             Err(error) => {

@@ -14,9 +14,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use bequeath_os::poll::{self, Events};
-use bequeath_os::socket::{self, RecvFlags, SendFlags, SocketType, MAX_DESCRIPTORS};
+use bequeath_os::socket::{self, RecvFlags, SendFlags, MAX_DESCRIPTORS};
 use bequeath_os::{attributes, Deadline, PidFd};
 
+use super::go_ahead;
 use super::protocol::Asked;
 use super::request::{Become, Request};
 use super::server::Server;
@@ -52,7 +53,7 @@ pub struct Knowledge {
 
 impl Seat {
     pub(super) fn new() -> Result<Self> {
-        let (inside, outside) = socket::pair(SocketType::SeqPacket)?;
+        let (inside, outside) = go_ahead::line()?;
         Ok(Self { inside, outside })
     }
 
@@ -71,7 +72,7 @@ impl Seat {
     }
 
     /// In the spare child: waits for a request and becomes what it asks for; `None` when the template
-    /// has ended.
+    /// has ended, or nobody is left who wants the child.
     ///
     /// # Errors
     /// What the kernel refused against expectation.
@@ -93,7 +94,6 @@ impl Seat {
         if socket::send(&inside, &answer, &[], SendFlags::DONTWAIT).is_err() {
             return Ok(None);
         }
-        drop(inside);
         let Asked::Start(start) = Asked::decode(&packet)? else {
             return Err(Error::Malformed { what: "request" });
         };
@@ -103,8 +103,9 @@ impl Seat {
             .map_err(|what| Error::Refused {
                 reason: what.into(),
             })?;
-        let request = Request::new(0, plan, *start, knowledge.own.environment, fds)?;
-        request.become_starter(also_keep).map(Some)
+        let own = knowledge.own.environment;
+        let request = Request::new(0, plan, *start, own, fds, inside, None)?;
+        request.become_starter(also_keep)
     }
 }
 
@@ -160,6 +161,11 @@ impl Spare {
         let mut answer = [0; 1];
         socket::recv(&self.socket, &mut answer, 0, RecvFlags::DONTWAIT)
             .is_ok_and(|received| received.len == 1)
+    }
+
+    /// What its starter gets of it, and its number: the line at which it sat is that of its word.
+    pub(super) fn given_away(self) -> (u32, PidFd, OwnedFd) {
+        (self.pid, self.pidfd, self.socket)
     }
 
     /// Ends it; nobody has been told of it.
