@@ -14,4 +14,6 @@ bequeath_sync::mistakes! {
     NumberNotConsumed = 4,
     /// A received parcel is taken out before the commit that removes its record.
     DiscardBeforeCommit = 5,
+    /// The queue is said to be watched before there are sockets to watch.
+    WatchedBeforePinned = 6,
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use bequeath_os::socket::{self, RecvFlags, SendFlags, SocketType};
 
 use crate::board::{self, Purpose};
+use crate::broken::{self, Mistake};
 use crate::error::{Error, Result};
 use crate::pair::Pair;
 use crate::queue::Queue;
@@ -117,6 +118,13 @@ impl Queue {
     pub fn readiness(&self) -> Result<OwnedFd> {
         let mut guard = self.lock()?;
         let mut state = State::decode(guard.state())?;
+        if broken::is(Mistake::WatchedBeforePinned) {
+            let before = state.flags;
+            state.flags |= WATCHED;
+            guard.stage(state.encode());
+            guard.commit_and_hold();
+            state.flags = before;
+        }
         let pair = self.companions.find_or_make(self, Purpose::Readiness)?;
         if !state.has(WATCHED) {
             if state.count > 0 {
@@ -129,6 +137,15 @@ impl Queue {
         }
         let copy = pair.receiver()?.as_fd().try_clone_to_owned();
         copy.map_err(|_| Error::NoRoomForDescriptors { count: 1 })
+    }
+}
+
+#[cfg(shuttle)]
+impl Queue {
+    /// For a model: the process that held this is dead, whose sockets the kernel would have closed.
+    pub fn abandon(&self) {
+        self.companions.remember(Purpose::Readiness, None);
+        self.companions.remember(Purpose::Parcels, None);
     }
 }
 

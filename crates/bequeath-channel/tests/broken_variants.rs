@@ -9,16 +9,20 @@ use std::time::Duration;
 
 use bequeath_channel::broken::{self, Mistake};
 use bequeath_channel::Options;
-use bequeath_testing::{KillPoints, Watchdog};
+use bequeath_testing::{KillPoints, Scenario, Watchdog};
 use world::scenario::{Act, Cargo, Plan, QueueScenario};
+use world::waits::{self, Waits};
 use world::World;
 
 fn is_caught(mistake: Mistake, plan: Plan) {
+    is_caught_by(mistake, 3, &mut QueueScenario::new(plan));
+}
+
+fn is_caught_by(mistake: Mistake, every: usize, scenario: &mut impl Scenario) {
     let _watchdog = Watchdog::new(Duration::from_secs(280));
     let _turn = World::new();
     broken::make(Some(mistake));
-    let report =
-        KillPoints::every(3).search(&format!("{mistake:?}"), &mut QueueScenario::new(plan));
+    let report = KillPoints::every(every).search(&format!("{mistake:?}"), scenario);
     broken::make(None);
     assert!(
         report.failure.is_some() || !report.traced,
@@ -88,4 +92,10 @@ fn a_parcel_taken_out_before_the_commit_is_caught_by_kills() {
             ..Plan::new(Act::Get)
         },
     );
+}
+
+#[test]
+fn a_queue_watched_before_there_are_sockets_is_caught_by_kills() {
+    let mut scenario = Waits::new(waits::Act::FirstReadiness);
+    is_caught_by(Mistake::WatchedBeforePinned, 60, &mut scenario);
 }

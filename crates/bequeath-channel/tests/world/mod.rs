@@ -1,7 +1,10 @@
 //! A session for one test, with peers that are members of it.
 #![allow(dead_code)]
 
+#[cfg(shuttle)]
+pub mod model;
 pub mod scenario;
+pub mod waits;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

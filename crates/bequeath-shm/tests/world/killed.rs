@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use bequeath_shm::{Adopted, AnyHandle, Block, Envelope, Handle, Session};
+use bequeath_shm::{Adopted, AnyHandle, Block, Envelope, Handle, Options, Session};
 use bequeath_testing::{Death, Scenario};
 
 use super::{still_works, Place, World};
@@ -45,6 +45,7 @@ pub const NOTHING: Operation = Operation {
 pub struct Killed {
     pub operation: Operation,
     pub joins: bool,
+    pub options: Options,
     pub world: Option<World>,
     pub hands: Hands,
     pub places: u64,
@@ -61,6 +62,7 @@ impl Killed {
         Self {
             operation,
             joins: true,
+            options: Options::default(),
             world: None,
             hands,
             places: 0,
@@ -75,7 +77,7 @@ impl Killed {
 impl Scenario for Killed {
     fn arrange(&mut self) {
         self.world = None;
-        let world = World::new();
+        let world = World::of(&self.options);
         let usage = world.session.usage().unwrap();
         (self.places, self.references) = (usage.places, usage.references);
         (self.operation.arrange)(&world);
