@@ -13,7 +13,7 @@ mistakes() {
         --features bequeath-channel/broken-variants --test broken_variants -- --test-threads=1
 }
 part "the queue's and the session's are" mistakes
-part "the templates' are" cargo test --quiet --release -p bequeath-process \
+part "the templates' are" cargo test --quiet --profile proof -p bequeath-process \
     --features broken-variants --test broken_variants -- --test-threads=1
 part "what sandboxes and containers refuse" "$1" -m pytest -q tests/confined
 part "many, large, and none left" "$1" -m pytest -q tests/test_exhaustion.py

@@ -1,19 +1,12 @@
-//! SIGKILL at every instruction of each operation of the session; then counts, blocks and members are
-//! as if the victim had never been, or as if it had finished, and everything still works.
-//!
-//! `BEQUEATH_FAULTS=full` kills at each instruction; else at about a hundred, spread over the operation.
-
-#![allow(clippy::unwrap_used)]
-
-mod world;
+//! The operations, one by one.
 
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::Duration;
 
+use crate::world::killed::{Hands, Killed, Operation, NOTHING};
+use crate::world::{envelope, turn, Place, World};
 use bequeath_shm::{Block, BlockName, Envelope, Memory, Reference, Session};
 use bequeath_testing::{KillPoints, Peer, Watchdog};
-use world::killed::{Hands, Killed, Operation, NOTHING};
-use world::{envelope, turn, Place, World};
 
 fn run(name: &str, operation: Operation) {
     let _watchdog = Watchdog::new(Duration::from_secs(900));
