@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import pickle
 import sys
 import threading
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 import bequeath
-from bequeath import _transfer, context
+from bequeath import _engine, _transfer, context
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +23,7 @@ def rules() -> Iterator[None]:
 
 def refused(thing: Any, root: str = "") -> BaseException:
     try:
-        _transfer.TransferPickler(io.BytesIO(), None).dump(thing)
+        _engine.transfer_dumps(thing)
     except Exception as error:
         # As in the engine: the frames above `dump` are not in the traceback yet.
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next

@@ -15,9 +15,7 @@ Classes are taken apart and rebuilt by `cloudpickle`, loaded when the first one 
 
 from __future__ import annotations
 
-import _pickle
 import importlib
-import io
 import marshal
 import os
 import sys
@@ -27,7 +25,7 @@ from copyreg import dispatch_table as _copyreg_dispatch
 from types import CellType, CodeType, FunctionType
 from weakref import WeakKeyDictionary
 
-from . import _engine, _transfer
+from . import _engine
 from ._home import MAIN, home, is_importable, lookup, main_module, main_surely_has
 from ._parts import PARTS, reduce_mark
 
@@ -99,15 +97,12 @@ def _both(obj: Any, name: str) -> bytes:
     if form is not None:
         return form
     before = _engine.transfer_load()
-    sink = io.BytesIO()
     names = _in_progress()
     names.add(name)
     try:
-        pickler = _transfer.TransferPickler(sink, None)
-        pickler.dump(_Definition(obj, name))
+        form = _engine.transfer_dumps(_Definition(obj, name))
     finally:
         names.discard(name)
-    form = sink.getvalue()
     if _engine.transfer_load() == before:
         # No handle in it that belongs to this one message: the next message can have the same.
         _forms[obj] = form
@@ -137,7 +132,7 @@ def _main_definition(name: str, form: bytes) -> Any:
         try:
             return getattr(main_module(), name)
         except AttributeError:
-            return _pickle.loads(form)
+            return _engine.loads(form)
 
 
 def _planted(name: str, make: Callable[..., Any], *arguments: Any) -> Any:

@@ -11,7 +11,7 @@ import threading
 from types import FunctionType, ModuleType
 from typing import Any
 
-from . import _by_value, _engine, _transfer
+from . import _by_value, _engine
 
 _BY_REFERENCE = "by reference"
 _EITHER = "by reference, else by value"
@@ -28,12 +28,9 @@ def pack(process: Any, method: str) -> Any:
     }
     _local.heard = heard
     _local.process = process
-    listening = _transfer.TransferPickler.reducer_override
-    _transfer.TransferPickler.reducer_override = staticmethod(_listen)  # type: ignore[assignment]
     try:
-        packed = _engine.pack(process)
+        packed = _engine.pack(process, _listen)
     finally:
-        _transfer.TransferPickler.reducer_override = listening
         _local.heard = _local.process = None
     for given in _given(process):
         name = _plain(given)
@@ -78,13 +75,12 @@ def _tell(process: Any, method: str, what: str) -> None:
         sys.stderr.flush()
 
 
-def _listen(obj: Any) -> Any:
+def _listen(obj: Any) -> None:
     heard = getattr(_local, "heard", None)
     if heard is not None and obj is not _local.process and not _by_value._in_progress():
         way = _way(obj)
         if way is not None:
             heard[way][_name(obj)] = None
-    return _engine.reduce_for_transfer(obj)
 
 
 def _way(obj: Any) -> str | None:

@@ -1,39 +1,12 @@
-"""How an object becomes a message: the pickler that every queue, pipe and start goes through.
+"""What is said when an object cannot become a message, or must not.
 
-The engine (`transfer.rs`) keeps `TransferPickler`s and uses them again for later messages: making
-a pickler is the largest single cost of a small message. The rule of transfer is decided in
-`reducer_override` (`reduction.rs`), in this order: a reducer that somebody registered; by
-reference what the receiver can import; by value what it cannot (`_by_value`). All else is
-pickle's own.
-
-After a failure `explain` looks for the culprit; success pays nothing for it.
+Pickling itself is the engine's. After a failure `explain` looks for the culprit; success pays
+nothing for it.
 """
 
 from __future__ import annotations
 
-import _pickle
-from collections.abc import Callable
-
-from . import _engine, _settings
-
-TYPE_CHECKING = False  # what `typing` calls so
-if TYPE_CHECKING:
-    from typing import Any
-
-PROTOCOL = 5
-
-
-class TransferPickler(_pickle.Pickler):
-    """`dump(obj)` writes into `sink`; `clear_memo()` makes it ready for the next message.
-
-    `buffer_callback` is protocol 5's: false keeps the buffer out of the stream.
-    """
-
-    def __init__(self, sink: Any, buffer_callback: Callable[[Any], Any] | None) -> None:
-        super().__init__(sink, PROTOCOL, buffer_callback=buffer_callback)
-
-    # A function of the engine does not turn into a method: it is called with the object alone.
-    reducer_override = _engine.reduce_for_transfer  # type: ignore[assignment]
+from . import _settings
 
 
 def explain(obj: object, error: BaseException, root: str = "") -> BaseException:

@@ -1,19 +1,17 @@
 """How objects become bytes where multiprocessing's users look for it.
 
-`ForkingPickler` is CPython's C pickler with a table of reducers that packages extend by
-`register`; bequeath's own transfer (`_transfer`) obeys the same table. Descriptors (`DupFd`,
+`ForkingPickler` is the engine's pickler with a table of reducers that packages extend by
+`register`; bequeath's own transfers obey the same table. Descriptors (`DupFd`,
 `send_handle`, `sendfds`, …) are in the second half.
 """
 
 from __future__ import annotations
 
-import _pickle
 import array
 import copyreg
 import functools
 import io
 import os
-import pickle
 import socket
 from abc import ABCMeta
 from collections import ChainMap
@@ -37,7 +35,7 @@ __all__ = [
 ]
 
 
-class ForkingPickler(_pickle.Pickler):
+class ForkingPickler(_engine.Pickler):
     """The pickler that knows multiprocessing's types and those that packages registered."""
 
     _extra_reducers: ClassVar[dict[type, Callable[[Any], Any]]] = {}
@@ -59,7 +57,7 @@ class ForkingPickler(_pickle.Pickler):
         cls(sink, protocol).dump(obj)
         return sink.getbuffer()
 
-    loads = pickle.loads
+    loads = _engine.loads
 
 
 register = ForkingPickler.register

@@ -3,6 +3,7 @@
 use std::vec::Drain;
 
 use crate::error::Error;
+use crate::source::Source;
 
 /// Makes values for a [`Decoder`](crate::Decoder). Bytes that are text are UTF-8 in which surrogates may stand
 /// alone, as Python's `surrogatepass` writes them.
@@ -41,6 +42,34 @@ pub trait Builder {
     fn bytes(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
     /// Bytes that can be changed.
     fn bytearray(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
+    /// Bytes that the source may copy to where they go; as [`Builder::bytes`] unless it is defined.
+    ///
+    /// # Errors
+    /// As [`Builder::bytes`], and the source's.
+    fn bytes_from<S: Source>(
+        &mut self,
+        source: &mut S,
+        len: usize,
+    ) -> Result<Self::Value, Self::Error>
+    where
+        Self::Error: From<S::Error>,
+    {
+        self.bytes(source.take(len)?)
+    }
+    /// The same for bytes that can be changed.
+    ///
+    /// # Errors
+    /// As [`Builder::bytearray`], and the source's.
+    fn bytearray_from<S: Source>(
+        &mut self,
+        source: &mut S,
+        len: usize,
+    ) -> Result<Self::Value, Self::Error>
+    where
+        Self::Error: From<S::Error>,
+    {
+        self.bytearray(source.take(len)?)
+    }
     /// A string of Python 2, of which nobody knows whether it was text.
     fn old_string(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
 

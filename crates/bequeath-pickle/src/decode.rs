@@ -8,6 +8,9 @@ use crate::opcode as op;
 use crate::source::Source;
 use crate::HIGHEST_PROTOCOL;
 
+/// How many values' room is kept for the next pickle.
+const KEEP: usize = 1 << 12;
+
 /// Reads one pickle after another from a source; what a pickle remembers stays for the next one, as a pickler
 /// that writes several into one stream expects.
 #[derive(Debug)]
@@ -38,6 +41,19 @@ impl<V> Decoder<V> {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A decoder that remembers nothing, in the room of this one, for values of any kind.
+    #[must_use]
+    pub fn emptied<W>(mut self) -> Decoder<W> {
+        self.marks.clear();
+        Decoder {
+            stack: emptied(self.stack),
+            marks: self.marks,
+            fence: 0,
+            memo: self.memo.emptied(),
+            protocol: 0,
+        }
     }
 
     /// Which protocol the pickle said it is; 0 and 1 do not say.
@@ -248,15 +264,15 @@ impl<V> Decoder<V> {
             }
             op::BINBYTES => {
                 let len = u32::from_le_bytes(array(source)?) as usize;
-                builder.bytes(source.take(len)?)?
+                builder.bytes_from(source, len)?
             }
             op::BINBYTES8 => {
                 let len = long_length("BINBYTES8", array(source)?)?;
-                builder.bytes(source.take(len)?)?
+                builder.bytes_from(source, len)?
             }
             op::BYTEARRAY8 => {
                 let len = long_length("BYTEARRAY8", array(source)?)?;
-                builder.bytearray(source.take(len)?)?
+                builder.bytearray_from(source, len)?
             }
             op::LONG1 => {
                 let len = usize::from(argument(source)?);
@@ -472,6 +488,15 @@ impl<V> Decoder<V> {
         self.memo.put(number, same);
         Ok(())
     }
+}
+
+/// The room of a vector, unless it is large, for other values: what collects from an empty vector takes its room over.
+pub(crate) fn emptied<V, W>(mut values: Vec<V>) -> Vec<W> {
+    values.clear();
+    if values.capacity() > KEEP {
+        return Vec::new();
+    }
+    values.into_iter().filter_map(|_| None).collect()
 }
 
 /// One byte after an opcode.

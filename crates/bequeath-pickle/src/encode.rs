@@ -10,6 +10,9 @@ const FRAME_LEAST: usize = 4;
 /// The opcode and eight bytes of length.
 const FRAME_HEADER: usize = 9;
 
+/// `\\U` and eight digits.
+const LONGEST_ESCAPE: usize = 10;
+
 /// Writes values as one protocol spells them. It keeps no memo: the caller decides what is remembered, says so
 /// after the value with [`Encoder::put`], and refers back with [`Encoder::get`].
 ///
@@ -28,6 +31,8 @@ pub struct Encoder {
     in_frames: bool,
     /// Where the open frame's header is.
     frame: Option<usize>,
+    /// How large the buffer had to become when there was no memory for it.
+    lost: Option<usize>,
 }
 
 impl Encoder {
@@ -41,6 +46,7 @@ impl Encoder {
             framing: framing && protocol >= 4,
             in_frames: false,
             frame: None,
+            lost: None,
         }
     }
 
@@ -68,6 +74,14 @@ impl Encoder {
         std::mem::take(&mut self.out)
     }
 
+    /// How many bytes there was no memory for. What was written is not a pickle then; the encoder goes on without harm, and
+    /// [`Encoder::boundary`] says that it wants to be looked at.
+    #[inline]
+    #[must_use]
+    pub fn lost(&self) -> Option<usize> {
+        self.lost
+    }
+
     /// Ends the encoder and hands out its buffer.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
@@ -93,6 +107,7 @@ impl Encoder {
     #[inline]
     pub fn boundary(&mut self) -> bool {
         match self.frame {
+            _ if self.lost.is_some() => true,
             Some(start) if self.out.len() - start - FRAME_HEADER >= FRAME_TARGET => {
                 self.close_frame();
                 true
@@ -116,8 +131,10 @@ impl Encoder {
 
     #[cold]
     fn open_frame(&mut self) {
-        self.frame = Some(self.out.len());
-        self.out.extend_from_slice(&[0; FRAME_HEADER]);
+        if self.has_room(FRAME_HEADER) {
+            self.frame = Some(self.out.len());
+            self.out.extend_from_slice(&[0; FRAME_HEADER]);
+        }
     }
 
     #[inline(always)]
@@ -127,16 +144,35 @@ impl Encoder {
         }
     }
 
+    /// A vector that grows by itself ends the program when there is no memory.
+    #[inline(always)]
+    fn has_room(&mut self, len: usize) -> bool {
+        self.out.capacity() - self.out.len() >= len || self.grow(len)
+    }
+
+    #[cold]
+    fn grow(&mut self, len: usize) -> bool {
+        let grown = self
+            .out
+            .try_reserve(len)
+            .or_else(|_| self.out.try_reserve_exact(len));
+        if grown.is_err() {
+            self.lost = Some(self.out.len().saturating_add(len));
+        }
+        grown.is_ok()
+    }
+
     #[inline(always)]
     fn byte(&mut self, code: u8) {
-        self.ready();
-        self.out.push(code);
+        self.raw(&[code]);
     }
 
     #[inline(always)]
     fn raw(&mut self, bytes: &[u8]) {
         self.ready();
-        self.out.extend_from_slice(bytes);
+        if self.has_room(bytes.len()) {
+            self.out.extend_from_slice(bytes);
+        }
     }
 
     #[inline(always)]
@@ -249,9 +285,10 @@ impl Encoder {
     pub fn text(&mut self, utf8: &[u8]) {
         if let (Ok(len), true) = (u8::try_from(utf8.len()), self.protocol >= 4) {
             self.ready();
-            self.out.reserve(utf8.len() + 2);
-            self.out.extend_from_slice(&[op::SHORT_BINUNICODE, len]);
-            self.out.extend_from_slice(utf8);
+            if self.has_room(utf8.len() + 2) {
+                self.out.extend_from_slice(&[op::SHORT_BINUNICODE, len]);
+                self.out.extend_from_slice(utf8);
+            }
             return;
         }
         if self.is_outside(utf8.len()) {
@@ -273,7 +310,9 @@ impl Encoder {
     pub fn text_line(&mut self, points: impl Iterator<Item = u32>) {
         self.byte(op::UNICODE);
         for point in points {
-            escape_into(&mut self.out, point);
+            if self.has_room(LONGEST_ESCAPE) {
+                escape_into(&mut self.out, point);
+            }
         }
         self.byte(b'\n');
     }
@@ -338,7 +377,9 @@ impl Encoder {
     }
 
     fn payload_outside(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        if self.has_room(bytes.len()) {
+            self.out.extend_from_slice(bytes);
+        }
     }
 
     // --- memo, names and calls ------------------------------------------------------------------

@@ -24,6 +24,15 @@ impl<V> Memo<V> {
         }
     }
 
+    /// An empty one in the same room.
+    pub(crate) fn emptied<W>(self) -> Memo<W> {
+        Memo {
+            near: crate::decode::emptied(self.near),
+            far: BTreeMap::new(),
+            count: 0,
+        }
+    }
+
     #[inline]
     pub(crate) fn get(&self, number: u64) -> Option<&V> {
         match usize::try_from(number)

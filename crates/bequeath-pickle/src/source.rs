@@ -31,6 +31,20 @@ pub trait Source {
     /// # Errors
     /// [`Error::Truncated`] where there are fewer.
     fn frame(&mut self, len: usize) -> Result<(), Self::Error>;
+
+    /// Whether so many bytes are there and are better copied to where they go than taken.
+    fn is_for_copying(&self, _len: usize) -> bool {
+        false
+    }
+
+    /// Copies the next bytes.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] where there are fewer.
+    fn copy(&mut self, into: &mut [u8]) -> Result<(), Self::Error> {
+        into.copy_from_slice(self.take(into.len())?);
+        Ok(())
+    }
 }
 
 /// A pickle in memory.

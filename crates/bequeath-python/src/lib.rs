@@ -71,8 +71,6 @@ mod _engine {
     #[pymodule_export]
     use crate::queues::{JoinableQueue, Queue, SimpleQueue};
     #[pymodule_export]
-    use crate::reduction::reduce_for_transfer;
-    #[pymodule_export]
     use crate::semlock::{sem_unlink, SemLock};
     #[pymodule_export]
     use crate::session::{
@@ -97,7 +95,8 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::transfer::{
-        export_descriptor, import_descriptor, transfer_active, transfer_is_start, transfer_load,
+        export_descriptor, import_descriptor, transfer_active, transfer_dumps, transfer_is_start,
+        transfer_load,
     };
     #[pymodule_export]
     use crate::wait::wait;

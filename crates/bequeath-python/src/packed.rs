@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::error::EngineError;
+use crate::reduction::Listening;
 use crate::transfer::{self, Purpose};
 
 /// Larger payloads go into the arena.
@@ -75,13 +76,16 @@ impl Packed {
     }
 }
 
-/// Makes an object ready to be handed to a child at its start.
+/// Makes an object ready to be handed to a child at its start. `listener` is called with each object that is not of an exact
+/// builtin type.
 ///
 /// # Errors
 /// Whatever pickling raises.
 #[pyfunction]
-pub fn pack(object: &Bound<'_, PyAny>) -> PyResult<Packed> {
+#[pyo3(signature = (object, listener=None))]
+pub fn pack(object: &Bound<'_, PyAny>, listener: Option<Py<PyAny>>) -> PyResult<Packed> {
     let py = object.py();
+    let _listening = listener.map(Listening::with);
     let session = transfer::current_session(py)?;
     let mut pickled = transfer::dumps(object, Purpose::Start)?;
     let mut descriptors = session_descriptors(&session)?;

@@ -1,16 +1,17 @@
 //! Which objects need more than pickle's own way: the question asked for every instance, function and class of a message.
 //!
-//! `_pickle.Pickler` asks it through `reducer_override`. Nearly always the answer is "none", and is found here without entering
-//! Python: a few dictionary lookups. Only functions and classes that the receiver may be unable to import, and types for which
+//! The transfer's policy (`transfer/policy.rs`) asks it. Nearly always the answer is "none", and is found here without entering
+//! Python, first of all by [`is_plain`] and [`has_name`], which run nobody's code: a few dictionary lookups. Only functions and classes that the receiver may be unable to import, and types for which
 //! somebody registered a reducer, go on to `bequeath._by_value` and to that reducer.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use crate::once::Once;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFunction, PyModule, PyString, PyType};
+use pyo3::types::{PyDict, PyFunction, PyModule, PyNotImplemented, PyString, PyType};
 
 use crate::intern;
 
@@ -59,34 +60,129 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
     })
 }
 
-/// pickle's `reducer_override`: a reduce value, or NotImplemented for what pickle does well by itself.
+thread_local! {
+    /// Who is told what a start carries, while it is packed.
+    static LISTENER: RefCell<Option<Py<PyAny>>> = const { RefCell::new(None) };
+}
+
+/// Calls `listener` with each object that is asked about while this lives.
+pub struct Listening;
+
+impl Listening {
+    /// From now on, on this thread.
+    #[must_use]
+    pub fn with(listener: Py<PyAny>) -> Self {
+        LISTENER.set(Some(listener));
+        Self
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let old = LISTENER.take();
+        drop(old);
+    }
+}
+
+fn listener(py: Python<'_>) -> Option<Py<PyAny>> {
+    LISTENER.with_borrow(|listener| listener.as_ref().map(|listener| listener.clone_ref(py)))
+}
+
+/// Whether nothing but pickle's own way is to be considered for an object; what it is written by name needs [`has_name`]
+/// as well. Runs nobody's code.
+///
+/// # Errors
+/// When the package is broken.
+pub fn is_plain(object: &Bound<'_, PyAny>, kind: &Bound<'_, PyType>) -> PyResult<bool> {
+    let py = object.py();
+    let tables = tables(py)?;
+    // A metaclass could have a hash of its own.
+    if !kind.get_type().is(py.get_type::<PyType>()) || LISTENER.with_borrow(Option::is_some) {
+        return Ok(false);
+    }
+    if tables.registered.bind(py).contains(kind)? {
+        return Ok(false);
+    }
+    if is_definition(object, kind) {
+        return Ok(true);
+    }
+    if tables.parts.bind(py).contains(kind)? && !is_strict(py, tables)? {
+        return Ok(false);
+    }
+    // Its table is looked into in full only: the module is somebody else's.
+    let modules = tables.modules.bind(py);
+    Ok(MODULES_WITHOUT.load(Ordering::Relaxed) == modules.len()
+        || !modules.contains(intern!(py, "multiprocessing.reduction"))?)
+}
+
+/// Whether the receiver surely finds what stands here in a module under a name. Runs nobody's code: what is not known
+/// from earlier is "no", and [`reduce`] finds it out.
+///
+/// # Errors
+/// When the package is broken.
+pub fn has_name(module: &Bound<'_, PyString>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    let py = module.py();
+    let tables = tables(py)?;
+    let text = module.to_str()?;
+    if is_strict(py, tables)? {
+        return Ok(true);
+    }
+    if !matches!(text, "__main__" | "__mp_main__") {
+        return Ok(is_known(text));
+    }
+    Ok(known_of_main(name, tables)? == Some(true))
+}
+
+/// A reduce value, or nothing for what pickle does well by itself.
 ///
 /// # Errors
 /// Whatever a reducer raises.
-#[pyfunction]
-pub fn reduce_for_transfer<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = object.py();
+    if let Some(listener) = listener(py) {
+        listener.bind(py).call1((object,))?;
+    }
     let tables = tables(py)?;
     let kind = object.get_type();
     if let Some(reducer) = tables.registered.bind(py).get_item(&kind)? {
-        return reducer.call1((object,));
+        return answer(&reducer, object);
     }
-    let is_definition = kind.is(py.get_type::<PyFunction>()) || object.is_instance_of::<PyType>();
-    if is_definition {
+    if is_definition(object, &kind) {
         if !is_strict(py, tables)? && !is_by_reference(object, tables)? {
-            return tables.by_value.bind(py).call1((object,));
+            return by_value(object, tables);
         }
-        return Ok(py.NotImplemented().into_bound(py));
+        return Ok(None);
     }
     if let Some(reducer) = tables.parts.bind(py).get_item(&kind)? {
         if !is_strict(py, tables)? {
-            return reducer.call1((object,));
+            return answer(&reducer, object);
         }
     }
-    if let Some(reducer) = registered_with_the_standard_library(&kind, tables)? {
-        return reducer.call1((object,));
+    match registered_with_the_standard_library(&kind, tables)? {
+        Some(reducer) => answer(&reducer, object),
+        None => Ok(None),
     }
-    Ok(py.NotImplemented().into_bound(py))
+}
+
+fn is_definition(object: &Bound<'_, PyAny>, kind: &Bound<'_, PyType>) -> bool {
+    kind.is(object.py().get_type::<PyFunction>()) || object.is_instance_of::<PyType>()
+}
+
+/// What a function or class that the receiver may lack is written as, or nothing where its name does.
+fn by_value<'py>(
+    object: &Bound<'py, PyAny>,
+    tables: &Tables,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    answer(tables.by_value.bind(object.py()), object)
+}
+
+fn answer<'py>(
+    reducer: &Bound<'py, PyAny>,
+    object: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let reduced = reducer.call1((object,))?;
+    let is_none = reduced.is(PyNotImplemented::get(object.py()));
+    Ok((!is_none).then_some(reduced))
 }
 
 fn is_strict(py: Python<'_>, tables: &Tables) -> PyResult<bool> {
@@ -151,27 +247,42 @@ fn is_by_reference(object: &Bound<'_, PyAny>, tables: &Tables) -> PyResult<bool>
     is_importable(&module, module_name)
 }
 
+/// What is known of a name of main from earlier.
+fn known_of_main(name: &Bound<'_, PyString>, tables: &Tables) -> PyResult<Option<bool>> {
+    let py = name.py();
+    let main = main_module(py, tables)?;
+    if MAIN_ASKED.load(Ordering::Relaxed) != main {
+        return Ok(None);
+    }
+    let known = tables.answers.bind(py).get_item(name)?;
+    known.map(|answer| answer.extract()).transpose()
+}
+
+fn main_module(py: Python<'_>, tables: &Tables) -> PyResult<usize> {
+    let main = tables.modules.bind(py).get_item(intern!(py, "__main__"))?;
+    Ok(main.map_or(0, |main| main.as_ptr() as usize))
+}
+
 fn is_surely_in_main(name: &Bound<'_, PyString>, tables: &Tables) -> PyResult<bool> {
     let py = name.py();
-    let main = tables
-        .modules
-        .bind(py)
-        .get_item(intern!(py, "__main__"))?
-        .map_or(0, |main| main.as_ptr() as usize);
-    if MAIN_ASKED.load(Ordering::Relaxed) == main {
-        if let Some(answer) = tables.answers.bind(py).get_item(name)? {
-            return answer.extract();
-        }
+    if let Some(known) = known_of_main(name, tables)? {
+        return Ok(known);
     }
+    let main = main_module(py, tables)?;
     let answer = tables.surely_in_main.bind(py).call1((name,))?.extract();
     MAIN_ASKED.store(main, Ordering::Relaxed);
     answer
 }
 
-fn is_importable(module: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+/// Whether a module was found importable earlier.
+fn is_known(name: &str) -> bool {
     let known =
-        |names: &mut Option<HashSet<String>>| names.get_or_insert_with(HashSet::new).contains(name);
-    if IMPORTABLE.lock().is_ok_and(|mut names| known(&mut names)) {
+        |names: &Option<HashSet<String>>| names.as_ref().is_some_and(|names| names.contains(name));
+    IMPORTABLE.lock().is_ok_and(|names| known(&names))
+}
+
+fn is_importable(module: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+    if is_known(name) {
         return Ok(true);
     }
     let py = module.py();

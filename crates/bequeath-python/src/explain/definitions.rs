@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFunction, PyNotImplemented, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
 
 use crate::intern;
 
@@ -39,14 +39,14 @@ pub(super) fn expand<'py>(object: &Bound<'py, PyAny>, rules: Rules) -> PyResult<
         }
         return Ok(by_reference(object));
     }
-    let (reduced, pending) = match crate::reduction::reduce_for_transfer(object) {
-        Ok(reduced) => (Some(reduced), None),
-        Err(error) => (None, Some(error)),
+    let pending = match crate::reduction::reduce(object) {
+        Ok(None) => {
+            by_name(object)?;
+            return Ok(by_reference(object));
+        }
+        Ok(Some(_)) => None,
+        Err(error) => Some(error),
     };
-    if reduced.is_some_and(|reduced| reduced.is(PyNotImplemented::get(object.py()).as_any())) {
-        by_name(object)?;
-        return Ok(by_reference(object));
-    }
     let mut expanded = match object.cast_exact::<PyFunction>() {
         Ok(function) => function_value(function.as_any())?,
         Err(_) => class_value(object)?,

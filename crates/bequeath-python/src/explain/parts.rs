@@ -242,8 +242,7 @@ fn ask<'py>(object: &Bound<'py, PyAny>, rules: Rules) -> PyResult<Bound<'py, PyA
             .into_any());
     }
     if rules.transfer {
-        let reduced = crate::reduction::reduce_for_transfer(object)?;
-        if !reduced.is(PyNotImplemented::get(py).as_any()) {
+        if let Some(reduced) = crate::reduction::reduce(object)? {
             return Ok(reduced);
         }
     }

@@ -5,9 +5,10 @@
 //! Each call of the API is given objects that are alive, of the type that it wants, on an attached thread; what it
 //! returns is a new reference or null with an error set.
 
+use std::borrow::Cow;
 use std::vec::Drain;
 
-use bequeath_pickle::{Builder, Error, HIGHEST_PROTOCOL};
+use bequeath_pickle::{Builder, Error, Source, HIGHEST_PROTOCOL};
 use pyo3::exceptions::{
     PyAttributeError, PyEOFError, PyOverflowError, PyStopIteration, PyTypeError, PyValueError,
 };
@@ -76,8 +77,8 @@ pub(super) struct Objects<'py> {
     pub(super) persistent_load: Option<Bound<'py, PyAny>>,
     /// An iterator of out-of-band buffers.
     pub(super) buffers: Option<Bound<'py, PyAny>>,
-    pub(super) encoding: String,
-    pub(super) errors: String,
+    pub(super) encoding: Cow<'static, str>,
+    pub(super) errors: Cow<'static, str>,
     pub(super) fix_imports: bool,
     /// Which protocol the pickle said it is, as far as names are concerned.
     pub(super) protocol: u8,
@@ -350,13 +351,35 @@ impl<'py> Builder for Objects<'py> {
         .into_any())
     }
 
+    fn bytes_from<S: Source>(&mut self, source: &mut S, len: usize) -> Made<'py>
+    where
+        Failure: From<S::Error>,
+    {
+        if !source.is_for_copying(len) {
+            return self.bytes(source.take(len)?);
+        }
+        let fill = |into: &mut [u8]| source.copy(into).map_err(|error| Failure::from(error).0);
+        Ok(PyBytes::new_with(self.py, len, fill)?.into_any())
+    }
+
+    fn bytearray_from<S: Source>(&mut self, source: &mut S, len: usize) -> Made<'py>
+    where
+        Failure: From<S::Error>,
+    {
+        if !source.is_for_copying(len) {
+            return self.bytearray(source.take(len)?);
+        }
+        let fill = |into: &mut [u8]| source.copy(into).map_err(|error| Failure::from(error).0);
+        Ok(PyByteArray::new_with(self.py, len, fill)?.into_any())
+    }
+
     fn old_string(&mut self, bytes: &[u8]) -> Made<'py> {
         let object = self.bytes(bytes)?;
         if self.encoding == "bytes" {
             return Ok(object);
         }
         let decoded =
-            object.call_method1(intern!(self.py, "decode"), (&self.encoding, &self.errors))?;
+            object.call_method1(intern!(self.py, "decode"), (&*self.encoding, &*self.errors))?;
         Ok(decoded)
     }
 

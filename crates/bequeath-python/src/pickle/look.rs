@@ -12,7 +12,7 @@ use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use pyo3::Borrowed;
 
 extern "C" {
@@ -137,14 +137,24 @@ pub(super) fn bytes<'a>(object: Object<'a, '_>) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(first.cast(), len.unsigned_abs()) }
 }
 
-/// A copy of the inside of a bytearray, which could change.
-pub(super) fn bytearray(object: Object<'_, '_>) -> Vec<u8> {
+/// The inside of a bytearray. The caller uses it before any other code runs.
+pub(super) fn bytearray<'a>(object: Object<'a, '_>) -> &'a [u8] {
     // SAFETY: a bytearray.
     let first = unsafe { ffi::PyByteArray_AsString(object.as_ptr()) };
     // SAFETY: a bytearray.
     let len = unsafe { ffi::PyByteArray_Size(object.as_ptr()) };
-    // SAFETY: copied before any other code runs.
-    unsafe { std::slice::from_raw_parts(first.cast::<u8>(), len.unsigned_abs()) }.to_vec()
+    // SAFETY: it does not change while no other code runs, see above.
+    unsafe { std::slice::from_raw_parts(first.cast(), len.unsigned_abs()) }
+}
+
+/// New bytes; MemoryError where there is no memory for them.
+pub(crate) fn new_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let (first, len) = (bytes.as_ptr().cast(), index(bytes.len()));
+    // SAFETY: that many bytes.
+    let made = unsafe { ffi::PyBytes_FromStringAndSize(first, len) };
+    // SAFETY: a new reference or an error.
+    let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?;
+    Ok(made.cast_into::<PyBytes>()?)
 }
 
 /// No container has more items than this counts.

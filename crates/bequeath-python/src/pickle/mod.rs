@@ -4,6 +4,7 @@
 //!   `identities` remembers what was written.
 //! * `allow` is what a restricted reader may use.
 //! * `build` makes objects of what is read, from memory or a `file`.
+//! * `room` is what a thread uses again from one pickle to the next, for transfers too, whose `policy` is asked for objects.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
 //! * `value` takes functions and classes apart that a receiver cannot import.
 //! * `look` reads objects without counting references; `tables` and `version` hold what CPython registers and lays out.
@@ -17,27 +18,37 @@ mod look;
 mod names;
 mod pickler;
 mod plain;
+mod policy;
 mod reduce;
+mod room;
 mod save;
 mod tables;
 mod unpickler;
 pub(crate) mod value;
 mod version;
 
-use std::cell::RefCell;
-
-use bequeath_pickle::{Decoder, Encoder, Slice, HIGHEST_PROTOCOL};
+use bequeath_pickle::{Slice, HIGHEST_PROTOCOL};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use build::{Failure, Objects};
-use identities::Identities;
-use save::{Hooks, Saver, Stop};
+
+pub(crate) use look::new_bytes;
+pub(crate) use policy::Policy;
+pub(crate) use room::{give_back, read_transfer, write_full, write_pure};
 
 pub use pickler::{Pickler, PicklerMemoProxy};
 pub use unpickler::{Unpickler, UnpicklerMemoProxy};
+
+/// Fetches what later pickles need, so that they work while the interpreter ends.
+///
+/// # Errors
+/// When the standard library is broken.
+pub(crate) fn make_ready(py: Python<'_>) -> PyResult<()> {
+    tables::Tables::get(py).map(|_| ())
+}
 
 /// What `protocol=None` means.
 const DEFAULT_PROTOCOL: u8 = if cfg!(Py_3_14) { 5 } else { 4 };
@@ -59,78 +70,6 @@ pub(crate) fn protocol_of(protocol: Option<&Bound<'_, PyAny>>) -> PyResult<u8> {
     }
 }
 
-/// Room that a thread uses again: the buffer that is written to, and the table of identities.
-#[derive(Default)]
-struct Room {
-    bytes: Vec<u8>,
-    memo: Identities,
-}
-
-thread_local! {
-    static ROOM: RefCell<Room> = RefCell::default();
-}
-
-/// A buffer that has become larger is given back.
-const KEEP_BYTES: usize = 1 << 20;
-
-/// Writes a pickle of one object, purely if that is possible.
-fn write(
-    object: &Bound<'_, PyAny>,
-    protocol: u8,
-    framing: bool,
-    hooks: &Hooks<'_>,
-) -> PyResult<(Vec<u8>, Identities)> {
-    let py = object.py();
-    let Room {
-        mut bytes,
-        mut memo,
-    } = ROOM.with(|room| {
-        // A pickler inside of another one's walk has room of its own.
-        room.try_borrow_mut()
-            .map(|mut room| std::mem::take(&mut *room))
-            .unwrap_or_default()
-    });
-    for pure in [true, false] {
-        if pure && !hooks.are_none() {
-            continue;
-        }
-        bytes.clear();
-        let mut encoder = Encoder::new(protocol, framing, bytes);
-        let mut saver = Saver {
-            py,
-            encoder: &mut encoder,
-            memo: &mut memo,
-            hooks,
-            pure,
-            // The caller's own references make the root look shared where it is not; it never is written twice.
-            open_tuples: 0,
-            fast_depth: 0,
-            fast_inside: Vec::new(),
-            stack: look::StackMark::here(),
-        };
-        let result = saver.dump(object.as_borrowed());
-        bytes = encoder.into_bytes();
-        match result {
-            Ok(()) => return Ok((bytes, memo)),
-            Err(Stop::Raised(error)) => return Err(error),
-            Err(Stop::Impure) => memo.clear(),
-        }
-    }
-    unreachable!("a full walk is never impure")
-}
-
-fn give_back(bytes: Vec<u8>, mut memo: Identities) {
-    memo.clear();
-    if bytes.capacity() > KEEP_BYTES {
-        return;
-    }
-    ROOM.with(|room| {
-        if let Ok(mut room) = room.try_borrow_mut() {
-            *room = Room { bytes, memo };
-        }
-    });
-}
-
 /// The pickle of an object, as bytes.
 #[pyfunction]
 #[pyo3(signature = (obj, protocol=None, *, fix_imports=true, buffer_callback=None, by_value=false))]
@@ -143,10 +82,10 @@ pub fn dumps<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let protocol = protocol_of(protocol)?;
     let hooks = pickler::hooks(protocol, fix_imports, buffer_callback, by_value)?;
-    let (bytes, memo) = write(obj, protocol, true, &hooks)?;
-    let pickle = PyBytes::new(obj.py(), &bytes);
-    give_back(bytes, memo);
-    Ok(pickle)
+    let bytes = room::write(obj, protocol, true, &hooks)?;
+    let pickle = look::new_bytes(obj.py(), &bytes);
+    give_back(bytes);
+    pickle
 }
 
 /// Writes the pickle of an object to a file.
@@ -163,8 +102,7 @@ pub fn dump<'py>(
     let protocol = protocol_of(protocol)?;
     let mut hooks = pickler::hooks(protocol, fix_imports, buffer_callback, by_value)?;
     hooks.write = Some(pickler::write_method(file)?);
-    let (bytes, memo) = write(obj, protocol, true, &hooks)?;
-    give_back(bytes, memo);
+    give_back(room::write(obj, protocol, true, &hooks)?);
     Ok(())
 }
 
@@ -190,9 +128,7 @@ pub fn loads<'py>(
 }
 
 fn read<'py>(bytes: &[u8], objects: &mut Objects<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Decoder::new()
-        .read(&mut Slice::new(bytes), objects)
-        .map_err(|Failure(error)| error)
+    room::with_decoder(&mut Slice::new(bytes), objects).map_err(|Failure(error)| error)
 }
 
 /// The object that a pickle in a file says; the file stands behind the pickle then.
@@ -208,7 +144,7 @@ pub fn load<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut source = file::File::of(file)?;
     let mut objects = unpickler::objects(file.py(), fix_imports, encoding, errors, buffers, allow)?;
-    let loaded = Decoder::new().read(&mut source, &mut objects);
+    let loaded = room::with_decoder(&mut source, &mut objects);
     let settled = source.settle();
     let loaded = loaded.map_err(|Failure(error)| error)?;
     settled?;

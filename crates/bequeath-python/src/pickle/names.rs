@@ -1,7 +1,7 @@
 //! Classes and functions, written by the name under which their module has them.
 
 use bequeath_pickle::opcode as op;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
@@ -39,12 +39,15 @@ impl<'py> Saver<'_, 'py> {
     ) -> Saved {
         let py = self.py;
         let object = object.to_owned();
-        if self.pure && name.is_none() {
+        if name.is_none() {
             // What can be seen to be there without running code needs no further proof.
-            let Some((module, name)) = plain::visible_name(&object)? else {
-                return Err(Stop::Impure);
-            };
-            return self.named(&object, &module, &name, &name, false);
+            match plain::visible_name(&object)? {
+                Some((module, name)) if self.may_name(&module, &name)? => {
+                    return self.named(&object, &module, &name, &name, false);
+                }
+                _ if self.pure => return Err(Stop::Impure),
+                _ => {}
+            }
         }
         let name = match name {
             Some(name) => name.into_any(),
@@ -55,8 +58,8 @@ impl<'py> Saver<'_, 'py> {
         };
         let name = name.cast_into::<PyString>().map_err(PyErr::from)?;
         let text = name.to_str()?.to_owned();
-        let shown = object.repr()?.to_string();
-        let path = dotted(&shown, &text).map_err(|_| unreachable_name(py, &shown, &text))?;
+        let shown = repr(&object);
+        let path = dotted(&shown, &text).map_err(|cause| unreachable_name(&shown, &name, cause))?;
         let module = which_module(&object, &path)?;
         let module = module.cast_into::<PyString>().map_err(PyErr::from)?;
         let imported = py.import(&module).map_err(|cause| {
@@ -83,6 +86,18 @@ impl<'py> Saver<'_, 'py> {
         let last = PyString::new(py, path.last().copied().unwrap_or_default());
         let inside = path.len() > 1 && !parent.is(imported.as_any());
         self.named(&object, &module, &name, &last, inside)
+    }
+
+    /// Whether a pure walk may write a name. In a full one the policy has been asked for the object already.
+    fn may_name(
+        &self,
+        module: &Bound<'py, PyString>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<bool> {
+        match self.hooks.policy {
+            Some(policy) if self.pure => policy.has_name(module, name),
+            _ => Ok(true),
+        }
     }
 
     /// Writes module and name; `inside` where the name has dots, and leads to an attribute of a class.
@@ -191,12 +206,17 @@ fn repr(object: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "?".to_owned(), |text| text.to_string())
 }
 
-fn unreachable_name(py: Python<'_>, shown: &str, name: &str) -> PyErr {
-    let cause =
-        pyo3::exceptions::PyAttributeError::new_err(format!("Can't get local object {name:?}"));
-    let error = pickling_error(py, format!("Can't pickle local object {shown}"));
-    error.set_cause(py, Some(cause));
-    error
+/// What CPython raises for a name inside of a function, version by version.
+fn unreachable_name(shown: &str, name: &Bound<'_, PyString>, cause: PyErr) -> PyErr {
+    let py = name.py();
+    if cfg!(Py_3_14) {
+        let error = pickling_error(py, format!("Can't pickle local object {shown}"));
+        error.set_cause(py, Some(cause));
+        return error;
+    }
+    let cannot = if cfg!(Py_3_13) { "get" } else { "pickle" };
+    let name = repr(name.as_any());
+    PyAttributeError::new_err(format!("Can't {cannot} local object {name}"))
 }
 
 /// A registered code; what `copyreg` would not have registered raises what CPython raises.

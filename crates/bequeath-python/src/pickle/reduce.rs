@@ -105,6 +105,15 @@ impl<'py> Saver<'_, 'py> {
                 }
             }
         }
+        if let Some(policy) = self.hooks.policy {
+            if self.pure {
+                if !policy.is_plain(&object, &kind)? {
+                    return Err(Stop::Impure);
+                }
+            } else if let Some(reduced) = policy.reduce(&object)? {
+                return self.reduced(object, &reduced);
+            }
+        }
         if kind.is(self.py.get_type::<PyType>()) {
             return self.class(object);
         }
@@ -232,7 +241,7 @@ impl<'py> Saver<'_, 'py> {
         let arguments = if bytes.is_empty() {
             PyTuple::empty(py)
         } else {
-            PyTuple::new(py, [pyo3::types::PyBytes::new(py, &bytes)])?
+            PyTuple::new(py, [look::new_bytes(py, bytes)?])?
         };
         let call = Reduction::call(class, arguments);
         self.full(|this| this.reduce(&call, Some(object)))

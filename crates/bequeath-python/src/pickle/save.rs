@@ -7,13 +7,14 @@
 //! everything is remembered as CPython's pickler does, since code that runs may hand out any object once more.
 
 use bequeath_pickle::{opcode as op, Encoder};
-use pyo3::exceptions::{PyAttributeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::intern;
 
 use super::identities::Identities;
 use super::look::{self, Deeper, Exact, Object, StackMark};
+use super::policy::Policy;
 use super::tables::pickling_error;
 use super::value::{To, Walk};
 
@@ -39,6 +40,7 @@ pub(super) struct Hooks<'py> {
     pub(super) reducer_override: Option<Bound<'py, PyAny>>,
     pub(super) dispatch_table: Option<Bound<'py, PyAny>>,
     pub(super) buffer_callback: Option<Bound<'py, PyAny>>,
+    pub(super) policy: Option<&'py dyn Policy>,
     /// Where frames go as they are completed.
     pub(super) write: Option<Bound<'py, PyAny>>,
     pub(super) fix_imports: bool,
@@ -164,12 +166,16 @@ impl<'py> Saver<'_, 'py> {
 
     /// Hands complete frames over, where somebody takes them.
     pub(super) fn flush(&mut self) -> Saved {
+        if let Some(needed) = self.encoder.lost() {
+            let text = format!("no memory for a pickle of {needed} bytes");
+            return Err(PyMemoryError::new_err(text).into());
+        }
         let Some(write) = &self.hooks.write else {
             return Ok(());
         };
         if !self.encoder.bytes().is_empty() {
             let bytes = self.encoder.take();
-            write.call1((pyo3::types::PyBytes::new(self.py, &bytes),))?;
+            write.call1((look::new_bytes(self.py, &bytes)?,))?;
         }
         Ok(())
     }
@@ -247,7 +253,7 @@ impl<'py> Saver<'_, 'py> {
         }
         self.encoder.text_header_outside(utf8.len());
         self.flush()?;
-        let payload = pyo3::types::PyBytes::new(self.py, utf8).into_any();
+        let payload = look::new_bytes(self.py, utf8)?.into_any();
         self.payload(&payload)
     }
 
@@ -304,7 +310,7 @@ impl<'py> Saver<'_, 'py> {
             self.flush()?;
             self.payload(&object.to_owned())?;
         } else {
-            self.encoder.bytearray(&bytes);
+            self.encoder.bytearray(bytes);
         }
         self.remember(object);
         Ok(())
@@ -327,10 +333,11 @@ impl<'py> Saver<'_, 'py> {
             }
         })?;
         let readonly: bool = raw.getattr(intern!(py, "readonly"))?.extract()?;
-        let in_band = match &self.hooks.buffer_callback {
-            None => true,
-            Some(_) if self.pure => return Err(Stop::Impure),
-            Some(callback) => callback.call1((object,))?.is_truthy()?,
+        let in_band = match (&self.hooks.buffer_callback, self.hooks.policy) {
+            (None, None) => true,
+            _ if self.pure => return Err(Stop::Impure),
+            (Some(callback), _) => callback.call1((object,))?.is_truthy()?,
+            (None, Some(policy)) => !policy.takes(&object)?,
         };
         if !in_band {
             self.encoder.opcode(op::NEXT_BUFFER);

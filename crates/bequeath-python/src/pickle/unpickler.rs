@@ -1,5 +1,6 @@
 //! `Unpickler`, for whoever reads several objects, or wants to be asked.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bequeath_pickle::Decoder;
@@ -26,10 +27,11 @@ pub(super) fn objects<'py>(
     buffers: Option<&Bound<'py, PyAny>>,
     allow: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Objects<'py>> {
-    let text = |given: Option<&Bound<'py, PyString>>| -> PyResult<Option<String>> {
-        given
-            .map(|given| Ok(given.to_str()?.to_owned()))
-            .transpose()
+    let text = |given: Option<&Bound<'py, PyString>>, default| -> PyResult<Cow<'static, str>> {
+        Ok(match given {
+            Some(given) => given.to_str()?.to_owned().into(),
+            None => Cow::Borrowed(default),
+        })
     };
     let buffers = buffers.filter(|buffers| !buffers.is_none());
     Ok(Objects {
@@ -39,8 +41,8 @@ pub(super) fn objects<'py>(
         buffers: buffers
             .map(|buffers| Ok::<_, PyErr>(buffers.try_iter()?.into_any()))
             .transpose()?,
-        encoding: text(encoding)?.unwrap_or_else(|| "ASCII".to_owned()),
-        errors: text(errors)?.unwrap_or_else(|| "strict".to_owned()),
+        encoding: text(encoding, "ASCII")?,
+        errors: text(errors, "strict")?,
         fix_imports,
         protocol: 0,
         allow: Allow::of(allow)?,
@@ -51,8 +53,8 @@ pub(super) fn objects<'py>(
 struct State {
     file: Option<Py<PyAny>>,
     buffers: Option<Py<PyAny>>,
-    encoding: String,
-    errors: String,
+    encoding: Cow<'static, str>,
+    errors: Cow<'static, str>,
     fix_imports: bool,
     protocol: u8,
     allow: Option<Box<Allow>>,
@@ -235,7 +237,7 @@ impl Unpickler {
         let state = self.state();
         size_of::<Self>()
             + state.memo.capacity() * size_of::<(u64, Py<PyAny>)>()
-            + state.encoding.capacity()
+            + state.encoding.len()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -2,13 +2,12 @@
 //! Buffers: of objects on their way out, and of messages that arrived.
 //!
 //! # Safety invariants
-//! * Received payloads and adopted blocks are exposed through the buffer protocol; the exporting object owns the memory and every view
+//! * Adopted blocks are exposed through the buffer protocol; the exporting object owns the memory and every view
 //!   holds a reference to it.
-//! * Raw copies name ranges that the owning value vouches for ([`Payload::parts`], `Block::as_ptr` and `len`).
+//! * Raw copies name ranges that the owning value vouches for (`Block::as_ptr` and `len`).
 
 use std::ffi::c_int;
 
-use bequeath_channel::Payload;
 use bequeath_shm::{Adopted, Block};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -77,32 +76,6 @@ impl Drop for View {
             // SAFETY: filled in by PyObject_GetBuffer and released once.
             unsafe { ffi::PyBuffer_Release(&raw mut *self.0) }
         });
-    }
-}
-
-/// A received payload, readable while it is unpickled.
-#[pyclass(frozen, module = "bequeath._engine")]
-pub(super) struct ReceivedPayload(Payload);
-
-impl ReceivedPayload {
-    pub(super) fn new(payload: Payload) -> Self {
-        Self(payload)
-    }
-}
-
-// SAFETY: owned memory behind a pointer; nothing is changed through a shared reference.
-unsafe impl Sync for ReceivedPayload {}
-
-#[pymethods]
-impl ReceivedPayload {
-    unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
-        let (first, len) = slf.get().0.parts();
-        // SAFETY: the range is owned by `slf`, which the view keeps alive; `view` is the interpreter's.
-        unsafe { fill_view(slf.as_any(), view, first.cast_mut(), len, true, flags) }
     }
 }
 

@@ -13,9 +13,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
 use crate::intern;
+use crate::pickle::{self, give_back};
 
 use super::open::{Opened, Transfer};
-use super::pickler::{give_back_output, Pickler};
+use super::policy::{Transferred, Within};
 use super::{facade, kind, Purpose};
 
 /// An object made ready to leave.
@@ -39,7 +40,7 @@ enum Bytes {
 }
 
 impl Pickled {
-    fn scalar(kind: u8, bytes: Bytes) -> Self {
+    fn bare(kind: u8, bytes: Bytes) -> Self {
         Self {
             kind,
             bytes,
@@ -83,7 +84,7 @@ impl Pickled {
 impl Drop for Pickled {
     fn drop(&mut self) {
         if let Bytes::Vec(bytes) = &mut self.bytes {
-            give_back_output(std::mem::take(bytes));
+            give_back(std::mem::take(bytes));
         }
     }
 }
@@ -96,18 +97,17 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
     if let Some(scalar) = scalar(object) {
         return Ok(scalar);
     }
-    let py = object.py();
-    let pickler = Pickler::take(py)?;
+    let explained = |error| explained(object, error);
+    if let Some(bytes) = pickle::write_pure(object, &Transferred).map_err(explained)? {
+        return Ok(Pickled::bare(kind::PICKLE, Bytes::Vec(bytes)));
+    }
     let opened = Opened::open(Transfer::Export {
         purpose,
         references: Vec::new(),
         descriptors: Vec::new(),
         buffers: Vec::new(),
     });
-    pickler
-        .dump
-        .call1(py, (object,))
-        .map_err(|error| explained(object, error))?;
+    let bytes = pickle::write_full(object, &Transferred).map_err(explained)?;
     let Some(Transfer::Export {
         references,
         descriptors,
@@ -119,7 +119,6 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
             "a transfer was closed while an object was being pickled",
         ));
     };
-    let bytes = pickler.finish(py)?;
     Ok(Pickled {
         kind: kind::PICKLE,
         bytes: Bytes::Vec(bytes),
@@ -127,6 +126,19 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
         references,
         descriptors,
     })
+}
+
+/// A pickle as a transfer makes it, in one piece of bytes: part of the transfer that is open on this thread, which its
+/// handles and descriptors go along with. With none open handles refuse.
+///
+/// # Errors
+/// Whatever pickling raises.
+#[pyfunction]
+pub fn transfer_dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = pickle::write_full(object, &Within)?;
+    let pickle = pickle::new_bytes(object.py(), &bytes);
+    give_back(bytes);
+    pickle
 }
 
 /// The facade's better words for a failure, with the path to the culprit.
@@ -168,32 +180,32 @@ pub fn dumps_portable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 fn scalar(object: &Bound<'_, PyAny>) -> Option<Pickled> {
     if let Ok(value) = object.cast_exact::<PyInt>() {
         let value: i64 = value.extract().ok()?;
-        return Some(Pickled::scalar(
+        return Some(Pickled::bare(
             kind::INT,
             Bytes::Word(value.to_ne_bytes(), 8),
         ));
     }
     if let Ok(value) = object.cast_exact::<PyBytes>() {
-        return Some(Pickled::scalar(
+        return Some(Pickled::bare(
             kind::BYTES,
             Bytes::Python(value.clone().unbind()),
         ));
     }
     if let Ok(value) = object.cast_exact::<PyString>() {
         value.to_str().ok()?; // lone surrogates: left to pickle
-        return Some(Pickled::scalar(
+        return Some(Pickled::bare(
             kind::TEXT,
             Bytes::Text(value.clone().unbind()),
         ));
     }
     if let Ok(value) = object.cast_exact::<PyFloat>() {
-        return Some(Pickled::scalar(
+        return Some(Pickled::bare(
             kind::FLOAT,
             Bytes::Word(value.value().to_ne_bytes(), 8),
         ));
     }
     if object.is_none() {
-        return Some(Pickled::scalar(kind::NONE, Bytes::Word([0; 8], 0)));
+        return Some(Pickled::bare(kind::NONE, Bytes::Word([0; 8], 0)));
     }
     let value = object.cast_exact::<PyBool>().ok()?;
     let kind = if value.is_true() {
@@ -201,5 +213,5 @@ fn scalar(object: &Bound<'_, PyAny>) -> Option<Pickled> {
     } else {
         kind::FALSE
     };
-    Some(Pickled::scalar(kind, Bytes::Word([0; 8], 0)))
+    Some(Pickled::bare(kind, Bytes::Word([0; 8], 0)))
 }

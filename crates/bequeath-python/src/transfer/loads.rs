@@ -2,16 +2,17 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::once::Once;
 use bequeath_channel::{Message, Payload};
+use bequeath_pickle::{Slice, HIGHEST_PROTOCOL};
 use bequeath_shm::{AnyHandle, Block};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
-use crate::intern;
+use crate::pickle;
 
-use super::buffers::{AdoptedBuffer, ReceivedPayload};
+use super::arrived::Arrived;
+use super::buffers::AdoptedBuffer;
 use super::kind;
 use super::open::{Opened, Transfer};
 
@@ -55,18 +56,12 @@ pub fn load(py: Python<'_>, message: &mut Message) -> PyResult<Py<PyAny>> {
             Ok(text.map_err(|_| malformed())?.into_any().unbind())
         }
         kind::PICKLE => {
-            let data = match &mut message.payload {
-                Payload::Inline(bytes) => PyBytes::new(py, bytes).into_any(),
-                envelope => {
-                    Bound::new(py, ReceivedPayload::new(std::mem::take(envelope)))?.into_any()
-                }
-            };
             let (buffers, references, descriptors) = (
                 std::mem::take(&mut message.buffers),
                 std::mem::take(&mut message.references),
                 std::mem::take(&mut message.descriptors),
             );
-            unpickle(py, &data, buffers, references, descriptors)
+            unpickle(py, &message.payload, buffers, references, descriptors)
         }
         _ => Err(malformed()),
     }
@@ -84,43 +79,38 @@ pub fn portable_bytes(py: Python<'_>, mut message: Message) -> PyResult<Bound<'_
         return Ok(copy_to_bytes(py, &message.payload)?.into_any());
     }
     let object = load(py, &mut message)?;
-    py.import(intern!(py, "_pickle"))?
-        .call_method1(intern!(py, "dumps"), (object, 5))
-}
-
-/// CPython's `loads`; remembered, as `facade` is.
-pub(super) fn function(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static LOADS: Once<Py<PyAny>> = Once::new();
-    let loads = LOADS.get_or_try_init(py, || {
-        Ok::<_, PyErr>(py.import("_pickle")?.getattr("loads")?.unbind())
-    })?;
-    Ok(loads.bind(py))
+    let protocol = HIGHEST_PROTOCOL.into_pyobject(py)?;
+    pickle::dumps(object.bind(py), Some(protocol.as_any()), true, None, false).map(Bound::into_any)
 }
 
 fn unpickle(
     py: Python<'_>,
-    data: &Bound<'_, PyAny>,
+    payload: &Payload,
     buffers: Vec<Block>,
     references: Vec<AnyHandle>,
     descriptors: Vec<OwnedFd>,
 ) -> PyResult<Py<PyAny>> {
-    let loads = function(py)?;
     let descriptors = descriptors.into_iter().map(Some).collect();
     // Opened for every pickle: an object inside an outer one's `__setstate__` must not see the outer's numbers.
     let _opened = Opened::open(Transfer::Import {
         references,
         descriptors,
     });
-    if buffers.is_empty() {
-        return Ok(loads.call1((data,))?.unbind());
+    let mut beside = None;
+    if !buffers.is_empty() {
+        let adopted = PyList::empty(py);
+        for block in buffers {
+            adopted.append(Bound::new(py, AdoptedBuffer::new(block.adopt()))?)?;
+        }
+        beside = Some(adopted.try_iter()?.into_any());
     }
-    let adopted = PyList::empty(py);
-    for block in buffers {
-        adopted.append(Bound::new(py, AdoptedBuffer::new(block.adopt()))?)?;
-    }
-    let arguments = pyo3::types::PyDict::new(py);
-    arguments.set_item(intern!(py, "buffers"), adopted)?;
-    Ok(loads.call((data,), Some(&arguments))?.unbind())
+    let read = match payload {
+        Payload::Inline(bytes) => pickle::read_transfer(py, &mut Slice::new(bytes), beside),
+        Payload::Envelope(envelope) => {
+            pickle::read_transfer(py, &mut Arrived::new(envelope, payload.len()), beside)
+        }
+    };
+    read.map(Bound::unbind)
 }
 
 fn malformed() -> PyErr {

@@ -1,16 +1,16 @@
 //! Objects to messages and back: the one place where the bindings pickle.
 //!
-//! Exact `int`, `float`, `bool`, `None`, `str` and `bytes` are encoded here; everything else goes through a pickler that
-//! `bequeath._transfer.TransferPickler` is and that is used again for later messages (a new pickler per message is the largest single
-//! cost of a small message in multiprocessing). While an object is pickled, a *transfer* is open on this thread: native
+//! Exact `int`, `float`, `bool`, `None`, `str` and `bytes` are encoded here; everything else is pickled, into a buffer that the thread
+//! uses again. What runs nobody's code is written at once; otherwise, a *transfer* is open on this thread meanwhile: native
 //! objects and the facade's reducers hand in what does not fit into bytes (references to shared objects, descriptors,
 //! large buffers) and get a small number that stands for it in the pickle. While it is rebuilt they hand the number back.
 
+mod arrived;
 mod buffers;
 mod dumps;
 mod loads;
 mod open;
-mod pickler;
+mod policy;
 pub(crate) mod scarcity;
 mod trial;
 
@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 
 use crate::intern;
 
-pub use dumps::{dumps, dumps_portable, Pickled};
+pub use dumps::{dumps, dumps_portable, transfer_dumps, Pickled};
 pub use loads::{load, loads, portable_bytes};
 pub(crate) use open::own_descriptors;
 pub use open::{
@@ -46,7 +46,7 @@ fn facade(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 /// When the package is broken.
 pub fn make_ready(py: Python<'_>) -> PyResult<()> {
     facade(py)?;
-    loads::function(py)?;
+    crate::pickle::make_ready(py)?;
     is_strict(py).map(|_| ())
 }
 

@@ -1,0 +1,192 @@
+//! What a thread uses again from one pickle to the next: small ones cost little more than the allocations that this saves.
+
+use std::cell::Cell;
+
+use bequeath_pickle::{Decoder, Encoder, Error, Source, HIGHEST_PROTOCOL};
+use pyo3::prelude::*;
+
+use super::build::{Failure, Objects};
+use super::identities::Identities;
+use super::look::StackMark;
+use super::policy::Policy;
+use super::save::{Hooks, Saved, Saver, Stop};
+use super::value::Walk;
+
+/// A buffer that has become larger is given back to the allocator.
+const KEEP_BYTES: usize = 1 << 20;
+
+thread_local! {
+    static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static MEMO: Cell<Identities> = Cell::default();
+    static DECODER: Cell<Decoder<Py<PyAny>>> = Cell::default();
+}
+
+/// A buffer to write to. A pickle inside of another one's walk finds none, and gets its own.
+fn bytes() -> Vec<u8> {
+    BYTES.try_with(Cell::take).unwrap_or_default()
+}
+
+/// Keeps a buffer for the next pickle.
+pub(crate) fn give_back(mut bytes: Vec<u8>) {
+    if bytes.capacity() > KEEP_BYTES {
+        return;
+    }
+    bytes.clear();
+    // No buffer is kept when the thread ends.
+    let _ = BYTES.try_with(|kept| kept.set(bytes));
+}
+
+/// One walk. What it wrote is in `bytes` only if it succeeds.
+fn walk(
+    object: &Bound<'_, PyAny>,
+    protocol: u8,
+    framing: bool,
+    hooks: &Hooks<'_>,
+    pure: bool,
+    bytes: &mut Vec<u8>,
+) -> Saved {
+    bytes.clear();
+    let mut memo = MEMO.try_with(Cell::take).unwrap_or_default();
+    let mut encoder = Encoder::new(protocol, framing, std::mem::take(bytes));
+    let mut saver = Saver {
+        py: object.py(),
+        encoder: &mut encoder,
+        memo: &mut memo,
+        hooks,
+        pure,
+        open_tuples: 0,
+        fast_depth: 0,
+        fast_inside: Vec::new(),
+        stack: StackMark::here(),
+    };
+    let result = saver.dump(object.as_borrowed());
+    *bytes = encoder.into_bytes();
+    // This drops what was made on the way, which may run code that pickles.
+    memo.clear();
+    let _ = MEMO.try_with(|kept| kept.set(memo));
+    result
+}
+
+/// Writes a pickle of one object, purely if that is possible. The bytes are for [`give_back`].
+pub(super) fn write(
+    object: &Bound<'_, PyAny>,
+    protocol: u8,
+    framing: bool,
+    hooks: &Hooks<'_>,
+) -> PyResult<Vec<u8>> {
+    let mut bytes = bytes();
+    if hooks.are_none() {
+        match walk(object, protocol, framing, hooks, true, &mut bytes) {
+            Ok(()) => return Ok(bytes),
+            Err(Stop::Raised(error)) => return Err(error),
+            Err(Stop::Impure) => {}
+        }
+    }
+    match walk(object, protocol, framing, hooks, false, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(Stop::Raised(error)) => Err(error),
+        Err(Stop::Impure) => unreachable!("a full walk is never impure"),
+    }
+}
+
+fn hooks_of(policy: &'static dyn Policy) -> Hooks<'static> {
+    Hooks {
+        persistent_id: None,
+        reducer_override: None,
+        dispatch_table: None,
+        buffer_callback: None,
+        policy: Some(policy),
+        write: None,
+        fix_imports: true,
+        fast: false,
+        by_value: None,
+    }
+}
+
+/// Writes a pickle for a transfer if that runs nobody's code; nothing otherwise. The bytes are for [`give_back`].
+pub(crate) fn write_pure(
+    object: &Bound<'_, PyAny>,
+    policy: &'static dyn Policy,
+) -> PyResult<Option<Vec<u8>>> {
+    let mut bytes = bytes();
+    let walked = walk(
+        object,
+        HIGHEST_PROTOCOL,
+        false,
+        &hooks_of(policy),
+        true,
+        &mut bytes,
+    );
+    match walked {
+        Ok(()) => Ok(Some(bytes)),
+        Err(stop) => {
+            give_back(bytes);
+            match stop {
+                Stop::Raised(error) => Err(error),
+                Stop::Impure => Ok(None),
+            }
+        }
+    }
+}
+
+/// Writes a pickle for a transfer, whatever runs for it.
+pub(crate) fn write_full(
+    object: &Bound<'_, PyAny>,
+    policy: &'static dyn Policy,
+) -> PyResult<Vec<u8>> {
+    let _walk = Walk::begin();
+    let mut bytes = bytes();
+    match walk(
+        object,
+        HIGHEST_PROTOCOL,
+        false,
+        &hooks_of(policy),
+        false,
+        &mut bytes,
+    ) {
+        Ok(()) => Ok(bytes),
+        Err(Stop::Raised(error)) => Err(error),
+        Err(Stop::Impure) => unreachable!("a full walk is never impure"),
+    }
+}
+
+/// Reads one pickle, with the stack and the memo of an earlier one.
+pub(super) fn with_decoder<'py, S>(
+    source: &mut S,
+    objects: &mut Objects<'py>,
+) -> Result<Bound<'py, PyAny>, Failure>
+where
+    S: Source,
+    Failure: From<S::Error>,
+{
+    let kept = DECODER.try_with(Cell::take).unwrap_or_default();
+    let mut decoder = kept.emptied();
+    let read = decoder.read(source, objects);
+    // Dropping what it remembers may run code that reads.
+    let emptied = decoder.emptied();
+    let _ = DECODER.try_with(|kept| kept.set(emptied));
+    read
+}
+
+/// Reads a transfer's pickle; `buffers` came beside it.
+pub(crate) fn read_transfer<'py, S>(
+    py: Python<'py>,
+    source: &mut S,
+    buffers: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    S: Source<Error = Error>,
+{
+    let mut objects = Objects {
+        py,
+        find_class: None,
+        persistent_load: None,
+        buffers,
+        encoding: "ASCII".into(),
+        errors: "strict".into(),
+        fix_imports: true,
+        protocol: 0,
+        allow: None,
+    };
+    with_decoder(source, &mut objects).map_err(|Failure(error)| error)
+}
