@@ -24,6 +24,11 @@ found() {
         cargo test --quiet --profile proof -p bequeath-shm --features broken-variants --test model_broken
 }
 part "deliberate mistakes in sessions are found" found
+leaks() {
+    BEQUEATH_LEAKS=1000000 "$1/bin/python" -m pytest -q tests/test_pickle_leaks.py &&
+        PYTHONMALLOC=debug BEQUEATH_LEAKS=100000 "$1/bin/python" -m pytest -q tests/test_pickle_leaks.py
+}
+part "a million pickles of each kind leave memory flat" leaks "$1"
 # Unpacked and built as the registry would, one after the other; the extension and the test crate are not published.
 part "cargo package" cargo package --quiet --workspace --allow-dirty \
     --exclude bequeath-python --exclude bequeath-testing

@@ -1,6 +1,9 @@
 //! A member may have written anything into the shared memory: it may make us fail, never make us
 //! crash, hang or go on for ever.
 //!
+//! Going on for ever is told from a machine that has no time: a round hangs when it neither ended nor waited
+//! for a processor for so long. (On a busy machine rounds once "hung" that had not had a turn for twenty seconds.)
+//!
 //! Each round runs in a process of its own: a session with everything in it, random words of its
 //! file overwritten, then every operation. Errors are fine; a signal, a panic or a hang is not.
 //! `BEQUEATH_HOSTILE_ROUNDS` sets how many rounds (and, after a colon, the first seed); more than a
@@ -11,11 +14,23 @@ mod support;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bequeath::{ExitStatus, Message, Queue, Session};
+use bequeath::{Child, ExitStatus, Message, Queue, Session};
 
-tests!(garbled_memory_leads_to_errors_only);
+fn main() -> std::process::ExitCode {
+    // Each round is watched by itself; the watchdog only looks after this process.
+    if std::env::var_os("BEQUEATH_TEST_SECONDS").is_none() {
+        std::env::set_var("BEQUEATH_TEST_SECONDS", "900");
+    }
+    support::run(&[
+        (
+            "garbled_memory_leads_to_errors_only",
+            garbled_memory_leads_to_errors_only,
+        ),
+        ("a_hang_would_be_seen", a_hang_would_be_seen),
+    ])
+}
 
 /// xorshift: good enough to spread words over a file.
 struct Random(u64);
@@ -157,6 +172,33 @@ fn rounds() -> (u64, u64) {
     (count, parts.next().flatten().unwrap_or(1))
 }
 
+/// How long a round may take that does not wait for a processor: a hundred times what it needs.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// How the round ended; `None` when it hangs.
+fn outcome(child: &Child<()>, longest: Duration) -> Option<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.wait_timeout(Duration::from_secs(1)).unwrap() {
+            return Some(status);
+        }
+        if began
+            .elapsed()
+            .saturating_sub(waited_for_processor(child.pid()))
+            > longest
+        {
+            return None;
+        }
+    }
+}
+
+/// How long a process was ready to run and did not; zero where the kernel does not tell.
+fn waited_for_processor(pid: u32) -> Duration {
+    let said = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let waited = said.split(' ').nth(1).and_then(|word| word.parse().ok());
+    Duration::from_nanos(waited.unwrap_or(0))
+}
+
 fn garbled_memory_leads_to_errors_only() {
     let session = Session::new().unwrap();
     let (count, first) = rounds();
@@ -167,7 +209,7 @@ fn garbled_memory_leads_to_errors_only() {
             .name("hostile")
             .spawn(one_round, seed)
             .unwrap();
-        match child.wait_timeout(Duration::from_secs(20)).unwrap() {
+        match outcome(&child, LONGEST) {
             Some(ExitStatus::Exited(0)) => {}
             Some(_) => bad.push(format!("seed {seed}: {}", child.result().unwrap_err())),
             None => {
@@ -179,4 +221,18 @@ fn garbled_memory_leads_to_errors_only() {
         }
     }
     assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+fn a_hang_would_be_seen() {
+    let session = Session::new().unwrap();
+    let sleeps = |_: u64| loop {
+        std::thread::park();
+    };
+    let child = session.spawn(sleeps, 0).unwrap();
+    assert_eq!(outcome(&child, Duration::from_millis(10)), None);
+    child.kill().unwrap();
+    assert!(matches!(
+        outcome(&child, LONGEST),
+        Some(ExitStatus::Signaled(9))
+    ));
 }
