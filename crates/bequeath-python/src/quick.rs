@@ -1,7 +1,8 @@
 #![allow(unsafe_code)]
 //! The most frequent methods as bare C functions: `with lock` and an update of a value under its lock
 //! call five of them, and the wrapping that PyO3 gives every method is most of what they cost. The
-//! arguments of `acquire` are read here too; without any it is as short as `__enter__`.
+//! arguments of `acquire` are read here too; without any it is as short as `__enter__`. For the locks there are no
+//! others; a descriptor takes the place of PyO3's where there is one.
 //!
 //! # Safety invariants
 //! - The interpreter calls these functions attached, with an instance of the class that the descriptor
@@ -98,7 +99,7 @@ static SEMAPHORE: Methods<4> = Definition(UnsafeCell::new([
     method(c"release", c"release($self, /)\n--\n\nGive a unit.", release_semaphore),
 ]));
 
-/// Puts the quick forms in the place of the ordinary ones.
+/// Gives the classes these methods.
 ///
 /// # Errors
 /// Out of memory.

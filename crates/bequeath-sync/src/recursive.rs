@@ -4,11 +4,11 @@ use bequeath_os::Deadline;
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::broken::{self, Mistake};
-use crate::error::{Error, Holder, Result};
+use crate::error::{Error, Result};
 use crate::owner::{thread_number, ProcessId};
 use crate::park::Interrupt;
 use crate::seen::LockSeen;
-use crate::word::{OwnerWord, Times};
+use crate::word::{about_its_holder, OwnerWord, Times};
 
 /// A lock between processes, owned by a thread. All zero is a free lock.
 ///
@@ -180,36 +180,7 @@ impl RecursiveLock {
         Ok(())
     }
 
-    /// Which process holds it, dead or alive.
-    #[must_use]
-    pub fn owner(&self) -> Option<ProcessId> {
-        self.word.owner()
-    }
-
-    /// Whether what it protects may be half written: its holder was killed, or took it from one that
-    /// was. Over when it is released.
-    #[must_use]
-    pub fn is_doubtful(&self) -> bool {
-        self.word.is_doubtful()
-    }
-
-    /// Makes the bindings recover an abandoned lock in `acquire` instead of reporting it. The choice is
-    /// part of the shared lock; this crate only remembers it.
-    pub fn set_recovering(&self, recovering: bool) {
-        self.recovering.store(recovering.into(), Ordering::Relaxed);
-    }
-
-    /// What [`set_recovering`](Self::set_recovering) chose.
-    #[must_use]
-    pub fn is_recovering(&self) -> bool {
-        self.recovering.load(Ordering::Relaxed) != 0
-    }
-
-    /// Who was killed while holding it, if somebody found out.
-    #[must_use]
-    pub fn abandoned_by(&self) -> Option<Holder> {
-        self.word.abandoned_by()
-    }
+    about_its_holder!();
 
     /// What a copy of a lock's words says; `None` when it is too short.
     #[must_use]

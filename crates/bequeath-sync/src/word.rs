@@ -286,6 +286,44 @@ impl OwnerWord {
     }
 }
 
+/// What both kinds of lock tell of their `word`, and the choice that stands in `recovering`.
+macro_rules! about_its_holder {
+    () => {
+        /// Which process holds it, dead or alive.
+        #[must_use]
+        pub fn owner(&self) -> Option<$crate::ProcessId> {
+            self.word.owner()
+        }
+
+        /// Whether what it protects may be half written: its holder was killed, or took it from one that
+        /// was. Over when it is released.
+        #[must_use]
+        pub fn is_doubtful(&self) -> bool {
+            self.word.is_doubtful()
+        }
+
+        /// Makes the bindings recover an abandoned lock in `acquire` instead of reporting it. The choice is
+        /// part of the shared lock; this crate only remembers it.
+        pub fn set_recovering(&self, recovering: bool) {
+            self.recovering
+                .store(recovering.into(), $crate::atomic::Ordering::Relaxed);
+        }
+
+        /// What [`set_recovering`](Self::set_recovering) chose.
+        #[must_use]
+        pub fn is_recovering(&self) -> bool {
+            self.recovering.load($crate::atomic::Ordering::Relaxed) != 0
+        }
+
+        /// Who was killed while holding it, if somebody found out.
+        #[must_use]
+        pub fn abandoned_by(&self) -> Option<$crate::Holder> {
+            self.word.abandoned_by()
+        }
+    };
+}
+pub(crate) use about_its_holder;
+
 /// What the two words of a lock say, copied from somewhere.
 pub(crate) fn read(word: u64, noted: u64) -> LockSeen {
     let owner = ProcessId::from_word(word);

@@ -66,6 +66,25 @@ impl Semaphore {
         self.wait(py, Deadline::NEVER)
     }
 
+    /// `acquire(block=True, timeout=None)`.
+    pub(crate) fn acquire(
+        &self,
+        py: Python<'_>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let deadline = blocking::deadline(timeout)?;
+        let blocks = is_blocking(block)? && deadline != Deadline::PAST;
+        if self.shared.get()?.try_acquire() {
+            return self.counted(true);
+        }
+        if blocks {
+            self.wait(py, deadline)
+        } else {
+            Ok(false)
+        }
+    }
+
     /// `release()`.
     #[inline]
     pub(crate) fn give(&self) -> PyResult<()> {
@@ -113,46 +132,6 @@ impl Semaphore {
     #[pyo3(signature = (value=1, *, ctx=None))]
     fn __init__(&self, py: Python<'_>, value: i64, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         self.create(py, ctx, value, None, false)
-    }
-
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.take(py)
-    }
-
-    #[pyo3(signature = (exc_type=None, exc_value=None, traceback=None, /))]
-    fn __exit__(
-        &self,
-        exc_type: Option<&Bound<'_, PyAny>>,
-        exc_value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let _ = (exc_type, exc_value, traceback);
-        self.release()
-    }
-
-    /// Take a unit; false when there is none and `block` is false or the timeout passed.
-    #[pyo3(signature = (block=None, timeout=None), text_signature = "($self, block=True, timeout=None)")]
-    pub(crate) fn acquire(
-        &self,
-        py: Python<'_>,
-        block: Option<&Bound<'_, PyAny>>,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
-        let deadline = blocking::deadline(timeout)?;
-        let blocks = is_blocking(block)? && deadline != Deadline::PAST;
-        if self.shared.get()?.try_acquire() {
-            return self.counted(true);
-        }
-        if blocks {
-            self.wait(py, deadline)
-        } else {
-            Ok(false)
-        }
-    }
-
-    /// Give a unit.
-    pub(super) fn release(&self) -> PyResult<()> {
-        self.give()
     }
 
     /// How many units there are now.

@@ -117,7 +117,7 @@ impl SemLockView {
         match &self.0 {
             Of::Lock(lock) => holdable::release(&**lock),
             Of::RLock(lock) => holdable::release(&**lock),
-            Of::Semaphore(semaphore) => semaphore.get().release(),
+            Of::Semaphore(semaphore) => semaphore.get().give(),
         }
     }
 
