@@ -100,13 +100,32 @@ def binding_in_main(name: str) -> str:
     return found or ("bound" if main_surely_has(name) else "missing")
 
 
-def _read_bindings(path: str) -> dict[str, str]:
+def _parsed(path: str) -> Any:
     import ast
 
     try:
         with open(path, "rb") as file:
-            tree = ast.parse(file.read())
+            return ast.parse(file.read())
     except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def is_guarded(path: str, line: int) -> bool:
+    """Whether a line of a main module does not run when a child runs it again."""
+    import ast
+
+    tree = _parsed(path)
+    return tree is None or any(
+        isinstance(node, ast.If)
+        and "__name__" in ast.dump(node.test)
+        and node.lineno <= line <= (node.end_lineno or line)
+        for node in tree.body
+    )
+
+
+def _read_bindings(path: str) -> dict[str, str]:
+    tree = _parsed(path)
+    if tree is None:
         return {}
     there, elsewhere = _names_bound(tree)
     return {name: "rebound" if name in elsewhere else "bound" for name in there}
@@ -250,7 +269,7 @@ def explain(obj: object, to: To = "spawn", verify: bool = False) -> Explanation:
     return Explanation(found, text)
 
 
-def _look(obj: object, to: str, root: str = "") -> tuple[dict[str, Any], str]:
+def _look(obj: object, to: str, root: str = "", strict: bool = False) -> tuple[dict[str, Any], str]:
     if to == "fork":
         part = {
             "path": root,
@@ -263,14 +282,14 @@ def _look(obj: object, to: str, root: str = "") -> tuple[dict[str, Any], str]:
         found.update((key, []) for key in ("culprits", "shared", "cycles", "largest", "missing"))
         return found, f"{root or 'the object'} to fork: crosses, by inheritance like everything\n"
     if to not in ("spawn", "forkserver"):
-        return _engine.explain_object(obj, to, root)
+        return _engine.explain_object(obj, to, root, strict)
     from . import context
 
     # Objects that may only be handed to a child ask whether one is being started.
     before = context.get_spawning_popen()
     context.set_spawning_popen(before or _Starting())
     try:
-        return _engine.explain_object(obj, to, root)
+        return _engine.explain_object(obj, to, root, strict)
     finally:
         context.set_spawning_popen(before)
 

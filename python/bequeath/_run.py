@@ -22,9 +22,12 @@ usage: bequeath run [--start-method M] [--strict] [--narrate] (FILE | -m MODULE)
        bequeath inspect [--json] [--waits] [--watch] PID
        bequeath doctor [--json] [--modules NAME,NAME...]
        bequeath explain [--to WHERE] [--verify] [--json] FILE.py:NAME
+       bequeath audit [--to spawn|forkserver|strict] (FILE | -m MODULE) [ARGS ...]
 
 Runs a Python program unmodified, with bequeath standing as multiprocessing in it and in its
-children. FILE is a script, a directory or a zip file with a __main__ module.
+children. FILE is a script, a directory or a zip file with a __main__ module. `audit` does the
+same, and tells at the end what would fail or differ by another start method (forkserver, unless
+said otherwise) or by multiprocessing's rules.
 
   --start-method M  fork, spawn or forkserver, until the program itself chooses
   --strict          the standard library's rules of what may cross, with its exceptions
@@ -36,6 +39,7 @@ class _Options:
     start_method: str | None = None
     strict = False
     narrate = False
+    audit: str | None = None
     module: str | None = None
     arguments: list[str]
 
@@ -69,9 +73,11 @@ def _parse(words: list[str]) -> _Options:
         from . import _explain
 
         raise SystemExit(_explain.main(words[1:]))
-    if words[0] != "run":
+    if words[0] not in ("run", "audit"):
         _usage_error(f"unknown command {words[0]!r}")
     options = _Options()
+    if words[0] == "audit":
+        options.audit = "forkserver"  # what "fork" has given way to as the default
     rest = words[1:]
     while rest and rest[0].startswith("-") and rest[0] != "-":
         option, equals, value = rest.pop(0).partition("=")
@@ -84,6 +90,10 @@ def _parse(words: list[str]) -> _Options:
             raise SystemExit(0)
         elif option == "--start-method":
             options.start_method = value if equals else _next(option, rest)
+        elif option == "--to" and options.audit:
+            options.audit = value if equals else _next(option, rest)
+            if options.audit not in ("spawn", "forkserver", "strict"):
+                _usage_error(f"--to is spawn, forkserver or strict, not {options.audit!r}")
         elif option.startswith("-m"):
             options.module = option[2:] + equals + value or _next(option, rest)
             break
@@ -123,6 +133,10 @@ def _prepare(options: _Options) -> None:
         default._default_context = default.get_context(options.start_method)
         default._actual_context = None
     _install.install()
+    if options.audit is not None:
+        from . import _audit
+
+        _audit.begin(options.audit)
 
 
 def _remove_our_path() -> None:

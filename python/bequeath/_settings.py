@@ -19,6 +19,8 @@ def _chosen(variable: str) -> bool:
 
 strict: bool = _chosen("BEQUEATH_STRICT")
 narrate: bool = _chosen("BEQUEATH_NARRATE")
+#: Under `bequeath audit`: where findings are written, and what is asked ("spawn", "strict", …).
+audit: tuple[str, str] | None = None
 
 
 def set_strict(on: bool = True) -> None:
@@ -39,7 +41,7 @@ def disabled() -> bool:
 
 def snapshot() -> dict[str, Any]:
     """What a child must be told."""
-    return {"strict": strict, "narrate": narrate}
+    return {"strict": strict, "narrate": narrate, **({"audit": audit} if audit else {})}
 
 
 def apply(settings: dict[str, Any]) -> None:
@@ -47,3 +49,7 @@ def apply(settings: dict[str, Any]) -> None:
     global strict, narrate
     strict = bool(settings.get("strict", strict))
     narrate = bool(settings.get("narrate", narrate))
+    if settings.get("audit"):
+        from . import _audit
+
+        _audit.listen(*settings["audit"])

@@ -135,6 +135,10 @@ class BaseProcess:
             "daemonic processes are not allowed to have children"
         )
         _cleanup()
+        if _settings.audit:
+            from . import _audit
+
+            _audit.started(self)
         self._popen = self._Popen(self)  # type: ignore[call-arg]
         self._sentinel = self._popen.sentinel
         # What the child was given must not be kept alive by this object.

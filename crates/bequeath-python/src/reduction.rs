@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use crate::once::Once;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFunction, PyModule, PyNotImplemented, PyString, PyType};
+use pyo3::types::{PyDict, PyFunction, PyNotImplemented, PyString, PyType};
 
 use crate::intern;
 
@@ -21,7 +21,6 @@ struct Tables {
     registered: Py<PyDict>,
     /// `_by_value`'s, for parts of functions and classes.
     parts: Py<PyDict>,
-    settings: Py<PyModule>,
     modules: Py<PyDict>,
     by_value: Py<PyAny>,
     surely_in_main: Py<PyAny>,
@@ -51,7 +50,6 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
                     .getattr("_extra_reducers")?,
             )?,
             parts: dictionary(by_value.getattr("PARTS")?)?,
-            settings: py.import("bequeath._settings")?.unbind(),
             modules: dictionary(py.import("sys")?.getattr("modules")?)?,
             by_value: by_value.getattr("reduce")?.unbind(),
             surely_in_main: home.getattr("main_surely_has")?.unbind(),
@@ -106,7 +104,7 @@ pub fn is_plain(object: &Bound<'_, PyAny>, kind: &Bound<'_, PyType>) -> PyResult
     if is_definition(object, kind) {
         return Ok(true);
     }
-    if tables.parts.bind(py).contains(kind)? && !is_strict(py, tables)? {
+    if tables.parts.bind(py).contains(kind)? && !crate::transfer::is_strict(py)? {
         return Ok(false);
     }
     // Its table is looked into in full only: the module is somebody else's.
@@ -124,7 +122,7 @@ pub fn has_name(module: &Bound<'_, PyString>, name: &Bound<'_, PyString>) -> PyR
     let py = module.py();
     let tables = tables(py)?;
     let text = module.to_str()?;
-    if is_strict(py, tables)? {
+    if crate::transfer::is_strict(py)? {
         return Ok(true);
     }
     if !matches!(text, "__main__" | "__mp_main__") {
@@ -148,13 +146,13 @@ pub fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
         return answer(&reducer, object);
     }
     if is_definition(object, &kind) {
-        if !is_strict(py, tables)? && !is_by_reference(object, tables)? {
+        if !crate::transfer::is_strict(py)? && !is_by_reference(object, tables)? {
             return by_value(object, tables);
         }
         return Ok(None);
     }
     if let Some(reducer) = tables.parts.bind(py).get_item(&kind)? {
-        if !is_strict(py, tables)? {
+        if !crate::transfer::is_strict(py)? {
             return answer(&reducer, object);
         }
     }
@@ -183,14 +181,6 @@ fn answer<'py>(
     let reduced = reducer.call1((object,))?;
     let is_none = reduced.is(PyNotImplemented::get(object.py()));
     Ok((!is_none).then_some(reduced))
-}
-
-fn is_strict(py: Python<'_>, tables: &Tables) -> PyResult<bool> {
-    tables
-        .settings
-        .bind(py)
-        .getattr(intern!(py, "strict"))?
-        .extract()
 }
 
 /// Reducers that packages registered with multiprocessing's own pickler, in a program that has loaded it beside us.

@@ -22,7 +22,7 @@ use crate::transfer::{self, Purpose};
 use report::Report;
 use walk::{Rules, Walk};
 
-/// The report about an object on its way to somewhere, as data and as text.
+/// The report about an object on its way to somewhere, as data and as text; `strict` for multiprocessing's rules.
 ///
 /// # Errors
 /// ValueError for a destination that there is not.
@@ -31,8 +31,12 @@ pub fn explain_object<'py>(
     object: &Bound<'py, PyAny>,
     to: &str,
     root: &str,
+    strict: bool,
 ) -> PyResult<(Bound<'py, PyDict>, String)> {
     let py = object.py();
+    if strict {
+        return transfer::strictly(|| explain_object(object, to, root, false));
+    }
     let strict = transfer::is_strict(py)?;
     let (transfer, start) = match to {
         "spawn" | "forkserver" => (true, true),
@@ -101,7 +105,7 @@ pub fn explain_refusal<'py>(
     }
     if found.is_empty() {
         // Whatever it was, it is not of the kind that shows itself twice.
-        let remedy = remedy::remedy(object, &raised, None, true);
+        let remedy = remedy::remedy(object, &raised, None, rules);
         let situation = reason::situation(object, &raised);
         let path = root.strip_prefix('.').unwrap_or(root).to_owned();
         found.append(culprit(object, &raised, path, remedy, situation)?)?;

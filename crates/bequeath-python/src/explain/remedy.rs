@@ -5,6 +5,7 @@ use pyo3::types::PyType;
 
 use super::definitions::{module_of, name_of};
 use super::parts::is_definition;
+use super::walk::Rules;
 
 /// Module, how the name of the type begins, what helps.
 const BY_NAME: [(&str, &str, &str); 23] = [
@@ -71,9 +72,12 @@ pub(super) fn remedy(
     object: &Bound<'_, PyAny>,
     error: &PyErr,
     holder: Option<(&str, &str)>,
-    transfer: bool,
+    rules: Rules,
 ) -> String {
     let py = object.py();
+    if rules.strict && super::reason::situation(object, error) == "inheritance" {
+        return "Pass it as an argument of the Process that needs it".to_owned();
+    }
     let own = error
         .value(py)
         .getattr("remedy")
@@ -84,7 +88,9 @@ pub(super) fn remedy(
         }
     }
     if is_definition(object) {
-        return if transfer {
+        return if rules.strict {
+            "Define it at the top of its module, outside of functions and of the guard".to_owned()
+        } else if rules.transfer {
             "Define it at the top of a module that the child can import, or use a plain function or class, which \
              crosses by value"
                 .to_owned()

@@ -286,7 +286,7 @@ pub(super) fn remedy_at(walk: &Walk<'_>, number: usize, error: &PyErr) -> String
     let held = held
         .as_ref()
         .map(|(class, attribute)| (class.as_str(), attribute.as_str()));
-    remedy(&node.object, error, held, walk.rules.transfer)
+    remedy(&node.object, error, held, walk.rules)
 }
 
 /// What is told: what is refused or a handle, functions and classes of the program, and one of each of its kinds.

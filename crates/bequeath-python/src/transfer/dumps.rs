@@ -97,6 +97,9 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
     if let Some(scalar) = scalar(object) {
         return Ok(scalar);
     }
+    if purpose == Purpose::Message {
+        super::trial::tell_auditor(object);
+    }
     let explained = |error| explained(object, error);
     if let Some(bytes) = pickle::write_pure(object, &Transferred).map_err(explained)? {
         return Ok(Pickled::bare(kind::PICKLE, Bytes::Vec(bytes)));

@@ -27,7 +27,8 @@ pub use open::{
     check, export, export_descriptor, goes_outside, import, import_descriptor, refusal,
     transfer_active, transfer_is_start, transfer_load, Purpose,
 };
-pub(crate) use trial::trial;
+pub use trial::set_auditor;
+pub(crate) use trial::{strictly, trial};
 
 pub use bequeath_channel::kind;
 
@@ -51,6 +52,9 @@ pub fn make_ready(py: Python<'_>) -> PyResult<()> {
 }
 
 pub(crate) fn is_strict(py: Python<'_>) -> PyResult<bool> {
+    if trial::is_strict_here() {
+        return Ok(true);
+    }
     static SETTINGS: Once<Py<PyAny>> = Once::new();
     SETTINGS
         .get_or_try_init(py, || {
