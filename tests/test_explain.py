@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import bequeath
+import bequeath.connection
 from bequeath import exceptions
 
 TO_A_CHILD = ("spawn", "forkserver", "queue")
@@ -210,6 +211,28 @@ def test_depth_is_no_limit() -> None:
         deep = deep.pop()
 
 
+def test_many_things_inside_of_each_other_are_told() -> None:
+    chain: Any = threading.Lock()
+    for _ in range(2_000):
+        chain = closure(chain)
+    report = bequeath.explain(chain)
+    assert len(report.to_dict()["parts"]) == 2_001
+    told = str(report).partition("largest:")[0]
+    assert told.count("function closure") == 2_000
+
+
+def test_properties_of_the_program_are_not_asked() -> None:
+    class Asked:
+        @property
+        def args(self) -> Any:
+            raise AssertionError("somebody has looked")
+
+        def __reduce__(self) -> Any:
+            return Base, (), None, iter([[]])
+
+    assert bequeath.explain(Asked()).crosses
+
+
 def test_recursive_functions_and_classes() -> None:
     class Node:
         children: list[Node] = []
@@ -305,6 +328,22 @@ def test_raised_in_the_caller_with_notes(how: str) -> None:
             "remedy",
         ]
         assert notes[4] == f"refused, too: {root}[1].inner (_thread.lock)"
+
+
+def test_a_connection_of_bytes_only_says_the_path() -> None:
+    with bequeath.connection.Listener(("localhost", 0)) as listener:
+        with bequeath.connection.Client(listener.address) as here, listener.accept() as there:
+            with pytest.raises(bequeath.BequeathError) as caught:
+                here.send({"log": [Log()]})
+            assert caught.value.path == "['log'][0].stream" and isinstance(caught.value, TypeError)
+            with pytest.raises(bequeath.BequeathError) as caught:
+                here.send([1, bequeath.Lock()])
+            assert caught.value.path == "[1]" and "carries bytes only" in str(caught.value)
+            with pytest.raises(bequeath.BequeathError) as caught:
+                here.send({"f": closure(1)})
+            assert caught.value.path == "['f']"
+            here.send("next")
+            assert there.recv() == "next"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have had notes since 3.11")

@@ -23,9 +23,12 @@ SECTION = "docs/why.md#by-value"
 # --- after a failure ------------------------------------------------------------------------------
 
 
-def instead(obj: object, error: Exception, root: str = "") -> BaseException:
-    """The refusal to raise in the place of `error`; `error` itself where it is the program's."""
-    found = _engine.explain_refusal(obj, error, root)
+def instead(obj: object, error: Exception, root: str = "", portable: bool = False) -> BaseException:
+    """The refusal to raise in the place of `error`; `error` itself where it is the program's.
+
+    `portable`: what carries it carries bytes only.
+    """
+    found = _engine.explain_refusal(obj, error, root, portable)
     if found is None:
         return error
     first, *others = found

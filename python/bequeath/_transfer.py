@@ -22,19 +22,25 @@ def explain(obj: object, error: BaseException, root: str = "") -> BaseException:
     return _explain.instead(obj, error, root)
 
 
-def cannot_carry(error: BaseException) -> BaseException:
-    """What to raise for `no_destination` on a connection that carries bytes only."""
+def cannot_carry(obj: object, error: BaseException) -> BaseException:
+    """What to raise on a connection that carries bytes only, when pickling `obj` raised `error`."""
+    if _settings.strict or not isinstance(error, Exception):
+        return error
+    from . import _explain
     from .exceptions import BequeathRuntimeError
 
-    if not isinstance(error, BequeathRuntimeError):
-        return error
+    better = _explain.instead(obj, error, portable=True)
+    if not isinstance(better, BequeathRuntimeError):
+        return better
     remedy = "Send it through a connection of Pipe(), or a queue"
-    better = BequeathRuntimeError(
-        f"{error.reason}: this connection is a pipe, leads over a network or to another program, "
-        f"and carries bytes only. {remedy}; see docs/why.md#refused"
+    at = f"{better.path}: " if better.path else ""
+    told = BequeathRuntimeError(
+        f"{at}{better.reason}: this connection is a pipe, leads over a network or to another "
+        f"program, and carries bytes only. {remedy}; see docs/why.md#refused"
     )
-    better.culprit, better.reason, better.remedy = error.culprit, error.reason, remedy
-    return better
+    told.path, told.culprit, told.reason = better.path, better.culprit, better.reason
+    told.remedy = remedy
+    return told
 
 
 def stays_inside(obj: object) -> BaseException:

@@ -67,7 +67,7 @@ impl Sending<'_> {
             Err(error) if self.may_carry() => self.to_member(object).inspect_err(|second| {
                 second.set_cause(py, Some(error));
             }),
-            Err(error) => Err(cannot_carry(py, error)),
+            Err(error) => Err(cannot_carry(object, error)),
         }
     }
 
@@ -154,12 +154,19 @@ fn is_for_file_size(error: &EngineError) -> bool {
     matches!(error, EngineError::Stream(stream::Error::Session(why)) if why.is_for_file_size())
 }
 
-/// Says that this connection is the reason, where it is.
-fn cannot_carry(py: Python<'_>, error: PyErr) -> PyErr {
-    let made = py
-        .import(intern!(py, "bequeath._transfer"))
-        .and_then(|module| module.call_method1(intern!(py, "cannot_carry"), (error.value(py),)));
-    match made {
+/// Says what is refused, and that this connection is the reason, where it is.
+fn cannot_carry(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = object.py();
+    let explain = || {
+        // Up to 3.11 an error's traceback is not in the exception yet; it tells whose code raised it.
+        if let Some(trace) = error.traceback(py) {
+            let name = intern!(py, "__traceback__");
+            error.value(py).setattr(name, trace)?;
+        }
+        py.import(intern!(py, "bequeath._transfer"))?
+            .call_method1(intern!(py, "cannot_carry"), (object, error.value(py)))
+    };
+    match explain() {
         Ok(better) if !better.is(error.value(py)) => {
             let better = PyErr::from_value(better);
             better.set_cause(py, Some(error));

@@ -2,8 +2,10 @@
 //!
 //! * `walk` goes over the graph; `parts` and `definitions` take one object apart; `path` says where a part is.
 //! * `reason` and `remedy` find words; `missing` looks for what is not refused and fails all the same.
+//! * `arrived` says of a message that was received and cannot be rebuilt where it is that it cannot; `sketch` finds it.
 //! * `report` is what a program asks for. After a failure only the culprits are wanted: [`explain_refusal`].
 
+mod arrived;
 mod definitions;
 mod missing;
 mod parts;
@@ -11,6 +13,7 @@ mod path;
 mod reason;
 mod remedy;
 mod report;
+mod sketch;
 mod walk;
 
 use pyo3::exceptions::PyValueError;
@@ -19,6 +22,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::transfer::{self, Purpose};
 
+pub(crate) use arrived::arrived;
 use report::Report;
 use walk::{Rules, Walk};
 
@@ -52,6 +56,7 @@ pub fn explain_object<'py>(
         transfer,
         start,
         strict,
+        portable: false,
     };
     let walk = match (transfer, start) {
         (true, true) => transfer::trial(Purpose::Start, || Walk::over(object, rules)),
@@ -63,7 +68,8 @@ pub fn explain_object<'py>(
 }
 
 /// After a failure: what is refused, as a list of dictionaries, in the pickler's order; None where the error is
-/// nobody's refusal and is to be left as it is. The transfer that failed is still open.
+/// nobody's refusal and is to be left as it is. The transfer that failed is still open; `portable` if there was none,
+/// since what carries it carries bytes only.
 ///
 /// # Errors
 /// Only if the package is broken.
@@ -72,6 +78,7 @@ pub fn explain_refusal<'py>(
     object: &Bound<'py, PyAny>,
     error: &Bound<'py, PyAny>,
     root: &str,
+    portable: bool,
 ) -> PyResult<Option<Bound<'py, PyList>>> {
     let py = object.py();
     let raised = PyErr::from_value(error.clone());
@@ -79,11 +86,12 @@ pub fn explain_refusal<'py>(
         return Ok(None);
     }
     let rules = Rules {
-        transfer: true,
+        transfer: !portable,
         start: transfer::transfer_is_start(),
         strict: transfer::is_strict(py)?,
+        portable,
     };
-    let walk = if transfer::transfer_active() {
+    let walk = if portable || transfer::transfer_active() {
         Walk::over(object, rules)
     } else {
         transfer::trial(Purpose::Message, || Walk::over(object, rules))

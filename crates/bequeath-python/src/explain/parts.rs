@@ -246,6 +246,16 @@ fn ask<'py>(object: &Bound<'py, PyAny>, rules: Rules) -> PyResult<Bound<'py, PyA
             return Ok(reduced);
         }
     }
+    if rules.portable {
+        let registered = py
+            .import(intern!(py, "bequeath.reduction"))?
+            .getattr(intern!(py, "ForkingPickler"))?
+            .getattr(intern!(py, "_extra_reducers"))?
+            .call_method1(intern!(py, "get"), (object.get_type(),))?;
+        if !registered.is_none() {
+            return registered.call1((object,));
+        }
+    }
     let registered = py
         .import(intern!(py, "copyreg"))?
         .getattr(intern!(py, "dispatch_table"))?
@@ -402,6 +412,11 @@ fn step_to<'py>(object: &Bound<'py, PyAny>, part: &Bound<'py, PyAny>, index: usi
                 }
             }
         }
+    }
+    // Other classes' attributes may be anything, and run anything.
+    let home = definitions::module_of(object.get_type().as_any());
+    if !super::reason::is_standard(py, &home) {
+        return Step::words(format!("'s part {index}"));
     }
     for name in LIKELY {
         if object.getattr(name).is_ok_and(|value| value.is(part)) {

@@ -22,6 +22,8 @@ pub(super) struct Part {
     pub(super) remedy: Option<String>,
     /// The part that this is inside of, by its place in the list.
     inside: Option<usize>,
+    /// How many parts are around it.
+    depth: usize,
     step: String,
 }
 
@@ -39,6 +41,8 @@ pub(super) struct Report {
 
 /// How many paths the sizes are told of.
 const LARGEST: usize = 10;
+/// What is deeper stands beside what it is inside of.
+const DEEPEST: usize = 50;
 /// How many repetitions are told.
 const REPETITIONS: usize = 50;
 /// What a path that leads nowhere is called.
@@ -85,17 +89,22 @@ impl Report {
         let mut place: Vec<Option<usize>> = vec![None; walk.nodes.len()];
         for number in 0..walk.nodes.len() {
             let node = &walk.nodes[number];
-            let inside = (node.parent != number)
+            let mut inside = (node.parent != number)
                 .then(|| place[node.parent])
                 .flatten();
             place[number] = inside;
+            if let Some(deep) = inside.filter(|at| self.parts[*at].depth >= DEEPEST) {
+                inside = self.parts[deep].inside;
+            }
             if node.hidden || (number != 0 && !matters(walk, number, &mut classes)) {
                 continue;
             }
             let path = walk.path(number, root);
             let outer = inside.map_or("", |at| self.parts[at].path.as_str());
             let step = path.strip_prefix(outer).unwrap_or(&path).to_owned();
-            self.parts.push(part(walk, number, path, inside, step));
+            let depth = inside.map_or(0, |at| self.parts[at].depth + 1);
+            self.parts
+                .push(part(walk, number, path, (inside, depth), step));
             place[number] = Some(self.parts.len() - 1);
         }
     }
@@ -180,7 +189,11 @@ impl Report {
             count => format!("cannot cross: {count} parts are refused"),
         };
         let mut text = format!("{name} to {}: {verdict}\n", self.to);
-        self.tree(None, "", &mut text);
+        let mut inside: Vec<Vec<usize>> = vec![Vec::new(); self.parts.len() + 1];
+        for (number, part) in self.parts.iter().enumerate() {
+            inside[part.inside.map_or(0, |at| at + 1)].push(number);
+        }
+        self.tree(&inside, None, "", &mut text);
         let mut section = |title: &str, lines: Vec<String>| {
             if !lines.is_empty() {
                 text.push_str(&format!("{title}:\n  {}\n", lines.join("\n  ")));
@@ -210,10 +223,8 @@ impl Report {
         text
     }
 
-    fn tree(&self, inside: Option<usize>, indent: &str, text: &mut String) {
-        let numbers: Vec<usize> = (0..self.parts.len())
-            .filter(|number| self.parts[*number].inside == inside)
-            .collect();
+    fn tree(&self, parts: &[Vec<usize>], inside: Option<usize>, indent: &str, text: &mut String) {
+        let numbers = &parts[inside.map_or(0, |at| at + 1)];
         for (at, number) in numbers.iter().enumerate() {
             let part = &self.parts[*number];
             let last = at + 1 == numbers.len();
@@ -239,7 +250,7 @@ impl Report {
                     text.push_str(&format!("{indent}     {word}: {what}\n"));
                 }
             }
-            self.tree(Some(*number), &indent, text);
+            self.tree(parts, Some(*number), &indent, text);
         }
     }
 }
@@ -252,7 +263,13 @@ fn shown(path: &str) -> &str {
     }
 }
 
-fn part(walk: &Walk<'_>, number: usize, path: String, inside: Option<usize>, step: String) -> Part {
+fn part(
+    walk: &Walk<'_>,
+    number: usize,
+    path: String,
+    (inside, depth): (Option<usize>, usize),
+    step: String,
+) -> Part {
     let node = &walk.nodes[number];
     let py = node.object.py();
     let refused = node.error.as_ref();
@@ -267,6 +284,7 @@ fn part(walk: &Walk<'_>, number: usize, path: String, inside: Option<usize>, ste
         reason: refused.map(|error| reason(error, py)),
         remedy: refused.map(|error| remedy_at(walk, number, error)),
         inside,
+        depth,
         step,
     }
 }
@@ -307,11 +325,11 @@ fn matters(walk: &Walk<'_>, number: usize, classes: &mut Vec<usize>) -> bool {
         return false;
     }
     let address = class.as_ptr() as usize;
-    if classes.contains(&address) {
-        return node.bad;
+    let new = !classes.contains(&address);
+    if new {
+        classes.push(address);
     }
-    classes.push(address);
-    true
+    new
 }
 
 /// Of the standard library or of ours: that it crosses by name is no news.

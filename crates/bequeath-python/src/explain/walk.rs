@@ -22,6 +22,8 @@ pub(super) struct Rules {
     pub(super) start: bool,
     /// multiprocessing's rules.
     pub(super) strict: bool,
+    /// Bytes for any receiver, with the reducers that were registered for `ForkingPickler`.
+    pub(super) portable: bool,
 }
 
 /// How a part crosses.
@@ -68,6 +70,8 @@ pub(super) struct Node<'py> {
     pub(super) bad: bool,
     /// Part of a handle, which stands for it.
     pub(super) hidden: bool,
+    /// The walk is inside of it.
+    open: bool,
 }
 
 /// The same object in a second place.
@@ -88,6 +92,9 @@ struct Frame<'py> {
 
 /// What a reference to something written before takes.
 const AGAIN: u64 = 2;
+
+/// How many repetitions are kept.
+const MOST_AGAIN: usize = 1000;
 
 /// What was found.
 pub(super) struct Walk<'py> {
@@ -135,13 +142,14 @@ impl<'py> Walk<'py> {
         if self.nodes[node].bad {
             self.nodes[parent].bad = true;
         }
-        let cycle = self.open.iter().any(|frame| frame.node == node);
-        self.again.push(Again {
-            node,
-            parent,
-            step,
-            cycle,
-        });
+        if self.again.len() < MOST_AGAIN {
+            self.again.push(Again {
+                node,
+                parent,
+                step,
+                cycle: self.nodes[node].open,
+            });
+        }
     }
 
     fn enter(&mut self, parent: usize, step: Step<'py>, object: Bound<'py, PyAny>) {
@@ -165,6 +173,7 @@ impl<'py> Walk<'py> {
             error,
             bad,
             hidden: false,
+            open: true,
         });
         self.open.push(Frame {
             node: number,
@@ -179,6 +188,7 @@ impl<'py> Walk<'py> {
         };
         let number = frame.node;
         let node = &mut self.nodes[number];
+        node.open = false;
         if let Some(error) = frame.pending.filter(|_| !node.bad) {
             node.bad = true;
             node.way = Way::Refused;

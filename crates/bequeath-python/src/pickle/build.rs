@@ -82,6 +82,8 @@ pub(super) struct Objects<'py> {
     pub(super) fix_imports: bool,
     /// Which protocol the pickle said it is, as far as names are concerned.
     pub(super) protocol: u8,
+    /// How many steps were taken that make, call or fill something: where reading stopped, if it does.
+    pub(super) steps: u64,
     /// A restricted reader's list.
     pub(super) allow: Option<Box<Allow>>,
 }
@@ -166,6 +168,26 @@ impl<'py> Objects<'py> {
             Some(bind) => Ok(Some(bind.call1((object, class))?)),
             None => Ok(Some(found)),
         }
+    }
+
+    /// What is no exact list is extended by its own method.
+    fn extend_object(
+        &self,
+        list: &Bound<'py, PyAny>,
+        items: Drain<'_, Bound<'py, PyAny>>,
+    ) -> Result<(), Failure> {
+        let py = self.py;
+        let items = PyList::new(py, items)?;
+        if let Some(extend) = self.method(list, intern!(py, "extend"))? {
+            extend.call1((items,))?;
+            return Ok(());
+        }
+        // Even if a subclass has no extend, its append must do.
+        let append = self.needed(list, intern!(py, "append"))?;
+        for item in items {
+            append.call1((item,))?;
+        }
+        Ok(())
     }
 
     /// As [`Self::method`], where there must be one.
@@ -394,6 +416,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn frozenset(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
+        self.steps += 1;
         Ok(PyFrozenSet::new(self.py, items)?.into_any())
     }
 
@@ -409,14 +432,16 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn append(&mut self, list: &Self::Value, item: Self::Value) -> Result<(), Failure> {
+        self.steps += 1;
         self.may_change(list)?;
         if let Ok(list) = list.cast_exact::<PyList>() {
             return Ok(list.append(item)?);
         }
-        self.extend(list, vec![item].drain(..))
+        self.extend_object(list, vec![item].drain(..))
     }
 
     fn extend(&mut self, list: &Self::Value, items: Drain<'_, Self::Value>) -> Result<(), Failure> {
+        self.steps += 1;
         self.may_change(list)?;
         let py = self.py;
         if let Ok(list) = list.cast_exact::<PyList>() {
@@ -429,17 +454,7 @@ impl<'py> Builder for Objects<'py> {
             let end = list.len();
             return Ok(list.set_slice(end, end, PyList::new(py, items)?.as_any())?);
         }
-        let items = PyList::new(py, items)?;
-        if let Some(extend) = self.method(list, intern!(py, "extend"))? {
-            extend.call1((items,))?;
-            return Ok(());
-        }
-        // Even if a subclass has no extend, its append must do.
-        let append = self.needed(list, intern!(py, "append"))?;
-        for item in items {
-            append.call1((item,))?;
-        }
-        Ok(())
+        self.extend_object(list, items)
     }
 
     fn set_items(
@@ -447,6 +462,7 @@ impl<'py> Builder for Objects<'py> {
         dict: &Self::Value,
         mut items: Drain<'_, Self::Value>,
     ) -> Result<(), Failure> {
+        self.steps += 1;
         self.may_change(dict)?;
         let exact = dict.cast_exact::<PyDict>().ok();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
@@ -463,6 +479,7 @@ impl<'py> Builder for Objects<'py> {
         set: &Self::Value,
         items: Drain<'_, Self::Value>,
     ) -> Result<(), Failure> {
+        self.steps += 1;
         self.may_change(set)?;
         if let Ok(set) = set.cast::<PySet>() {
             for item in items {
@@ -478,11 +495,13 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn global(&mut self, module: &[u8], name: &[u8]) -> Made<'py> {
+        self.steps += 1;
         let (module, name) = (self.line(module)?, self.line(name)?);
         self.named(&module, &name)
     }
 
     fn stack_global(&mut self, module: Self::Value, name: Self::Value) -> Made<'py> {
+        self.steps += 1;
         let text = |value: Self::Value| value.cast_into_exact::<PyString>().ok();
         let (Some(module), Some(name)) = (text(module), text(name)) else {
             return Err(unpickling_error(self.py, "STACK_GLOBAL requires str").into());
@@ -491,6 +510,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn extension(&mut self, code: u32) -> Made<'py> {
+        self.steps += 1;
         let py = self.py;
         let tables = Tables::get(py)?;
         let cache = tables.extension_cache.bind(py);
@@ -521,6 +541,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn reduce(&mut self, callable: Self::Value, arguments: Self::Value) -> Made<'py> {
+        self.steps += 1;
         let Ok(arguments) = arguments.cast_into::<PyTuple>() else {
             return Err(PyTypeError::new_err("argument list must be a tuple").into());
         };
@@ -530,6 +551,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn new_object(&mut self, class: Self::Value, arguments: Self::Value) -> Made<'py> {
+        self.steps += 1;
         self.make("NEWOBJ", &class, &arguments, None)
     }
 
@@ -539,10 +561,12 @@ impl<'py> Builder for Objects<'py> {
         arguments: Self::Value,
         keywords: Self::Value,
     ) -> Made<'py> {
+        self.steps += 1;
         self.make("NEWOBJ_EX", &class, &arguments, Some(&keywords))
     }
 
     fn instance(&mut self, class: Self::Value, arguments: Self::Value) -> Made<'py> {
+        self.steps += 1;
         let py = self.py;
         let arguments = Self::tuple_of(arguments, "the arguments of an instance")?;
         self.may_call(&class)?;
@@ -558,6 +582,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn build(&mut self, object: &Self::Value, state: Self::Value) -> Result<(), Failure> {
+        self.steps += 1;
         let py = self.py;
         self.may_change(object)?;
         let plain = plain::of(&object.get_type(), HIGHEST_PROTOCOL)?;
@@ -619,6 +644,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn persistent(&mut self, id: Self::Value) -> Made<'py> {
+        self.steps += 1;
         let Some(load) = &self.persistent_load else {
             let text = "A load persistent id instruction was encountered, but no persistent_load function was specified.";
             return Err(unpickling_error(self.py, text).into());
@@ -627,6 +653,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn next_buffer(&mut self) -> Made<'py> {
+        self.steps += 1;
         let py = self.py;
         let Some(buffers) = &self.buffers else {
             let text =
@@ -643,6 +670,7 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn readonly(&mut self, buffer: Self::Value) -> Made<'py> {
+        self.steps += 1;
         let py = self.py;
         let view = pyo3::types::PyMemoryView::from(&buffer)?;
         if view.getattr(intern!(py, "readonly"))?.is_truthy()? {

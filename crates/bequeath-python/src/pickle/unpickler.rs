@@ -45,6 +45,7 @@ pub(super) fn objects<'py>(
         errors: text(errors, "strict")?,
         fix_imports,
         protocol: 0,
+        steps: 0,
         allow: Allow::of(allow)?,
     })
 }
@@ -137,6 +138,7 @@ impl Unpickler {
                 errors: state.errors.clone(),
                 fix_imports: state.fix_imports,
                 protocol: 0,
+                steps: 0,
                 // The list stays: a load inside of this one is restricted, too.
                 allow: state.allow.as_ref().map(|allow| allow.again(py)),
             };
