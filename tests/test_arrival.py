@@ -152,9 +152,10 @@ class Config:
         self.inner = inner
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_start_hears_of_it_with_the_path(ours: Implementation, method: str) -> None:
-    process = ours.get_context(method).Process(target=print, args=(1, Config([OnlyHere()])))
+def test_a_start_hears_of_it_with_the_path(ours: Implementation) -> None:
+    if ours.method == "fork":
+        pytest.skip("a forked child rebuilds nothing")
+    process = ours.Process(target=print, args=(1, Config([OnlyHere()])))
     try:
         process.start()
     except LookupError as error:
@@ -162,6 +163,7 @@ def test_a_start_hears_of_it_with_the_path(ours: Implementation, method: str) ->
     else:
         process.join()  # the child was slow to load: it has printed it
         assert process.exitcode == 1
+        process.close()
 
 
 def test_a_receiver_in_another_thread_goes_on(ours: Implementation) -> None:

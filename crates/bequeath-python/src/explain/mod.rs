@@ -24,6 +24,7 @@ use crate::transfer::{self, Purpose};
 
 pub(crate) use arrived::arrived;
 use report::Report;
+pub(crate) use sketch::MOST;
 use walk::{Rules, Walk};
 
 /// The report about an object on its way to somewhere, as data and as text; `strict` for multiprocessing's rules.

@@ -55,7 +55,7 @@ struct Sketch {
 }
 
 /// Larger pickles are not read a second time.
-const MOST: usize = 64 << 20;
+pub(crate) const MOST: usize = 64 << 20;
 /// The longest spelling of a key.
 const LONGEST: usize = 40;
 

@@ -168,12 +168,12 @@ where
     read
 }
 
-/// Reads a transfer's pickle; `buffers` came beside it.
+/// Reads a transfer's pickle; `buffers` came beside it. An error comes with the number of steps that were taken.
 pub(crate) fn read_transfer<'py, S>(
     py: Python<'py>,
     source: &mut S,
     buffers: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>>
+) -> Result<Bound<'py, PyAny>, (PyErr, u64)>
 where
     S: Source<Error = Error>,
 {
@@ -186,7 +186,9 @@ where
         errors: "strict".into(),
         fix_imports: true,
         protocol: 0,
+        steps: 0,
         allow: None,
     };
-    with_decoder(source, &mut objects).map_err(|Failure(error)| error)
+    let read = with_decoder(source, &mut objects);
+    read.map_err(|Failure(error)| (error, objects.steps))
 }

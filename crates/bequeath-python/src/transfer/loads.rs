@@ -1,5 +1,6 @@
 //! A message becomes an object.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
 use bequeath_channel::{Message, Payload};
@@ -9,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
-use crate::pickle;
+use crate::{explain, pickle};
 
 use super::arrived::Arrived;
 use super::buffers::AdoptedBuffer;
@@ -110,7 +111,18 @@ fn unpickle(
             pickle::read_transfer(py, &mut Arrived::new(envelope, payload.len()), beside)
         }
     };
-    read.map(Bound::unbind)
+    read.map(Bound::unbind).map_err(|(error, steps)| {
+        let again = match payload {
+            Payload::Inline(bytes) => Cow::Borrowed(bytes.as_slice()),
+            Payload::Envelope(envelope) if payload.len() <= explain::MOST => {
+                let mut bytes = vec![0; payload.len()];
+                envelope.read_payload(0, &mut bytes);
+                Cow::Owned(bytes)
+            }
+            Payload::Envelope(_) => return error,
+        };
+        explain::arrived(py, &again, steps, error)
+    })
 }
 
 fn malformed() -> PyErr {
