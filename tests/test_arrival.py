@@ -153,7 +153,7 @@ class Config:
 
 
 def test_a_start_hears_of_it_with_the_path(ours: Implementation) -> None:
-    if ours.method == "fork":
+    if ours.start_method == "fork":
         pytest.skip("a forked child rebuilds nothing")
     process = ours.Process(target=print, args=(1, Config([OnlyHere()])))
     try:
