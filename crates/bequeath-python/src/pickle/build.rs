@@ -9,9 +9,7 @@ use std::borrow::Cow;
 use std::vec::Drain;
 
 use bequeath_pickle::{Builder, Error, Source, HIGHEST_PROTOCOL};
-use pyo3::exceptions::{
-    PyAttributeError, PyEOFError, PyOverflowError, PyStopIteration, PyTypeError, PyValueError,
-};
+use pyo3::exceptions::{PyEOFError, PyOverflowError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -21,6 +19,7 @@ use pyo3::types::{
 };
 
 use super::allow::Allow;
+use super::find::{current_name, find_class};
 use super::look::{self, index};
 use super::plain;
 use super::tables::{unpickling_error, Tables};
@@ -698,68 +697,4 @@ fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
     unsafe { ffi::PyUnicode_InternInPlace(&raw mut raw) };
     // SAFETY: see above.
     unsafe { Bound::from_owned_ptr(py, raw) }
-}
-
-/// The object that a module has under a name; with dots in it from protocol 4 on.
-pub(super) fn find_class<'py>(
-    module: &Bound<'py, PyString>,
-    name: &Bound<'py, PyString>,
-    fix_imports: bool,
-    protocol: u8,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = module.py();
-    py.import(intern!(py, "sys"))?.call_method1(
-        intern!(py, "audit"),
-        (intern!(py, "pickle.find_class"), module, name),
-    )?;
-    let (module, name) = current_name(module, name, fix_imports, protocol)?;
-    let from = py.import(&module)?;
-    if protocol < 4 {
-        return from.getattr(&name);
-    }
-    let mut object = from.clone().into_any();
-    for part in name.to_str()?.split('.') {
-        if part == "<locals>" {
-            let text = format!(
-                "Can't get local attribute {} on {}",
-                name.repr()?,
-                from.repr()?
-            );
-            return Err(PyAttributeError::new_err(text));
-        }
-        object = object.getattr(part).map_err(|error| {
-            if !error.is_instance_of::<PyAttributeError>(py) {
-                return error;
-            }
-            let shown = (name.repr(), from.repr());
-            match shown {
-                (Ok(name), Ok(from)) => {
-                    PyAttributeError::new_err(format!("Can't get attribute {name} on {from}"))
-                }
-                _ => error,
-            }
-        })?;
-    }
-    Ok(object)
-}
-
-/// What Python 3 calls what Python 2 has pickled under a name.
-pub(super) fn current_name<'py>(
-    module: &Bound<'py, PyString>,
-    name: &Bound<'py, PyString>,
-    fix_imports: bool,
-    protocol: u8,
-) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
-    let py = module.py();
-    if protocol < 3 && fix_imports {
-        let tables = Tables::get(py)?;
-        let names = tables.name_mapping_2_to_3.bind(py);
-        if let Ok(found) = names.get_item((module, name)) {
-            return found.extract();
-        }
-        if let Ok(found) = tables.import_mapping_2_to_3.bind(py).get_item(module) {
-            return Ok((found.extract()?, name.clone()));
-        }
-    }
-    Ok((module.clone(), name.clone()))
 }

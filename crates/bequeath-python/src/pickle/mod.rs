@@ -3,7 +3,7 @@
 //! * `save` walks an object graph and writes it, with `containers`, `names`, `reduce` and `plain` for what their names say;
 //!   `identities` remembers what was written.
 //! * `allow` is what a restricted reader may use.
-//! * `build` makes objects of what is read, from memory or a `file`.
+//! * `build` makes objects of what is read, from memory or a `file`; `find` follows names.
 //! * `room` is what a thread uses again from one pickle to the next, for transfers too, whose `policy` is asked for objects.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
 //! * `value` takes functions and classes apart that a receiver cannot import.
@@ -13,6 +13,7 @@ mod allow;
 mod build;
 mod containers;
 mod file;
+mod find;
 mod identities;
 mod look;
 mod names;

@@ -6,8 +6,9 @@ use bequeath_pickle::Encoder;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyTypeInfo};
+use pyo3::{PyClass, PyTraverseError, PyTypeInfo};
 
 use crate::intern;
 
@@ -105,6 +106,24 @@ pub(super) fn overridden<'py, T: PyTypeInfo>(
         (Some(default), Some(own)) if !in_instance && own.is(&default) => Ok(None),
         _ => Ok(Some(found)),
     }
+}
+
+/// What a memo that is set holds: that of a proxy of this class, or a dict.
+pub(super) fn memo_items<'py, T: PyClass<Frozen = True> + Sync>(
+    memo: &Bound<'py, PyAny>,
+    class: &str,
+    copy: impl FnOnce(&T, Python<'py>) -> PyResult<Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    if let Ok(proxy) = memo.cast::<T>() {
+        return copy(proxy.get(), memo.py());
+    }
+    if let Ok(items) = memo.cast::<PyDict>() {
+        return Ok(items.clone());
+    }
+    let name = memo.get_type().name()?;
+    Err(PyTypeError::new_err(format!(
+        "'memo' attribute must be a {class} object or dict, not {name}"
+    )))
 }
 
 #[pymethods]
@@ -253,17 +272,7 @@ impl Pickler {
 
     #[setter]
     fn set_memo(&self, memo: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = memo.py();
-        let items = if let Ok(proxy) = memo.cast::<PicklerMemoProxy>() {
-            proxy.get().copy(py)?
-        } else if let Ok(items) = memo.cast::<PyDict>() {
-            items.clone()
-        } else {
-            let name = memo.get_type().name()?;
-            return Err(PyTypeError::new_err(format!(
-                "'memo' attribute must be a PicklerMemoProxy object or dict, not {name}"
-            )));
-        };
+        let items = memo_items(memo, "PicklerMemoProxy", PicklerMemoProxy::copy)?;
         let mut new = Identities::default();
         for value in items.values() {
             let Ok((number, object)) = value.extract::<(u32, Bound<'_, PyAny>)>() else {

@@ -13,9 +13,10 @@ use pyo3::PyTraverseError;
 use crate::intern;
 
 use super::allow::Allow;
-use super::build::{current_name, find_class, Failure, Objects};
+use super::build::{Failure, Objects};
 use super::file::File;
-use super::pickler::overridden;
+use super::find::{current_name, find_class};
+use super::pickler::{memo_items, overridden};
 use super::tables::unpickling_error;
 
 /// Settings of a reader that asks nobody.
@@ -209,17 +210,7 @@ impl Unpickler {
 
     #[setter]
     fn set_memo(&self, memo: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = memo.py();
-        let items = if let Ok(proxy) = memo.cast::<UnpicklerMemoProxy>() {
-            proxy.get().copy(py)?
-        } else if let Ok(items) = memo.cast::<PyDict>() {
-            items.clone()
-        } else {
-            let name = memo.get_type().name()?;
-            return Err(PyTypeError::new_err(format!(
-                "'memo' attribute must be an UnpicklerMemoProxy object or dict, not {name}"
-            )));
-        };
+        let items = memo_items(memo, "UnpicklerMemoProxy", UnpicklerMemoProxy::copy)?;
         let mut new = Vec::new();
         for (key, value) in items {
             let key: i64 = key
