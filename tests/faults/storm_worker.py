@@ -227,7 +227,8 @@ class Worker:
             writer.close()
             return "pipe", reader, number
         if pick == 5:
-            file = tempfile.TemporaryFile(buffering=0)
+            # (Where such files go else is found out by writing one, which a kill would leave.)
+            file = tempfile.TemporaryFile(buffering=0, dir=self.world.folder)
             file.write(content := os.urandom(20))
             return "file", file, content
         if pick == 6:
