@@ -14,16 +14,18 @@ model() {
         cargo test --quiet --profile proof -p bequeath-sync --features broken-variants --test loom -- --nocapture
 }
 part "every interleaving of the cell and the primitives" model
-sessions() {
+stopping() { # CRATE
     RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle BEQUEATH_FAULTS=long \
-        cargo test --quiet --profile proof -p bequeath-shm --test model -- --test-threads=1 --nocapture
+        cargo test --quiet --profile proof -p "$1" --test model -- --test-threads=1 --nocapture
 }
-part "sessions whose members stop after any store" sessions
-found() {
+part "sessions whose members stop after any store" stopping bequeath-shm
+part "queues whose members stop after any store" stopping bequeath-channel
+found() { # CRATE
     RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
-        cargo test --quiet --profile proof -p bequeath-shm --features broken-variants --test model_broken
+        cargo test --quiet --profile proof -p "$1" --features "$1/broken-variants" --test model_broken
 }
-part "deliberate mistakes in sessions are found" found
+part "deliberate mistakes in sessions are found" found bequeath-shm
+part "deliberate mistakes in queues are found" found bequeath-channel
 leaks() {
     BEQUEATH_LEAKS=1000000 "$1/bin/python" -m pytest -q tests/test_pickle_leaks.py &&
         PYTHONMALLOC=debug BEQUEATH_LEAKS=100000 "$1/bin/python" -m pytest -q tests/test_pickle_leaks.py
