@@ -5,7 +5,7 @@
 //! world is arranged, a victim forked, brought to the point (by a breakpoint where that is quicker than stepping) and killed;
 //! victims are alternately reaped before the check and left as zombies during it. Where ptrace is refused, random kills stand in, and the report says so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,7 @@ pub struct KillPoints {
     every: usize,
     minimum: usize,
     both_ways: bool,
+    calls: bool,
 }
 
 impl KillPoints {
@@ -83,6 +84,7 @@ impl KillPoints {
             every: every.max(1),
             minimum: 50,
             both_ways: false,
+            calls: false,
         }
     }
 
@@ -98,6 +100,7 @@ impl KillPoints {
                 every: 0,
                 minimum: 50,
                 both_ways: false,
+                calls: false,
             }
         }
     }
@@ -109,6 +112,21 @@ impl KillPoints {
         Self {
             both_ways: self.every == 1,
             ..self
+        }
+    }
+
+    /// For an operation that shares no memory, of which others see nothing but its system calls: where each
+    /// instruction counts, those before and behind each call, and every tenth of the others.
+    #[must_use]
+    pub fn around_calls(self) -> Self {
+        if self.every == 1 {
+            Self {
+                every: 10,
+                calls: true,
+                ..self
+            }
+        } else {
+            self
         }
     }
 
@@ -132,7 +150,7 @@ impl KillPoints {
     /// Like [`KillPoints::run`] for a deliberately broken variant: stops at the first broken invariant and reports it.
     pub fn search(&self, name: &str, scenario: &mut impl Scenario) -> Report {
         let started = Instant::now();
-        let report = match record(scenario) {
+        let report = match record(scenario, self.calls) {
             Ok(trace) => self.kill_along(scenario, &trace),
             Err(reason) => {
                 println!("{name}: ptrace refused ({reason}); random kills instead");
@@ -167,10 +185,9 @@ impl KillPoints {
             failure: None,
         };
         let last = chosen.len() - 1;
-        let tried = chosen
-            .iter()
-            .enumerate()
-            .filter(|(number, _)| number % every == 0 || *number == last);
+        let tried = chosen.iter().enumerate().filter(|(number, step)| {
+            number % every == 0 || *number == last || trace.is_at_call(**step)
+        });
         let fates = if self.both_ways { 2 } else { 1 };
         for &step in tried.flat_map(|(_, step)| std::iter::repeat_n(step, fates)) {
             let Ok((mut victim, completed)) = victim_at(scenario, trace, step) else {
@@ -210,10 +227,12 @@ struct Trace {
     total: HashMap<u64, usize>,
     /// Where it forks first: the child must find no breakpoint in its copy of the text.
     forks_at: usize,
+    /// Steps that are system calls, where that was asked for.
+    calls: HashSet<usize>,
 }
 
 impl Trace {
-    fn new(places: Vec<u64>, forks_at: Option<usize>) -> Self {
+    fn new(places: Vec<u64>, forks_at: Option<usize>, calls: HashSet<usize>) -> Self {
         let forks_at = forks_at.unwrap_or(usize::MAX);
         let mut total: HashMap<u64, usize> = HashMap::new();
         let mut occurrence = Vec::with_capacity(places.len());
@@ -227,14 +246,20 @@ impl Trace {
             occurrence,
             total,
             forks_at,
+            calls,
         }
+    }
+
+    /// Whether this step is a system call, or the one behind it.
+    fn is_at_call(&self, step: usize) -> bool {
+        self.calls.contains(&step) || step > 0 && self.calls.contains(&(step - 1))
     }
 
     /// Indexes to kill before, the end included.
     fn kill_points(&self) -> Vec<usize> {
         let counts = |&index: &usize| {
             let (all, now) = (self.total[&self.places[index]], self.occurrence[index]);
-            all <= LOOP || now == 1 || now == all / 2 || now == all
+            all <= LOOP || now == 1 || now == all / 2 || now == all || self.is_at_call(index)
         };
         (0..self.places.len())
             .filter(counts)
@@ -254,13 +279,17 @@ fn begin<S: Scenario>(scenario: &mut S) -> std::io::Result<Tracee> {
 }
 
 /// Steps through the whole operation and notes each instruction's address.
-fn record(scenario: &mut impl Scenario) -> std::io::Result<Trace> {
+fn record(scenario: &mut impl Scenario, with_calls: bool) -> std::io::Result<Trace> {
     scenario.arrange();
     let mut victim = begin(scenario)?;
     let together = Together::with(&victim);
     let mut trace = vec![victim.place()];
     let mut forks_at = victim.is_about_to_fork().then_some(0);
+    let mut calls = HashSet::new();
     while step(&mut victim, scenario) {
+        if with_calls && victim.is_about_to_call() {
+            calls.insert(trace.len());
+        }
         if forks_at.is_none() && victim.is_about_to_fork() {
             forks_at = Some(trace.len());
         }
@@ -276,7 +305,7 @@ fn record(scenario: &mut impl Scenario) -> std::io::Result<Trace> {
         pid: victim.pid(),
     };
     scenario.check(&death);
-    Ok(Trace::new(trace, forks_at))
+    Ok(Trace::new(trace, forks_at, calls))
 }
 
 /// One instruction; false at the end of the operation.

@@ -188,7 +188,6 @@ impl Tracee {
     /// Whether the next instruction is a system call that makes another process or thread.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn is_about_to_fork(&self) -> bool {
-        const SYSCALL: u64 = 0x050f;
         const FORKS: [i64; 4] = [
             libc::SYS_fork,
             libc::SYS_vfork,
@@ -196,10 +195,20 @@ impl Tracee {
             libc::SYS_clone3,
         ];
         let registers = self.registers();
-        FORKS.contains(&(registers.rax as i64))
-            && self
-                .peek(registers.rip)
-                .is_some_and(|word| word & 0xffff == SYSCALL)
+        FORKS.contains(&(registers.rax as i64)) && self.is_about_to_call()
+    }
+
+    /// Whether the next instruction is a system call.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_about_to_call(&self) -> bool {
+        const SYSCALL: u64 = 0x050f;
+        self.peek(self.place())
+            .is_some_and(|word| word & 0xffff == SYSCALL)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn is_about_to_call(&self) -> bool {
+        false
     }
 
     #[cfg(not(target_arch = "x86_64"))]

@@ -77,6 +77,7 @@ impl Scenario for Starter {
                 children_of(program.process.pid()).is_empty()
             });
         }
+        program.process.wait_asleep(); // it has closed what it needs no more
         let open = open_in(&program.process);
         self.stage = Some((program, wire(), open));
     }
