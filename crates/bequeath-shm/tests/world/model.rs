@@ -71,6 +71,8 @@ pub struct Plan {
     pub arrange: fn(&World),
     pub victim: Act,
     pub others: [Act; 2],
+    /// Of the arena; so small that its tables are quickly gone through.
+    pub size: u64,
 }
 
 fn nothing(_: &Member) {}
@@ -80,6 +82,7 @@ pub const PLAN: Plan = Plan {
     arrange: |_| {},
     victim: nothing,
     others: [nothing, nothing],
+    size: 64 << 20,
 };
 
 pub fn explore(name: &str, plan: Plan) -> Explored {
@@ -93,7 +96,9 @@ fn explore_with(name: &str, schedules: usize, plan: Plan) -> Explored {
 }
 
 fn run(plan: &Plan, stores: u32) {
-    let world = Arc::new(World::of(&small()));
+    let mut options = Options::default();
+    options.size = Some(plan.size);
+    let world = Arc::new(World::of(&options));
     let session = &world.session;
     let usage = session.usage().unwrap();
     let before = (usage.places, usage.references);
@@ -144,13 +149,6 @@ fn run(plan: &Plan, stores: u32) {
     }
     // The dead have their share of it for ever.
     world.give_back();
-}
-
-/// An arena whose tables are quickly gone through.
-fn small() -> Options {
-    let mut options = Options::default();
-    options.size = Some(64 << 20);
-    options
 }
 
 pub fn scavenge(member: &Member) {
