@@ -3,8 +3,8 @@
 //!
 //! Threads play processes. Time does not exist: whoever sleeps and is not woken by what another does
 //! sleeps for ever, and loom reports it. `living.rs`: nobody dies, or at a place of our choice.
-//! `dying.rs`: one process stops for ever after its first, second, … shared store. `broken.rs`: models of
-//! both with a deliberate mistake, which must be found.
+//! `dying.rs`: one process stops for ever after its first, second, … shared store. `queue.rs`: both, for
+//! messages behind a cell. `broken.rs`: models of these with a deliberate mistake, which must be found.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)]
 
@@ -13,3 +13,4 @@ mod broken;
 mod dying;
 mod explore;
 mod living;
+mod queue;
