@@ -15,6 +15,16 @@ HEAD = """
 import atexit, os, resource, signal, sys, threading, time
 import {package} as mp
 context = mp.get_context({method!r})
+
+def answered(work, *arguments):  # pragma: no cover
+    # What a child sends that is given a connection to send it through.
+    receiver, sender = context.Pipe(False)
+    process = context.Process(target=work, args=(sender, *arguments))
+    process.start()
+    answer = receiver.recv()
+    process.join()
+    assert process.exitcode == 0, process
+    return answer
 """
 
 

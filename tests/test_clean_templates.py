@@ -215,17 +215,10 @@ def test_what_main_looked_at_may_change(ours: Implementation, tmp_path: Path, na
         tmp_path,
         f"{READ[name][0]}\ndef tell(connection): connection.send(seen)\n",
         f"""
-        def ask():
-            receiver, sender = context.Pipe(False)
-            process = context.Process(target=tell, args=(sender,))
-            process.start()
-            told = receiver.recv()
-            process.join()
-            return told
-        print(ask() == seen)
+        print(answered(tell) == seen)
         {READ[name][1]}
         {READ[name][0]}
-        print(ask() == seen)
+        print(answered(tell) == seen)
         """,
         "True\nTrue",
     )
@@ -257,12 +250,8 @@ def test_a_start_up_that_leaves_something_behind_is_not_forked(
         """
         import logging
         mp.log_to_stderr(logging.INFO)
-        receiver, sender = context.Pipe(False)
         for _ in range(2):
-            process = context.Process(target=tell, args=(sender,))
-            process.start()
-            print(receiver.recv() == os.getpid())
-            process.join()
+            print(answered(tell) == os.getpid())
         """,
         {"PYTHONPATH": str(tmp_path)},
     )
@@ -291,13 +280,7 @@ def test_a_harmless_start_up_takes_effect_in_every_child(
             connection.send((builtins.patched, random.random()))
         """,
         """
-        receiver, sender = context.Pipe(False)
-        told = set()
-        for _ in range(3):
-            process = context.Process(target=tell, args=(sender,))
-            process.start()
-            told.add(receiver.recv())
-            process.join()
+        told = {answered(tell) for _ in range(3)}
         print(len(told), {patched for patched, _ in told}, flush=True)
         """,
         f"{ends * 3}3 {{True}}",
@@ -537,12 +520,8 @@ def test_libraries_that_start_threads_are_not_forked_with_them(
         "    threads = len(os.listdir('/proc/self/task'))\n"
         f"    connection.send((bool({work}), loaded_by == os.getpid() or threads == 1))\n",
         """
-        receiver, sender = context.Pipe(False)
         for _ in range(2):
-            process = context.Process(target=work, args=(sender,))
-            process.start()
-            print(*receiver.recv())
-            process.join()
+            print(*answered(work))
         """,
         seconds=150,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from implementation import Implementation
+from namespaces import abroad
 
 
 def printed(program: str) -> str:
@@ -248,24 +249,6 @@ def test_nothing_is_made_at_import() -> None:
     assert printed(program) == "None\n"
 
 
-#: What a program does that is about to fork into a PID namespace of its own.
-ABROAD = """if 1:
-    import ctypes, os, sys, bequeath
-
-    def unshare():
-        "A user namespace, too, for who is not root."
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.unshare(0x20000000) and libc.unshare(0x30000000):
-            print("refused:", os.strerror(ctypes.get_errno()), flush=True)
-            os._exit(0)
-
-    def told(what, act, *arguments):
-        try:
-            print(what, act(*arguments), flush=True)
-        except RuntimeError as error:
-            print(what, "another PID namespace" in str(error) or error, flush=True)
-"""
-
 FORKED = """
     lock, queue, event = bequeath.Lock(), bequeath.Queue(), bequeath.Event()
     value = bequeath.Value("i")
@@ -296,28 +279,6 @@ FORKED = """
     print(queue.get(), lock.acquire(timeout=9), event.is_set(), value.value)
 """
 
-HANDED = """
-    lock = bequeath.Lock()
-    number = os.dup(bequeath._engine.session_descriptor())
-    code = "import os, sys; from bequeath import _engine; _engine.session_attach(int(sys.argv[1]))"
-    os.set_inheritable(number, True)
-    unshare()
-    command = [sys.executable, "-c", code, str(number)]
-    child = os.posix_spawn(sys.executable, command, os.environ)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), lock.acquire())
-"""
-
-
-def abroad(program: str, method: str) -> tuple[list[str], str]:
-    """What the program and its children print, on both streams."""
-    command = [sys.executable, "-c", ABROAD + program, method]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    if lines and lines[0].startswith("refused:"):
-        pytest.skip(f"no new PID namespaces here: {lines[0]}")
-    return lines, done.stderr
-
 
 def test_a_child_in_another_pid_namespace_is_told_and_starts_afresh(ours: Implementation) -> None:
     """Its number was another process's to the others, and to it the living counted as dead."""
@@ -326,9 +287,3 @@ def test_a_child_in_another_pid_namespace_is_told_and_starts_afresh(ours: Implem
     assert lines[0] == "0"
     assert lines[1:-1] == [f"{what} True" for what in refused] + ["new its own", "ended 0"]
     assert lines[-1] == "kept True False 0" and not errors
-
-
-def test_another_pid_namespace_does_not_join() -> None:
-    lines, errors = abroad(HANDED, "fork")
-    assert lines == ["1 True"]
-    assert errors.splitlines()[-1].endswith("in which process numbers mean other processes")

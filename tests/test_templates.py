@@ -36,12 +36,7 @@ def value(name):
     }[name]()
 def tell(connection, name): connection.send(value(name))
 def ask(name):
-    receiver, sender = context.Pipe(False)
-    process = context.Process(target=tell, args=(sender, name))
-    process.start()
-    answer = receiver.recv()
-    process.join()
-    return answer
+    return answered(tell, name)
 """
 
 CHANGES = {
@@ -97,11 +92,7 @@ def inner(connection):
 """,
         """
         ask("session")
-        receiver, sender = context.Pipe(False)
-        process = context.Process(target=inner, args=(sender,))
-        process.start()
-        print(receiver.recv())
-        process.join()
+        print(answered(inner))
         """,
         "True",
     )
@@ -114,15 +105,8 @@ def test_without_templates_children_are_the_callers_own(
         ours,
         tmp_path,
         "def tell(connection): connection.send(os.getppid())",
-        """
-        receiver, sender = context.Pipe(False)
-        process = context.Process(target=tell, args=(sender,))
-        process.start()
-        print(receiver.recv() == os.getpid())
-        process.join()
-        print(process.exitcode)
-        """,
-        "True\n0",
+        "print(answered(tell) == os.getpid())",
+        "True",
         {"BEQUEATH_TEMPLATES": "0"},
     )
 
@@ -302,12 +286,7 @@ def work(connection, names, before, only_look):
             pass
     connection.send((known, os.getppid()))
 def ask(names, before="", only_look=False):
-    receiver, sender = context.Pipe(False)
-    process = context.Process(target=work, args=(sender, names, before, only_look))
-    process.start()
-    answer = receiver.recv()
-    process.join()
-    return answer
+    return answered(work, names, before, only_look)
 def until_known(*names):
     deadline = time.monotonic() + 20
     while not all(ask([name])[0][0] for name in names) and time.monotonic() < deadline:
@@ -456,12 +435,7 @@ def tell(connection):
 """,
         """
         def told():
-            receiver, sender = context.Pipe(False)
-            process = context.Process(target=tell, args=(sender,))
-            process.start()
-            answer = receiver.recv()
-            process.join()
-            return answer
+            return answered(tell)
         ask(["reads"])
         until_known("reads")
         answers = [told()]
@@ -518,12 +492,7 @@ def work(connection):
     numpy.ones((600, 600)) @ numpy.ones((600, 600))
     connection.send((first, threads(), wanted()))
 def ask():
-    receiver, sender = context.Pipe(False)
-    process = context.Process(target=work, args=(sender,))
-    process.start()
-    answer = receiver.recv()
-    process.join()
-    return answer
+    return answered(work)
 """
 
 

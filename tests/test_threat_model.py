@@ -1,4 +1,4 @@
-"""SECURITY.md's statements, one test each."""
+"""The statements of SECURITY.md and SAFETY.md: each names its test, and most of those are here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import bequeath
+from bequeath import _engine
 from implementation import Implementation
+from namespaces import abroad
 from program import prints
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +25,28 @@ def test_each_statement_names_a_test() -> None:
     named = [re.findall(r"`(test_\w+)`", row.rpartition(" | ")[2]) for row in rows]
     assert all(named)
     assert all(name in globals() for names in named for name in names)
+
+
+def test_each_claim_of_safety_names_a_test() -> None:
+    text = (ROOT / "SAFETY.md").read_text()
+    claims = re.findall(r"^- (.*?)(?=^- |^$)", text.partition("\nNot claimed")[0], re.M | re.S)
+    assert len(claims) >= 5
+    for claim in claims:
+        shown = re.findall(r"`([\w/.]+)::(\w+)`", claim.rpartition("Shown by")[2])
+        assert shown and "Shown by" in claim, claim
+        for file, test in shown:
+            assert re.search(rf"(fn|def) {test}\(", (ROOT / file).read_text()), (file, test)
+
+
+def test_the_arena_keeps_its_length(ours: Implementation) -> None:
+    """No member, nor who was handed the descriptor, can take pages away from under the others."""
+    ours.Lock()
+    descriptor = _engine.session_descriptor()
+    length = os.fstat(descriptor).st_size
+    for wanted in (0, length - 4096, length + 4096):
+        with pytest.raises(PermissionError):
+            os.ftruncate(descriptor, wanted)
+    assert os.fstat(descriptor).st_size == length
 
 
 class Runs:
@@ -136,6 +160,24 @@ def test_another_user_does_not_join(ours: Implementation, tmp_path: Path) -> Non
         """,
         "True False",
     )
+
+
+HANDED = """
+    lock = bequeath.Lock()
+    number = os.dup(bequeath._engine.session_descriptor())
+    code = "import os, sys; from bequeath import _engine; _engine.session_attach(int(sys.argv[1]))"
+    os.set_inheritable(number, True)
+    unshare()
+    command = [sys.executable, "-c", code, str(number)]
+    child = os.posix_spawn(sys.executable, command, os.environ)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), lock.acquire())
+"""
+
+
+def test_another_pid_namespace_does_not_join() -> None:
+    lines, errors = abroad(HANDED, "fork")
+    assert lines == ["1 True"]
+    assert errors.splitlines()[-1].endswith("in which process numbers mean other processes")
 
 
 @ROOT_ONLY
