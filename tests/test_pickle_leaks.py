@@ -34,7 +34,7 @@ SLOW = 10
 BLOCKS = 100
 BYTES = 64 * 1024
 
-pytestmark = pytest.mark.limit(14_400 if LONG else 50)
+pytestmark = pytest.mark.limit(14_400 if LONG else 300)
 
 
 class Plain:
@@ -285,7 +285,7 @@ def kinds() -> dict[str, tuple[Callable[[], object], int]]:
             # (Slots without state of their own need protocol 2.)
             protocol = max(protocol, 2 if name == "slots" else 0)
             found[f"{name}, protocol {protocol}"] = both_ways(value, protocol), 1
-    for protocol in (0, 5):
+    for protocol in (3, 5):
         found[f"large, protocol {protocol}"] = both_ways(LARGE, protocol), 10 * SLOW
     for name in ("sharing", "cycle", "dataclass"):
         found[f"{name}, by files"] = through_files(OBJECTS[name]), 1
