@@ -401,3 +401,37 @@ def test_garbage_raises_what_pickle_raises(data: bytes) -> None:
             bequeath.pickle.loads(data)
     else:
         assert repr(bequeath.pickle.loads(data)) == repr(expected)
+
+
+def test_a_finalizer_that_empties_what_is_being_written() -> None:
+    """Up to 3.11 the garbage collector comes with any allocation of the walk."""
+    program = """
+import gc
+from bequeath import pickle
+
+class Plain:
+    def __init__(self):
+        self.items = [1]
+        self.text = "x" * 20
+
+class Emptying:
+    def __init__(self, container):
+        self.container = container
+        self.cycle = self
+
+    def __del__(self):
+        self.container.clear()
+
+gc.set_threshold(1)
+for _ in range(1000):
+    items = [Plain() for _ in range(20)]
+    pairs = {(Plain(),): [Plain()] for _ in range(10)}
+    Emptying(items)
+    Emptying(pairs)
+    try:
+        pickle.dumps([items, pairs, {1, 2}])
+    except RuntimeError as error:
+        assert "changed size" in str(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -133,6 +133,9 @@ impl<'py> Saver<'_, 'py> {
             Exact::Bytes => return self.bytes(object, once),
             _ => {}
         }
+        // Up to 3.11 the garbage collector comes with an allocation, also in a pure walk, and a finalizer that it runs could
+        // empty what led here.
+        let _held = object.to_owned();
         self.stack.check()?;
         let _deeper = Deeper::enter(self.py, c" while pickling an object")?;
         match exact {
