@@ -11,7 +11,7 @@ import threading
 from types import FunctionType, ModuleType
 from typing import Any
 
-from . import _by_value, _engine
+from . import _engine
 
 _BY_REFERENCE = "by reference"
 _EITHER = "by reference, else by value"
@@ -77,7 +77,7 @@ def _tell(process: Any, method: str, what: str) -> None:
 
 def _listen(obj: Any) -> None:
     heard = getattr(_local, "heard", None)
-    if heard is not None and obj is not _local.process and not _by_value._in_progress():
+    if heard is not None and obj is not _local.process:
         way = _way(obj)
         if way is not None:
             heard[way][_name(obj)] = None
@@ -85,13 +85,12 @@ def _listen(obj: Any) -> None:
 
 def _way(obj: Any) -> str | None:
     if isinstance(obj, (FunctionType, type)):
-        return None if _is_everybodys(obj.__module__) else _by_value.way(obj)
+        return None if _is_everybodys(obj.__module__) else _engine.way_of_definition(obj)
     kind = type(obj)
     if hasattr(kind, "fileno"):
         return _AS_HANDLE
     shared = _is_ours(kind.__module__) and kind.__name__ not in (
         "AuthenticationString",
-        "_Definition",
         "DupFd",
     )
     return _AS_HANDLE if shared else None

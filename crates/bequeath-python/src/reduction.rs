@@ -2,7 +2,7 @@
 //!
 //! The transfer's policy (`transfer/policy.rs`) asks it. Nearly always the answer is "none", and is found here without entering
 //! Python, first of all by [`is_plain`] and [`has_name`], which run nobody's code: a few dictionary lookups. Only functions and classes that the receiver may be unable to import, and types for which
-//! somebody registered a reducer, go on to `bequeath._by_value` and to that reducer.
+//! somebody registered a reducer, go on to `pickle::value` and to that reducer.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -14,15 +14,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyNotImplemented, PyString, PyType};
 
 use crate::intern;
+use crate::pickle::value::{self, To};
 
 /// What is looked up for each object; all of it lives as long as the interpreter.
 struct Tables {
     /// `ForkingPickler`'s reducers, by exact type.
     registered: Py<PyDict>,
-    /// `_by_value`'s, for parts of functions and classes.
-    parts: Py<PyDict>,
+    /// Those of open files, by exact type.
+    files: Py<PyDict>,
     modules: Py<PyDict>,
-    by_value: Py<PyAny>,
     surely_in_main: Py<PyAny>,
     /// What `surely_in_main` has answered for the main module at [`MAIN_ASKED`].
     answers: Py<PyDict>,
@@ -39,7 +39,6 @@ static MODULES_WITHOUT: AtomicUsize = AtomicUsize::new(0);
 
 fn tables(py: Python<'_>) -> PyResult<&Tables> {
     TABLES.get_or_try_init(py, || {
-        let by_value = py.import("bequeath._by_value")?;
         let home = py.import("bequeath._home")?;
         let dictionary =
             |object: Bound<'_, PyAny>| Ok::<_, PyErr>(object.cast_into::<PyDict>()?.unbind());
@@ -49,9 +48,8 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
                     .getattr("ForkingPickler")?
                     .getattr("_extra_reducers")?,
             )?,
-            parts: dictionary(by_value.getattr("PARTS")?)?,
+            files: dictionary(py.import("bequeath._files")?.getattr("REDUCERS")?)?,
             modules: dictionary(py.import("sys")?.getattr("modules")?)?,
-            by_value: by_value.getattr("reduce")?.unbind(),
             surely_in_main: home.getattr("main_surely_has")?.unbind(),
             answers: dictionary(home.getattr("surely")?)?,
         })
@@ -104,7 +102,8 @@ pub fn is_plain(object: &Bound<'_, PyAny>, kind: &Bound<'_, PyType>) -> PyResult
     if is_definition(object, kind) {
         return Ok(true);
     }
-    if tables.parts.bind(py).contains(kind)? && !crate::transfer::is_strict(py)? {
+    let is_file = tables.files.bind(py).contains(kind)?;
+    if (is_file || value::is_part(kind)?) && !crate::transfer::is_strict(py)? {
         return Ok(false);
     }
     // Its table is looked into in full only: the module is somebody else's.
@@ -147,13 +146,16 @@ pub fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
     }
     if is_definition(object, &kind) {
         if !crate::transfer::is_strict(py)? && !is_by_reference(object, tables)? {
-            return by_value(object, tables);
+            return value::reduce(object, To::Session);
         }
         return Ok(None);
     }
-    if let Some(reducer) = tables.parts.bind(py).get_item(&kind)? {
-        if !crate::transfer::is_strict(py)? {
+    if !crate::transfer::is_strict(py)? {
+        if let Some(reducer) = tables.files.bind(py).get_item(&kind)? {
             return answer(&reducer, object);
+        }
+        if let Some(reduced) = value::reduce(object, To::Session)? {
+            return Ok(Some(reduced));
         }
     }
     match registered_with_the_standard_library(&kind, tables)? {
@@ -164,14 +166,6 @@ pub fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
 
 fn is_definition(object: &Bound<'_, PyAny>, kind: &Bound<'_, PyType>) -> bool {
     kind.is(object.py().get_type::<PyFunction>()) || object.is_instance_of::<PyType>()
-}
-
-/// What a function or class that the receiver may lack is written as, or nothing where its name does.
-fn by_value<'py>(
-    object: &Bound<'py, PyAny>,
-    tables: &Tables,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    answer(tables.by_value.bind(object.py()), object)
 }
 
 fn answer<'py>(
@@ -268,12 +262,15 @@ fn is_surely_in_main(name: &Bound<'_, PyString>, tables: &Tables) -> PyResult<bo
 fn is_known(name: &str) -> bool {
     let known =
         |names: &Option<HashSet<String>>| names.as_ref().is_some_and(|names| names.contains(name));
-    IMPORTABLE.lock().is_ok_and(|names| known(&names))
+    !value::is_registered(name) && IMPORTABLE.lock().is_ok_and(|names| known(&names))
 }
 
 fn is_importable(module: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
     if is_known(name) {
         return Ok(true);
+    }
+    if value::is_registered(name) {
+        return Ok(false);
     }
     let py = module.py();
     let has = |attribute| {

@@ -4,7 +4,7 @@
 use bequeath_pickle::opcode as op;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
+use pyo3::types::{PyCFunction, PyDict, PyFunction, PyString, PyTuple, PyType};
 
 use crate::intern;
 
@@ -133,6 +133,13 @@ impl<'py> Saver<'_, 'py> {
             } else {
                 self.global(object, None)
             };
+        }
+        if !self.pure && object.is_exact_instance_of::<PyCFunction>() {
+            // Its own reduction would return this name.
+            let function = object.to_owned();
+            if let Some((module, name)) = plain::visible_name(&function)? {
+                return self.named(&function, &module, &name, &name, false);
+            }
         }
         if let Some(plain) = plain::of(&kind, self.encoder.protocol())? {
             return self.plain(object, &kind, &plain, once);

@@ -5,7 +5,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::super::tables::pickling_error;
 use super::definitions::{self, Id};
-use super::function::{plant, stands_for_itself};
+use super::function::{own_definition, plant};
 use super::home;
 use super::namespace::is_same_program;
 use super::tables::{Callables, Tables};
@@ -285,8 +285,8 @@ pub(super) fn already_here<'py>(
     if file.is_some() && !is_same_program(py, file.as_ref())? {
         return Ok(None);
     }
-    let found = home::look_up(&home::main_module(py)?, name)?;
-    Ok(found.filter(|found| found.is_instance_of::<PyType>() && stands_for_itself(found, *id)))
+    let found = own_definition(&home::main_module(py)?, name, *id)?;
+    Ok(found.filter(|found| found.is_instance_of::<PyType>()))
 }
 
 /// Remembers a class that was made, and lets main have it for want of its own.

@@ -236,10 +236,8 @@ pub fn rebuild_function<'py>(
     if let (Some(own), Some(id)) = (&own, id) {
         let module = home::main_module(py)?;
         if module.getattr(intern!(py, "__dict__"))?.is(&globals) {
-            if let Some(found) = home::look_up(&module, own)? {
-                if stands_for_itself(&found, id) {
-                    return Ok(found);
-                }
+            if let Some(found) = own_definition(&module, own, id)? {
+                return Ok(found);
             }
             main = Some(module);
         }
@@ -262,10 +260,27 @@ pub fn rebuild_function<'py>(
     Ok(made)
 }
 
-/// Whether what main has under a definition's name is to be used: its own, or what came under this id before.
+/// What main has under a definition's name, if that is to be used: its own, or what came under this id before.
 /// (What came under another id is an older definition of a main module that is typed in.)
-pub(super) fn stands_for_itself(found: &Bound<'_, PyAny>, id: Id) -> bool {
-    definitions::standing(found).is_none_or(|standing| !standing.arrived || standing.id == id)
+pub(super) fn own_definition<'py>(
+    main: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    id: Id,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(found) = home::look_up(main, name)? else {
+        return Ok(None);
+    };
+    if definitions::standing(&found).is_some_and(|standing| standing.arrived && standing.id != id) {
+        return Ok(None);
+    }
+    if name.to_str()?.contains('.') {
+        // A class that has just come lacks its own attributes still, and shows inherited ones.
+        let called = found.getattr_opt(intern!(name.py(), "__qualname__"))?;
+        if !called.is_some_and(|called| called.eq(name).unwrap_or(false)) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(found))
 }
 
 /// Lets main have what came for want of its own.

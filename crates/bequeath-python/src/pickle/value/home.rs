@@ -148,7 +148,7 @@ pub(super) fn is_importable(module: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// Whether the module, or a package that it is in, is to cross by value.
-pub(super) fn is_registered(name: &str) -> bool {
+pub(crate) fn is_registered(name: &str) -> bool {
     if !ANY_REGISTERED.load(Ordering::Relaxed) {
         return false;
     }

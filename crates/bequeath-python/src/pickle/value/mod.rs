@@ -39,6 +39,7 @@ pub use rebuild::{
 };
 pub use variables::rebuild_type_variable;
 
+pub(crate) use home::is_registered;
 pub(crate) use namespace::Walk;
 
 /// Who will read.
@@ -48,6 +49,16 @@ pub(crate) enum To {
     Session,
     /// Whoever gets the bytes.
     Anyone,
+}
+
+/// Whether objects of exactly this type may have a reduction here, though they are no functions and no classes.
+///
+/// # Errors
+/// When the package is broken.
+pub(crate) fn is_part(kind: &Bound<'_, PyType>) -> PyResult<bool> {
+    let is_namespace = kind.is(kind.py().get_type::<Namespace>());
+    let part = parts::of(kind)?;
+    Ok(is_namespace || part.is_some_and(|part| !matches!(part, parts::Part::Wrapper)))
 }
 
 /// A reduce value for what needs more than pickle's own way; nothing for what does not.

@@ -26,6 +26,8 @@ pub(super) enum Part {
     Wrapped,
     MappingProxy,
     Descriptor,
+    /// A method of a type of the interpreter: pickle knows these itself.
+    Wrapper,
     Method,
     Cached,
     CachedProperty,
@@ -86,6 +88,8 @@ fn look_up(py: Python<'_>) -> PyResult<HashMap<usize, Part>> {
         (types, "GetSetDescriptorType", Part::Descriptor),
         (types, "MemberDescriptorType", Part::Descriptor),
         (types, "ClassMethodDescriptorType", Part::Descriptor),
+        (types, "WrapperDescriptorType", Part::Wrapper),
+        (types, "MethodDescriptorType", Part::Wrapper),
         (types, "MethodType", Part::Method),
         (builtins.as_any(), "property", Part::Property),
         (builtins.as_any(), "classmethod", Part::Wrapped),
@@ -194,6 +198,7 @@ pub(super) fn reduce<'py>(object: &Bound<'py, PyAny>, part: Part, to: To) -> Red
             }
             call(tables.getattr.bind(py), (class, name))
         }
+        Part::Wrapper => Ok(None),
         Part::Method => method(object, tables),
         Part::Cached => cached(object, to, callables),
         Part::CachedProperty => {
@@ -296,17 +301,17 @@ fn owner<'py>(mapping: &Bound<'py, PyAny>, tables: &Tables) -> PyResult<Option<B
         })
     };
     for value in dict.values() {
-        if let Some(class) = value
-            .getattr_opt(intern!(py, "__objclass__"))
-            .ok()
-            .flatten()
-        {
+        if let Some(Part::Descriptor | Part::Wrapper) = of(&value.get_type())? {
+            let class = value.getattr(intern!(py, "__objclass__"))?;
             if is_owner(&class)? {
                 return Ok(Some(class));
             }
         }
     }
-    // Without a descriptor of its own: whoever refers to it.
+    if !dict.contains(intern!(py, "__module__"))? {
+        return Ok(None);
+    }
+    // A class without a descriptor of its own: whoever refers to it.
     let garbage = py.import("gc")?;
     let holders = garbage.call_method1("get_referrers", (mapping,))?;
     for holder in holders.try_iter()? {
