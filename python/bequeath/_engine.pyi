@@ -865,7 +865,7 @@ def rebuild_enum(
 ) -> Any: ...
 def set_class(class_: Any, state: tuple[Any, Any, Any]) -> None: ...
 def rebuild_type_variable(
-    id: bytes,
+    id: bytes | None,
     kind: str,
     positional: tuple[Any, ...],
     keywords: dict[str, Any],

@@ -172,7 +172,7 @@ fn submodules<'py>(
     if globals.are == Whose::Imported {
         return Ok(found);
     }
-    let mut packages: Vec<_> = travelling.values().iter().collect();
+    let mut packages: Vec<_> = travelling.iter().map(|(_, value)| value).collect();
     if let Ok(cells) = closure.cast::<PyTuple>() {
         for cell in cells {
             packages.extend(
@@ -183,7 +183,7 @@ fn submodules<'py>(
         }
     }
     packages.retain(|package| package.is_instance_of::<PyModule>());
-    let modules = Tables::get(py)?.modules.bind(py);
+    let modules = Tables::get(py)?.modules.bind(py).cast::<PyDict>()?;
     while let Some(package) = packages.pop() {
         if package.getattr_opt(intern!(py, "__path__"))?.is_none() {
             continue;
@@ -191,7 +191,7 @@ fn submodules<'py>(
         let name: String = package.getattr(intern!(py, "__name__"))?.extract()?;
         for attribute in &form.attributes {
             let full = format!("{name}.{}", attribute.bind(py).to_str()?);
-            if let Ok(module) = modules.get_item(&full) {
+            if let Some(module) = modules.get_item(&full)? {
                 found.push(PyString::new(py, &full).into_any());
                 packages.push(module);
             }

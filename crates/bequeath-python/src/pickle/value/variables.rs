@@ -47,7 +47,11 @@ pub(super) fn reduce<'py>(
     if let Home::Shared = home::of(object, to)? {
         return Ok(None);
     }
-    let id = definitions::id_of(object)?;
+    // An alias cannot be referred to weakly, and is nobody's class.
+    let id = match variable {
+        Variable::Alias => None,
+        _ => Some(definitions::id_of(object)?),
+    };
     let keywords = PyDict::new(py);
     let mut positional = vec![object.getattr(intern!(py, "__name__"))?];
     match variable {
@@ -97,14 +101,14 @@ pub(super) fn reduce<'py>(
 /// Makes a type variable, or finds it.
 #[pyfunction]
 pub fn rebuild_type_variable<'py>(
-    id: Id,
+    id: Option<Id>,
     kind: &Bound<'py, PyString>,
     positional: &Bound<'py, PyTuple>,
     keywords: &Bound<'py, PyDict>,
     module: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = kind.py();
-    if let Some(known) = definitions::find(py, &id) {
+    if let Some(known) = id.and_then(|id| definitions::find(py, &id)) {
         return Ok(known);
     }
     if !matches!(
@@ -121,7 +125,9 @@ pub fn rebuild_type_variable<'py>(
         // Those of C tell where they were made, and cannot be told otherwise.
         let _ = made.setattr(intern!(py, "__module__"), module);
     }
-    definitions::remember(&made, id, true)?;
-    definitions::complete(&made);
+    if let Some(id) = id {
+        definitions::remember(&made, id, true)?;
+        definitions::complete(&made);
+    }
     Ok(made)
 }
