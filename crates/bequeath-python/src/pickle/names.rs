@@ -101,7 +101,7 @@ impl<'py> Saver<'_, 'py> {
     }
 
     /// Writes module and name; `inside` where the name has dots, and leads to an attribute of a class.
-    fn named(
+    pub(super) fn named(
         &mut self,
         object: &Bound<'py, PyAny>,
         module: &Bound<'py, PyString>,

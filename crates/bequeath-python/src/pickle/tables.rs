@@ -19,7 +19,6 @@ pub(super) struct Tables {
     pub(super) new_object: Py<PyAny>,
     pub(super) partial: Py<PyAny>,
     pub(super) modules: Py<PyAny>,
-    pub(super) audit: Py<PyAny>,
     pub(super) pickling_error: Py<PyAny>,
     pub(super) unpickling_error: Py<PyAny>,
 }
@@ -49,7 +48,6 @@ impl Tables {
             new_object: from("copyreg", "__newobj__")?,
             partial: from("functools", "partial")?,
             modules: from("sys", "modules")?,
-            audit: from("sys", "audit")?,
             pickling_error: from("_pickle", "PicklingError")?,
             unpickling_error: from("_pickle", "UnpicklingError")?,
         })
