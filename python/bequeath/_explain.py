@@ -335,6 +335,7 @@ def _rebuilding_fails(obj: object, to: str) -> str | None:
         ours.close()
         if child.pid is not None:
             child.join()
+            child.close()
     return answer
 
 

@@ -313,7 +313,13 @@ fn matters(walk: &Walk<'_>, number: usize, classes: &mut Vec<usize>) -> bool {
     match node.way {
         Way::Refused | Way::Handle | Way::Either => return true,
         Way::Reference => {
-            return !is_everybodys(&node.object) && !node.object.is_instance_of::<PyModule>()
+            // A member of an enumeration, for one, goes by the name that its class has for it.
+            let home = if is_definition(&node.object) {
+                node.object.clone()
+            } else {
+                node.object.get_type().into_any()
+            };
+            return !is_everybodys(&home) && !node.object.is_instance_of::<PyModule>();
         }
         Way::Value => {}
     }
