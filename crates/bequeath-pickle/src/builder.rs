@@ -97,6 +97,37 @@ pub trait Builder {
         dict: &Self::Value,
         items: Drain<'_, Self::Value>,
     ) -> Result<(), Self::Error>;
+    /// Whether a list or dict is empty, and nobody but the stack holds it: then one that is made with all its items
+    /// may take its place.
+    fn is_fresh(&self, _value: &Self::Value) -> bool {
+        false
+    }
+    /// A dict of keys and values, by turns.
+    fn full_dict(&mut self, items: Drain<'_, Self::Value>) -> Result<Self::Value, Self::Error> {
+        let dict = self.dict()?;
+        self.set_items(&dict, items)?;
+        Ok(dict)
+    }
+    /// Gives an object a state that is a dict of these keys and values, by turns.
+    fn build_of(
+        &mut self,
+        object: &Self::Value,
+        items: Drain<'_, Self::Value>,
+    ) -> Result<(), Self::Error> {
+        let state = self.full_dict(items)?;
+        self.build(object, state)
+    }
+    /// Gives an object a state that is a pair: this, and a dict of these keys and values, by turns.
+    fn build_of_both(
+        &mut self,
+        object: &Self::Value,
+        state: Self::Value,
+        items: Drain<'_, Self::Value>,
+    ) -> Result<(), Self::Error> {
+        let dict = self.full_dict(items)?;
+        let pair = self.tuple(vec![state, dict].drain(..))?;
+        self.build(object, pair)
+    }
     /// Adds items to a set.
     fn add_items(
         &mut self,

@@ -170,23 +170,24 @@ impl<V> Decoder<V> {
                 op::APPENDS => {
                     let start = self.unmark()?;
                     if let Some(into) = self.container(start, builder)? {
-                        builder.extend(&into, self.stack.drain(start..))?;
+                        if builder.is_fresh(&into) {
+                            let list = builder.list(self.stack.drain(start..))?;
+                            self.stack[start - 1] = list;
+                        } else {
+                            builder.extend(&into, self.stack.drain(start..))?;
+                        }
                     }
                 }
                 op::SETITEM => {
                     let start = self.stack.len().saturating_sub(2);
-                    if let Some(into) = self.container(start, builder)? {
-                        builder.set_items(&into, self.stack.drain(start..))?;
-                    }
+                    self.set_items(start, source, builder)?;
                 }
                 op::SETITEMS => {
                     let start = self.unmark()?;
                     if (self.stack.len() - start) % 2 != 0 {
                         return Err(Error::OddItems("SETITEMS").into());
                     }
-                    if let Some(into) = self.container(start, builder)? {
-                        builder.set_items(&into, self.stack.drain(start..))?;
-                    }
+                    self.set_items(start, source, builder)?;
                 }
                 op::ADDITEMS => {
                     let start = self.unmark()?;
@@ -452,6 +453,45 @@ impl<V> Decoder<V> {
         }
         let filled = start < self.stack.len();
         Ok(filled.then(|| builder.same(&self.stack[start - 1])))
+    }
+
+    /// Puts what lies from `start` on into the dict below; or, where that is only the state of what lies below it,
+    /// into that.
+    fn set_items<S, B>(
+        &mut self,
+        start: usize,
+        source: &mut S,
+        builder: &mut B,
+    ) -> Result<(), B::Error>
+    where
+        S: Source,
+        B: Builder<Value = V>,
+        B::Error: From<S::Error>,
+    {
+        let Some(into) = self.container(start, builder)? else {
+            return Ok(());
+        };
+        if !builder.is_fresh(&into) {
+            return builder.set_items(&into, self.stack.drain(start..));
+        }
+        if source.starts_with(&[op::TUPLE2, op::BUILD]) && start >= self.fence + 3 {
+            source.take(2)?;
+            let object = builder.same(&self.stack[start - 3]);
+            let state = builder.same(&self.stack[start - 2]);
+            builder.build_of_both(&object, state, self.stack.drain(start..))?;
+            self.stack.truncate(start - 2);
+            return Ok(());
+        }
+        if source.starts_with(&[op::BUILD]) && start >= self.fence + 2 {
+            source.take(1)?;
+            let object = builder.same(&self.stack[start - 2]);
+            builder.build_of(&object, self.stack.drain(start..))?;
+            self.stack.truncate(start - 1);
+            return Ok(());
+        }
+        let dict = builder.full_dict(self.stack.drain(start..))?;
+        self.stack[start - 1] = dict;
+        Ok(())
     }
 
     fn tuple<B: Builder<Value = V>>(

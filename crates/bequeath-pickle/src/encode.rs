@@ -9,9 +9,8 @@ const FRAME_TARGET: usize = 64 * 1024;
 const FRAME_LEAST: usize = 4;
 /// The opcode and eight bytes of length.
 const FRAME_HEADER: usize = 9;
-
-/// `\\U` and eight digits.
-const LONGEST_ESCAPE: usize = 10;
+/// The least buffer.
+const FIRST: usize = 256;
 
 /// Writes values as one protocol spells them. It keeps no memo: the caller decides what is remembered, says so
 /// after the value with [`Encoder::put`], and refers back with [`Encoder::get`].
@@ -25,7 +24,9 @@ const LONGEST_ESCAPE: usize = 10;
 /// ```
 #[derive(Debug)]
 pub struct Encoder {
+    /// As long as it has been written to once: only the first `len` bytes count.
     out: Vec<u8>,
+    len: usize,
     protocol: u8,
     framing: bool,
     in_frames: bool,
@@ -33,6 +34,10 @@ pub struct Encoder {
     frame: Option<usize>,
     /// How large the buffer had to become when there was no memory for it.
     lost: Option<usize>,
+    /// A frame is to be opened before the next byte.
+    unopened: bool,
+    /// How long the output may become before the open frame is closed.
+    limit: usize,
 }
 
 impl Encoder {
@@ -41,12 +46,15 @@ impl Encoder {
     #[must_use]
     pub fn new(protocol: u8, framing: bool, out: Vec<u8>) -> Self {
         Self {
+            len: out.len(),
             out,
             protocol,
             framing: framing && protocol >= 4,
             in_frames: false,
             frame: None,
             lost: None,
+            unopened: false,
+            limit: usize::MAX,
         }
     }
 
@@ -60,7 +68,7 @@ impl Encoder {
     /// What is written and not yet [taken](Encoder::take).
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.out
+        &self.out[..self.len]
     }
 
     /// Takes what is written; only between frames, as after [`Encoder::boundary`] said so and after
@@ -71,6 +79,8 @@ impl Encoder {
             self.frame.is_none(),
             "the open frame's header is not written yet"
         );
+        self.out.truncate(self.len);
+        self.len = 0;
         std::mem::take(&mut self.out)
     }
 
@@ -84,16 +94,18 @@ impl Encoder {
 
     /// Ends the encoder and hands out its buffer.
     #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.out.truncate(self.len);
         self.out
     }
 
     /// The start of a pickle.
     pub fn begin(&mut self) {
         if self.protocol >= 2 {
-            self.out.extend_from_slice(&[op::PROTO, self.protocol]);
+            let _ = self.copy([op::PROTO, self.protocol]);
         }
         self.in_frames = self.framing;
+        self.unopened = self.framing;
     }
 
     /// The end of a pickle.
@@ -101,84 +113,136 @@ impl Encoder {
         self.byte(op::STOP);
         self.close_frame();
         self.in_frames = false;
+        self.unopened = false;
     }
 
     /// Between two values: closes a frame that has become large enough, and says whether it did.
-    #[inline]
+    #[inline(always)]
     pub fn boundary(&mut self) -> bool {
-        match self.frame {
-            _ if self.lost.is_some() => true,
-            Some(start) if self.out.len() - start - FRAME_HEADER >= FRAME_TARGET => {
-                self.close_frame();
-                true
-            }
-            _ => false,
+        self.len >= self.limit && self.at_boundary()
+    }
+
+    #[cold]
+    fn at_boundary(&mut self) -> bool {
+        if self.lost.is_none() {
+            self.close_frame();
         }
+        true
     }
 
     fn close_frame(&mut self) {
         let Some(start) = self.frame.take() else {
             return;
         };
-        let len = self.out.len() - start - FRAME_HEADER;
+        (self.limit, self.unopened) = (usize::MAX, self.in_frames);
+        let len = self.len - start - FRAME_HEADER;
         if len >= FRAME_LEAST {
             self.out[start] = op::FRAME;
             self.out[start + 1..start + FRAME_HEADER].copy_from_slice(&(len as u64).to_le_bytes());
         } else {
-            self.out.drain(start..start + FRAME_HEADER);
+            self.out.copy_within(start + FRAME_HEADER..self.len, start);
+            self.len -= FRAME_HEADER;
         }
     }
 
     #[cold]
     fn open_frame(&mut self) {
-        if self.has_room(FRAME_HEADER) {
-            self.frame = Some(self.out.len());
-            self.out.extend_from_slice(&[0; FRAME_HEADER]);
+        self.frame = self
+            .copy([0; FRAME_HEADER])
+            .then(|| self.len - FRAME_HEADER);
+        if self.frame.is_some() {
+            (self.limit, self.unopened) = (self.len + FRAME_TARGET, false);
         }
     }
 
     #[inline(always)]
     fn ready(&mut self) {
-        if self.in_frames && self.frame.is_none() {
+        if self.unopened {
             self.open_frame();
         }
     }
 
-    /// A vector that grows by itself ends the program when there is no memory.
-    #[inline(always)]
-    fn has_room(&mut self, len: usize) -> bool {
-        self.out.capacity() - self.out.len() >= len || self.grow(len)
-    }
-
-    #[cold]
-    fn grow(&mut self, len: usize) -> bool {
-        let grown = self
-            .out
-            .try_reserve(len)
-            .or_else(|_| self.out.try_reserve_exact(len));
-        if grown.is_err() {
-            self.lost = Some(self.out.len().saturating_add(len));
-        }
-        grown.is_ok()
-    }
-
     #[inline(always)]
     fn byte(&mut self, code: u8) {
-        self.raw(&[code]);
+        self.few([code]);
     }
 
     #[inline(always)]
     fn raw(&mut self, bytes: &[u8]) {
         self.ready();
-        if self.has_room(bytes.len()) {
-            self.out.extend_from_slice(bytes);
+        self.append(bytes);
+    }
+
+    /// Without looking after frames.
+    #[inline(always)]
+    fn append(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        match self.out.get_mut(self.len..end) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.len = end;
+            }
+            None => self.append_beyond(bytes),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_beyond(&mut self, bytes: &[u8]) {
+        self.out.truncate(self.len);
+        if self.out.try_reserve(bytes.len()).is_err() {
+            return self.lose(self.len.saturating_add(bytes.len()));
+        }
+        self.out.extend_from_slice(bytes);
+        self.len = self.out.len();
+    }
+
+    /// The same where the number of bytes is known here: no call of a function that copies. Says whether they were
+    /// written.
+    #[inline(always)]
+    fn copy<const LEN: usize>(&mut self, bytes: [u8; LEN]) -> bool {
+        let end = self.len + LEN;
+        if end > self.out.len() && !self.grow(end) {
+            return false;
+        }
+        if let Some(place) = self.out[self.len..].first_chunk_mut::<LEN>() {
+            *place = bytes;
+        }
+        self.len = end;
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, least: usize) -> bool {
+        // A large buffer does not become twice as large at once for a few bytes.
+        let more = self.out.len().clamp(FIRST, FRAME_TARGET);
+        let len = (self.out.len() + more).max(least);
+        if self.out.try_reserve(len - self.out.len()).is_err() {
+            self.lose(least);
+            return false;
+        }
+        self.out.resize(len, 0);
+        true
+    }
+
+    /// There is no memory: told at the next boundary.
+    fn lose(&mut self, needed: usize) {
+        self.lost = Some(needed);
+        self.limit = 0;
+    }
+
+    /// A few bytes.
+    #[inline(always)]
+    fn few<const LEN: usize>(&mut self, bytes: [u8; LEN]) {
+        self.ready();
+        let _ = self.copy(bytes);
     }
 
     #[inline(always)]
     fn with_u32(&mut self, code: u8, value: u32) {
         let [a, b, c, d] = value.to_le_bytes();
-        self.raw(&[code, a, b, c, d]);
+        self.few([code, a, b, c, d]);
     }
 
     fn with_u64(&mut self, code: u8, value: u64) {
@@ -188,7 +252,7 @@ impl Encoder {
     }
 
     /// An opcode without an argument, as it is.
-    #[inline]
+    #[inline(always)]
     pub fn opcode(&mut self, code: u8) {
         self.byte(code);
     }
@@ -196,7 +260,7 @@ impl Encoder {
     // --- small values ---------------------------------------------------------------------------
 
     /// None.
-    #[inline]
+    #[inline(always)]
     pub fn none(&mut self) {
         self.byte(op::NONE);
     }
@@ -212,26 +276,39 @@ impl Encoder {
     }
 
     /// An integer of 64 bits.
-    #[inline]
+    #[inline(always)]
     pub fn int(&mut self, value: i64) {
         if self.protocol == 0 {
             return self.int_line(value);
         }
         match value {
-            0..=0xff => self.raw(&[op::BININT1, value.to_le_bytes()[0]]),
+            0..=0xff => self.few([op::BININT1, value.to_le_bytes()[0]]),
             0x100..=0xffff => {
                 let [a, b, ..] = value.to_le_bytes();
-                self.raw(&[op::BININT2, a, b]);
+                self.few([op::BININT2, a, b]);
             }
             -0x8000_0000..=0x7fff_ffff => {
                 let [a, b, c, d, ..] = value.to_le_bytes();
-                self.raw(&[op::BININT, a, b, c, d]);
+                self.few([op::BININT, a, b, c, d]);
             }
-            _ if self.protocol >= 2 => {
-                let bytes = value.to_le_bytes();
-                self.long(shortest(&bytes));
-            }
-            _ => self.long_line(value.to_string().as_bytes()),
+            _ => self.large(value),
+        }
+    }
+
+    #[inline(never)]
+    fn large(&mut self, value: i64) {
+        if self.protocol >= 2 {
+            self.long(shortest(&value.to_le_bytes()));
+        } else {
+            self.long_line(value.to_string().as_bytes());
+        }
+    }
+
+    /// An integer of 128 bits; protocol 2 or newer.
+    pub fn wide(&mut self, value: i128) {
+        match i64::try_from(value) {
+            Ok(value) => self.int(value),
+            Err(_) => self.long(shortest(&value.to_le_bytes())),
         }
     }
 
@@ -249,7 +326,7 @@ impl Encoder {
     /// An integer of any size, little-endian in two's complement; protocol 2 or newer.
     pub fn long(&mut self, bytes: &[u8]) {
         match u8::try_from(bytes.len()) {
-            Ok(len) => self.raw(&[op::LONG1, len]),
+            Ok(len) => self.few([op::LONG1, len]),
             #[allow(clippy::cast_possible_truncation)]
             // an int of 16 gigabits is refused by the caller
             Err(_) => self.with_u32(op::LONG4, bytes.len() as u32),
@@ -265,10 +342,10 @@ impl Encoder {
     }
 
     /// A float; protocol 1 or newer.
-    #[inline]
+    #[inline(always)]
     pub fn float(&mut self, value: f64) {
         let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
-        self.raw(&[op::BINFLOAT, a, b, c, d, e, f, g, h]);
+        self.few([op::BINFLOAT, a, b, c, d, e, f, g, h]);
     }
 
     /// A float by its repr, for protocol 0.
@@ -284,12 +361,8 @@ impl Encoder {
     #[inline]
     pub fn text(&mut self, utf8: &[u8]) {
         if let (Ok(len), true) = (u8::try_from(utf8.len()), self.protocol >= 4) {
-            self.ready();
-            if self.has_room(utf8.len() + 2) {
-                self.out.extend_from_slice(&[op::SHORT_BINUNICODE, len]);
-                self.out.extend_from_slice(utf8);
-            }
-            return;
+            self.few([op::SHORT_BINUNICODE, len]);
+            return self.append(utf8);
         }
         if self.is_outside(utf8.len()) {
             self.text_header_outside(utf8.len());
@@ -309,10 +382,11 @@ impl Encoder {
     /// Text for protocol 0, by code points.
     pub fn text_line(&mut self, points: impl Iterator<Item = u32>) {
         self.byte(op::UNICODE);
+        let mut one = Vec::new();
         for point in points {
-            if self.has_room(LONGEST_ESCAPE) {
-                escape_into(&mut self.out, point);
-            }
+            one.clear();
+            escape_into(&mut one, point);
+            self.raw(&one);
         }
         self.byte(b'\n');
     }
@@ -330,7 +404,7 @@ impl Encoder {
 
     fn binary_header(&mut self, len: usize) {
         match (u8::try_from(len), u32::try_from(len)) {
-            (Ok(len), _) => self.raw(&[op::SHORT_BINBYTES, len]),
+            (Ok(len), _) => self.few([op::SHORT_BINBYTES, len]),
             (_, Ok(len)) => self.with_u32(op::BINBYTES, len),
             _ => self.with_u64(op::BINBYTES8, len as u64),
         }
@@ -372,47 +446,58 @@ impl Encoder {
     pub fn outside(&mut self, write: impl FnOnce(&mut Self)) {
         self.close_frame();
         let in_frames = std::mem::replace(&mut self.in_frames, false);
+        self.unopened = false;
         write(self);
-        self.in_frames = in_frames;
+        (self.in_frames, self.unopened) = (in_frames, in_frames);
     }
 
     fn payload_outside(&mut self, bytes: &[u8]) {
-        if self.has_room(bytes.len()) {
-            self.out.extend_from_slice(bytes);
-        }
+        self.append(bytes);
     }
 
     // --- memo, names and calls ------------------------------------------------------------------
 
     /// Remembers the top under a number, which is the next one where the protocol only counts.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, number: u32) {
         if self.protocol >= 4 {
             self.byte(op::MEMOIZE);
-        } else if self.protocol == 0 {
+        } else {
+            self.put_by_number(number);
+        }
+    }
+
+    #[cold]
+    fn put_by_number(&mut self, number: u32) {
+        if self.protocol == 0 {
             self.byte(op::PUT);
             self.raw(number.to_string().as_bytes());
             self.byte(b'\n');
         } else {
             match u8::try_from(number) {
-                Ok(number) => self.raw(&[op::BINPUT, number]),
+                Ok(number) => self.few([op::BINPUT, number]),
                 Err(_) => self.with_u32(op::LONG_BINPUT, number),
             }
         }
     }
 
     /// Pushes what was remembered under a number.
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self, number: u32) {
         if self.protocol == 0 {
-            self.byte(op::GET);
-            self.raw(number.to_string().as_bytes());
-            return self.byte(b'\n');
+            return self.get_line(number);
         }
         match u8::try_from(number) {
-            Ok(number) => self.raw(&[op::BINGET, number]),
+            Ok(number) => self.few([op::BINGET, number]),
             Err(_) => self.with_u32(op::LONG_BINGET, number),
         }
+    }
+
+    #[cold]
+    fn get_line(&mut self, number: u32) {
+        self.byte(op::GET);
+        self.raw(number.to_string().as_bytes());
+        self.byte(b'\n');
     }
 
     /// A global by two lines, before protocol 4 and for names that have no dots.
@@ -427,10 +512,10 @@ impl Encoder {
     /// A global by its registered code.
     pub fn extension(&mut self, code: u32) {
         match (u8::try_from(code), u16::try_from(code)) {
-            (Ok(code), _) => self.raw(&[op::EXT1, code]),
+            (Ok(code), _) => self.few([op::EXT1, code]),
             (_, Ok(code)) => {
                 let [a, b] = code.to_le_bytes();
-                self.raw(&[op::EXT2, a, b]);
+                self.few([op::EXT2, a, b]);
             }
             _ => self.with_u32(op::EXT4, code),
         }
@@ -445,7 +530,7 @@ impl Encoder {
 }
 
 /// Without the bytes that only repeat the sign.
-fn shortest(bytes: &[u8; 8]) -> &[u8] {
+fn shortest(bytes: &[u8]) -> &[u8] {
     let mut len = bytes.len();
     while len > 1 {
         let sign = if bytes[len - 2] & 0x80 == 0 { 0 } else { 0xff };

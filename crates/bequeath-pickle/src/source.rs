@@ -14,6 +14,12 @@ pub trait Source {
     /// [`Error::Ended`] where there is none.
     fn byte(&mut self) -> Result<u8, Self::Error>;
 
+    /// Whether these bytes are next, where saying so costs nothing.
+    #[inline]
+    fn starts_with(&self, _next: &[u8]) -> bool {
+        false
+    }
+
     /// The next `len` bytes.
     ///
     /// # Errors
@@ -75,6 +81,11 @@ impl Source for Slice<'_> {
         let (first, rest) = self.rest.split_first().ok_or(Error::Ended)?;
         self.rest = rest;
         Ok(*first)
+    }
+
+    #[inline]
+    fn starts_with(&self, next: &[u8]) -> bool {
+        self.rest.starts_with(next)
     }
 
     #[inline]

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::vec::Drain;
 
-use bequeath_pickle::{Builder, Error, Source, HIGHEST_PROTOCOL};
+use bequeath_pickle::{Builder, Error, Source};
 use pyo3::exceptions::{PyEOFError, PyOverflowError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -19,10 +19,11 @@ use pyo3::types::{
 };
 
 use super::allow::Allow;
+use super::classes;
 use super::find::{current_name, find_class};
 use super::look::{self, index};
-use super::plain;
 use super::tables::{unpickling_error, Tables};
+use super::version;
 
 /// What goes wrong while a pickle is read.
 pub(super) struct Failure(pub(super) PyErr);
@@ -310,13 +311,10 @@ impl<'py> Builder for Objects<'py> {
             all[..bytes.len()].copy_from_slice(bytes);
             return self.int(i64::from_le_bytes(all));
         }
-        let py = self.py;
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "signed"), true)?;
-        let bytes = PyBytes::new(py, bytes);
-        let class = py.get_type::<pyo3::types::PyInt>();
-        let arguments = (bytes, intern!(py, "little"));
-        Ok(class.call_method(intern!(py, "from_bytes"), arguments, Some(&keywords))?)
+        // SAFETY: so many bytes, little-endian and signed.
+        let made = unsafe { ffi::_PyLong_FromByteArray(bytes.as_ptr(), bytes.len(), 1, 1) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, made) }?)
     }
 
     fn long_text(&mut self, text: &[u8]) -> Made<'py> {
@@ -357,19 +355,19 @@ impl<'py> Builder for Objects<'py> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Made<'py> {
-        Ok(PyBytes::new_with(self.py, bytes.len(), |into| {
-            into.copy_from_slice(bytes);
-            Ok(())
-        })?
-        .into_any())
+        let (first, len) = (bytes.as_ptr().cast(), index(bytes.len()));
+        // SAFETY: that many bytes.
+        let made = unsafe { ffi::PyBytes_FromStringAndSize(first, len) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, made) }?)
     }
 
     fn bytearray(&mut self, bytes: &[u8]) -> Made<'py> {
-        Ok(PyByteArray::new_with(self.py, bytes.len(), |into| {
-            into.copy_from_slice(bytes);
-            Ok(())
-        })?
-        .into_any())
+        let (first, len) = (bytes.as_ptr().cast(), index(bytes.len()));
+        // SAFETY: that many bytes.
+        let made = unsafe { ffi::PyByteArray_FromStringAndSize(first, len) };
+        // SAFETY: a new reference or an error.
+        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, made) }?)
     }
 
     fn bytes_from<S: Source>(&mut self, source: &mut S, len: usize) -> Made<'py>
@@ -404,14 +402,89 @@ impl<'py> Builder for Objects<'py> {
         Ok(decoded)
     }
 
+    #[inline]
     fn list(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
-        let list = PyList::new(self.py, items)?.into_any();
+        // SAFETY: attached.
+        let list = unsafe { ffi::PyList_New(index(items.len())) };
+        // SAFETY: a new reference or an error.
+        let list = unsafe { Bound::from_owned_ptr_or_err(self.py, list) }?;
+        for (at, item) in items.enumerate() {
+            // SAFETY: a list that nobody else has, whose place at this index is empty.
+            unsafe { ffi::PyList_SET_ITEM(list.as_ptr(), index(at), item.into_ptr()) };
+        }
         Ok(self.made(list))
     }
 
     #[inline]
     fn tuple(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
-        Ok(PyTuple::new(self.py, items)?.into_any())
+        // SAFETY: attached.
+        let tuple = unsafe { ffi::PyTuple_New(index(items.len())) };
+        // SAFETY: a new reference or an error.
+        let tuple = unsafe { Bound::from_owned_ptr_or_err(self.py, tuple) }?;
+        for (at, item) in items.enumerate() {
+            // SAFETY: a tuple that nobody else has, whose place at this index is empty.
+            unsafe { ffi::PyTuple_SET_ITEM(tuple.as_ptr(), index(at), item.into_ptr()) };
+        }
+        Ok(tuple)
+    }
+
+    #[inline]
+    fn is_fresh(&self, value: &Self::Value) -> bool {
+        // A restricted reader has a list of what it made.
+        self.allow.is_none() && look::is_fresh(value.as_borrowed())
+    }
+
+    fn full_dict(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
+        let dict = version::dict_for(self.py, items.len() / 2)?;
+        self.set_items(&dict, items)?;
+        Ok(dict)
+    }
+
+    fn build_of(
+        &mut self,
+        object: &Self::Value,
+        mut items: Drain<'_, Self::Value>,
+    ) -> Result<(), Failure> {
+        self.may_change(object)?;
+        let class = object.get_type();
+        if !classes::takes_state_as_it_is(&class)? {
+            let state = self.full_dict(items)?;
+            return self.build(object, state);
+        }
+        let mut own = None;
+        while let (Some(key), Some(value)) = (items.next(), items.next()) {
+            let key = interned(key);
+            if version::set_own_attribute(object, &class, &key, &value)? {
+                continue;
+            }
+            let own = match &own {
+                Some(own) => own,
+                None => &*own.insert(object.getattr(intern!(self.py, "__dict__"))?),
+            };
+            match own.cast_exact::<PyDict>() {
+                Ok(own) => own.set_item(key, value)?,
+                Err(_) => own.set_item(key, value)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn build_of_both(
+        &mut self,
+        object: &Self::Value,
+        state: Self::Value,
+        mut items: Drain<'_, Self::Value>,
+    ) -> Result<(), Failure> {
+        self.may_change(object)?;
+        if !state.is_none() || !classes::takes_state_as_it_is(&object.get_type())? {
+            let slots = self.full_dict(items)?;
+            let pair = self.tuple(vec![state, slots].drain(..))?;
+            return self.build(object, pair);
+        }
+        while let (Some(name), Some(value)) = (items.next(), items.next()) {
+            set_slot(object, &name, &value)?;
+        }
+        Ok(())
     }
 
     fn frozenset(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
@@ -463,11 +536,16 @@ impl<'py> Builder for Objects<'py> {
     ) -> Result<(), Failure> {
         self.steps += 1;
         self.may_change(dict)?;
-        let exact = dict.cast_exact::<PyDict>().ok();
+        let exact = look::is_dict(dict.as_borrowed());
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
-            match exact {
-                Some(dict) => dict.set_item(key, value)?,
-                None => dict.set_item(key, value)?,
+            if !exact {
+                dict.set_item(key, value)?;
+                continue;
+            }
+            // SAFETY: a dict, a key and a value that are alive.
+            let set = unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) };
+            if set != 0 {
+                return Err(PyErr::fetch(self.py).into());
             }
         }
         Ok(())
@@ -584,8 +662,7 @@ impl<'py> Builder for Objects<'py> {
         self.steps += 1;
         let py = self.py;
         self.may_change(object)?;
-        let plain = plain::of(&object.get_type(), HIGHEST_PROTOCOL)?;
-        let as_it_is = plain.is_some_and(|plain| plain.takes_state_as_it_is);
+        let as_it_is = classes::takes_state_as_it_is(&object.get_type())?;
         if let (true, Ok(state)) = (as_it_is, state.cast_exact::<PyDict>()) {
             if let Some(own) = look::instance_dict(object.as_borrowed()) {
                 return look::update_attributes(&own, state).map_err(Failure);
@@ -629,14 +706,7 @@ impl<'py> Builder for Objects<'py> {
                     let text = format!("the pickle sets {name} of an object");
                     return Err(unpickling_error(py, text).into());
                 }
-                // Any object may be tried as a name, as setattr does.
-                let result = {
-                    // SAFETY: three objects that are alive.
-                    unsafe { ffi::PyObject_SetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) }
-                };
-                if result < 0 {
-                    return Err(PyErr::fetch(py).into());
-                }
+                set_slot(object, &name, &value)?;
             }
         }
         Ok(())
@@ -685,6 +755,20 @@ fn is_special(name: &Bound<'_, PyAny>) -> bool {
         Ok(name) => name.starts_with("__") && name.ends_with("__"),
         Err(_) => true,
     }
+}
+
+/// Sets an attribute as setattr does; any object may be tried as a name.
+fn set_slot(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    // SAFETY: three objects that are alive.
+    let set = unsafe { ffi::PyObject_SetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
+    if set < 0 {
+        return Err(PyErr::fetch(object.py()));
+    }
+    Ok(())
 }
 
 fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {

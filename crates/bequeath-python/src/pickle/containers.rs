@@ -15,7 +15,7 @@ const BATCH: usize = 1000;
 impl<'py> Saver<'_, 'py> {
     /// Writes an item of a container that code which runs meanwhile may change.
     #[inline]
-    fn item(&mut self, item: Object<'_, 'py>) -> Saved {
+    pub(super) fn item(&mut self, item: Object<'_, 'py>) -> Saved {
         if self.pure {
             return self.save(item);
         }
@@ -45,7 +45,13 @@ impl<'py> Saver<'_, 'py> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn exact_dict_items(&mut self, dict: Object<'_, 'py>) -> Saved {
+        self.items_of_dict::<false>(dict)
+    }
+
+    /// `ATTRIBUTES`: the keys are an instance's attributes, in pure mode.
+    pub(super) fn items_of_dict<const ATTRIBUTES: bool>(&mut self, dict: Object<'_, 'py>) -> Saved {
         let len = look::dict_len(dict);
         let mut items = DictItems::of(dict);
         let mut written = 0;
@@ -58,7 +64,10 @@ impl<'py> Saver<'_, 'py> {
                 let Some((key, value)) = items.next() else {
                     return Err(changed("dictionary changed size during iteration"));
                 };
-                if self.pure && look::is_leaf(key) {
+                if ATTRIBUTES {
+                    self.attribute_name(key)?;
+                    self.save(value)?;
+                } else if self.pure {
                     self.save(key)?;
                     self.save(value)?;
                 } else if self.pure {
@@ -273,12 +282,21 @@ impl<'py> Saver<'_, 'py> {
         Ok(())
     }
 
-    pub(super) fn set(&mut self, object: Object<'_, 'py>) -> Saved {
+    pub(super) fn set(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
         if self.encoder.protocol() < 4 {
             return self.reduced_to_list(object);
         }
         self.encoder.opcode(op::EMPTY_SET);
-        self.remember(object);
+        self.remember_unless(once, object);
+        if look::set_len(object) == 0 {
+            return Ok(());
+        }
+        if self.pure {
+            self.encoder.opcode(op::MARK);
+            self.set_items(object)?;
+            self.encoder.opcode(op::ADDITEMS);
+            return Ok(());
+        }
         let mut count = 0;
         // An iterator notices when code that runs changes the set.
         for item in object.try_iter()? {
@@ -297,28 +315,37 @@ impl<'py> Saver<'_, 'py> {
         Ok(())
     }
 
-    pub(super) fn frozenset(&mut self, object: Object<'_, 'py>) -> Saved {
+    /// The items of a set that no code changes meanwhile.
+    fn set_items(&mut self, set: Object<'_, 'py>) -> Saved {
+        let mut items = look::SetItems::of(set);
+        while let Some(item) = items.next() {
+            self.item(item)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn frozenset(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
         if self.encoder.protocol() < 4 {
             return self.reduced_to_list(object);
         }
         self.encoder.opcode(op::MARK);
         // Items of its own could lead back to it, as with tuples.
-        self.open_tuples += 1;
-        for item in object.try_iter()? {
-            self.save(item?.as_borrowed())?;
-        }
-        self.open_tuples -= 1;
-        if let Some(number) = self.memo.get(object) {
-            self.encoder.opcode(op::POP_MARK);
-            self.encoder.get(number);
-            return Ok(());
+        self.open_tuples += usize::from(!once);
+        self.set_items(object)?;
+        self.open_tuples -= usize::from(!once);
+        if !once {
+            if let Some(number) = self.memo.get(object) {
+                self.encoder.opcode(op::POP_MARK);
+                self.encoder.get(number);
+                return Ok(());
+            }
         }
         self.encoder.opcode(op::FROZENSET);
-        self.remember(object);
+        self.remember_unless(once, object);
         Ok(())
     }
 }
 
-fn changed(what: &'static str) -> Stop {
+pub(super) fn changed(what: &'static str) -> Stop {
     PyRuntimeError::new_err(what).into()
 }

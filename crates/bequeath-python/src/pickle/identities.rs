@@ -8,37 +8,71 @@ use super::look::Object;
 /// lives as long as the number is used.
 #[derive(Default)]
 pub(super) struct Identities {
-    /// Address and number; address 0 is an empty place.
-    places: Vec<(usize, u32)>,
+    places: Vec<Place>,
     /// What is kept alive, by number.
     kept: Vec<Py<PyAny>>,
     count: usize,
+    /// Places of another age are empty: forgetting everything is one addition. Even, never 0 once there are places.
+    age: u32,
+    /// How far a hash is shifted to be a place.
+    shift: u32,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    address: usize,
+    number: u32,
+    /// When it was filled, and in the lowest bit whether it is [checked](Identities::check).
+    age: u32,
 }
 
 const FIRST: usize = 64;
-/// Larger tables are given back instead of being wiped for the next pickle.
-const KEEP: usize = 1 << 14;
+/// Larger tables are given back.
+const KEEP: usize = 1 << 16;
+const CHECKED: u32 = 1;
 
 impl Identities {
-    #[inline]
+    #[inline(always)]
     fn place(&self, address: usize) -> usize {
         let mask = self.places.len() - 1;
         // Fibonacci hashing; the low four bits of an address say nothing.
-        let mut at = ((address >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) & mask;
-        while self.places[at].0 != 0 && self.places[at].0 != address {
+        let hash = ((address >> 4) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        #[allow(clippy::cast_possible_truncation)] // it is shifted down to the table's size
+        let mut at = (hash >> self.shift) as usize & mask;
+        loop {
+            let place = &self.places[at];
+            if place.age & !CHECKED != self.age || place.address == address {
+                return at;
+            }
             at = (at + 1) & mask;
         }
-        at
     }
 
     #[inline]
     pub(super) fn get(&self, object: Object<'_, '_>) -> Option<u32> {
+        self.find(object).map(|(number, _)| number)
+    }
+
+    /// The number, and whether the object is checked.
+    #[inline]
+    pub(super) fn find(&self, object: Object<'_, '_>) -> Option<(u32, bool)> {
         if self.count == 0 {
             return None;
         }
-        let address = object.as_ptr() as usize;
-        let (found, number) = self.places[self.place(address)];
-        (found == address).then_some(number)
+        let place = self.places[self.place(object.as_ptr() as usize)];
+        (place.age & !CHECKED == self.age).then_some((place.number, place.age & CHECKED != 0))
+    }
+
+    /// Marks an object, if it is remembered, as one that needs no further look.
+    pub(super) fn check(&mut self, object: Object<'_, '_>) {
+        if self.count > 0 {
+            let at = self.place(object.as_ptr() as usize);
+            let age = self.age;
+            let place = &mut self.places[at];
+            if place.age & !CHECKED == age {
+                place.age |= CHECKED;
+            }
+        }
     }
 
     /// Remembers an object under the next number; `keep` takes a reference.
@@ -51,16 +85,22 @@ impl Identities {
         number
     }
 
+    #[inline]
     pub(super) fn set(&mut self, object: Object<'_, '_>, number: u32, keep: bool) {
         if (self.count + 1) * 2 > self.places.len() {
             self.grow();
         }
         let address = object.as_ptr() as usize;
         let at = self.place(address);
-        if self.places[at].0 == 0 {
+        let age = self.age;
+        if self.places[at].age & !CHECKED != age {
             self.count += 1;
         }
-        self.places[at] = (address, number);
+        self.places[at] = Place {
+            address,
+            number,
+            age,
+        };
         if keep {
             self.kept.push(object.to_owned().unbind());
         }
@@ -74,18 +114,25 @@ impl Identities {
     #[cold]
     fn grow(&mut self) {
         let larger = (self.places.len() * 4).max(FIRST);
-        let old = std::mem::replace(&mut self.places, vec![(0, 0); larger]);
-        for entry in old.into_iter().filter(|entry| entry.0 != 0) {
-            let at = self.place(entry.0);
+        let (old, age) = (
+            std::mem::replace(&mut self.places, vec![Place::default(); larger]),
+            self.age,
+        );
+        self.age = self.age.max(CHECKED + 1);
+        self.shift = u64::BITS - larger.ilog2();
+        let filled = |place: &Place| place.age & !CHECKED == age;
+        for entry in old.into_iter().filter(filled) {
+            let at = self.place(entry.address);
             self.places[at] = entry;
         }
     }
 
     pub(super) fn clear(&mut self) {
-        if self.places.len() > KEEP {
-            self.places = Vec::new();
-        } else if self.count > 0 {
-            self.places.fill((0, 0));
+        if self.count > 0 {
+            match self.age.checked_add(CHECKED + 1) {
+                Some(next) if self.places.len() <= KEEP => self.age = next,
+                _ => (self.places, self.age) = (Vec::new(), 0),
+            }
         }
         self.count = 0;
         // Dropping runs destructors: what they pickle with this table finds it empty.
@@ -94,8 +141,7 @@ impl Identities {
 
     /// Bytes of memory.
     pub(super) fn size(&self) -> usize {
-        self.places.capacity() * size_of::<(usize, u32)>()
-            + self.kept.capacity() * size_of::<Py<PyAny>>()
+        self.places.capacity() * size_of::<Place>() + self.kept.capacity() * size_of::<Py<PyAny>>()
     }
 
     /// Shows what is kept alive to the garbage collector.

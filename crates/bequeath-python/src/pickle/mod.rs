@@ -1,20 +1,23 @@
 //! bequeath's pickler: CPython's objects over the byte format of `bequeath-pickle`.
 //!
-//! * `save` walks an object graph and writes it, with `containers`, `names`, `reduce` and `plain` for what their names say;
+//! * `save` walks an object graph and writes it, with `containers`, `names` and `reduce` for what their names say;
 //!   `identities` remembers what was written.
 //! * `allow` is what a restricted reader may use.
 //! * `build` makes objects of what is read, from memory or a `file`; `find` follows names.
 //! * `room` is what a thread uses again from one pickle to the next, for transfers too, whose `policy` is asked for objects.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
 //! * `value` takes functions and classes apart that a receiver cannot import.
+//! * `classes` knows what can be written without running code, `plain` and `library` how.
 //! * `look` reads objects without counting references; `tables` and `version` hold what CPython registers and lays out.
 
 mod allow;
 mod build;
+mod classes;
 mod containers;
 mod file;
 mod find;
 mod identities;
+mod library;
 mod look;
 mod names;
 mod pickler;
@@ -83,8 +86,13 @@ pub fn dumps<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let protocol = protocol_of(protocol)?;
     let hooks = pickler::hooks(protocol, fix_imports, buffer_callback, by_value)?;
-    let bytes = room::write(obj, protocol, true, &hooks)?;
-    let pickle = look::new_bytes(obj.py(), &bytes);
+    let mut beside = Vec::new();
+    let bytes = room::write(obj, protocol, true, &hooks, Some(&mut beside))?;
+    let pickle = if beside.is_empty() {
+        look::new_bytes(obj.py(), &bytes)
+    } else {
+        look::joined(obj.py(), &bytes, &beside)
+    };
     give_back(bytes);
     pickle
 }
@@ -103,7 +111,7 @@ pub fn dump<'py>(
     let protocol = protocol_of(protocol)?;
     let mut hooks = pickler::hooks(protocol, fix_imports, buffer_callback, by_value)?;
     hooks.write = Some(pickler::write_method(file)?);
-    give_back(room::write(obj, protocol, true, &hooks)?);
+    give_back(room::write(obj, protocol, true, &hooks, None)?);
     Ok(())
 }
 

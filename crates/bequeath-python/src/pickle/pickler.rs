@@ -15,7 +15,7 @@ use crate::intern;
 use super::identities::Identities;
 use super::look::StackMark;
 use super::protocol_of;
-use super::save::{Hooks, Saver, Stop};
+use super::save::{Hooks, Kinds, Saver, Stop};
 use super::tables::pickling_error;
 use super::value::To;
 
@@ -204,13 +204,15 @@ impl Pickler {
             fast_depth: 0,
             fast_inside: Vec::new(),
             stack: StackMark::here(),
+            kinds: Kinds::default(),
+            beside: None,
         }
         .dump(obj.as_borrowed());
         slf.get().state().memo = memo;
         match result {
             Ok(()) => Ok(()),
             Err(Stop::Raised(error)) => Err(error),
-            Err(Stop::Impure) => unreachable!("a full walk is never impure"),
+            Err(Stop::Impure | Stop::Unknown(_)) => unreachable!("a full walk is never impure"),
         }
     }
 

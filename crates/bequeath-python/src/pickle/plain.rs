@@ -1,158 +1,71 @@
 //! Which instances are plain: their default reduction says nothing but class and state, and making it would run no
 //! code of anybody. What a class is found to be is remembered as long as the class is not changed.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::rc::Rc;
-
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule, PyString, PyType};
 
-use crate::intern;
-
+use super::classes::{are_default, in_classes};
 use super::look::Object;
 use super::tables::Tables;
 use super::version;
+use crate::intern;
+
+/// Names, and where an instance has them.
+type Slots = Vec<(Py<PyString>, usize)>;
 
 /// How instances of a class are plain.
 pub(super) struct Plain {
-    /// The names of slots that belong to the state.
-    slots: Vec<Py<PyString>>,
+    /// The slots that belong to the state.
+    slots: Slots,
     /// Instances are given their state by putting it into their dict.
     pub(super) takes_state_as_it_is: bool,
 }
 
 impl Plain {
     /// The slots that are filled: the second half of the state, where there are any.
-    pub(super) fn slots<'py>(
-        &self,
-        object: Object<'_, 'py>,
-    ) -> PyResult<Vec<(Bound<'py, PyString>, Bound<'py, PyAny>)>> {
-        let mut state = Vec::new();
-        for name in &self.slots {
-            let name = name.bind(object.py());
-            if let Some(value) = object.getattr_opt(name)? {
-                state.push((name.clone(), value));
-            }
-        }
-        Ok(state)
+    pub(super) fn slots<'a, 'py: 'a>(
+        &'a self,
+        object: Object<'a, 'py>,
+    ) -> impl Iterator<Item = (&'a Bound<'py, PyString>, Object<'a, 'py>)> + 'a {
+        self.slots.iter().filter_map(move |(name, offset)| {
+            Some((name.bind(object.py()), version::slot(object, *offset)?))
+        })
+    }
+
+    /// Whether instances have state besides their dict.
+    pub(super) fn has_slots(&self) -> bool {
+        !self.slots.is_empty()
     }
 }
 
-struct Known {
-    /// Keeps the class's address from being used again.
-    _class: Py<PyType>,
-    version: u32,
-    plain: Option<Rc<Plain>>,
-}
-
-/// Addresses are spread well enough by one multiplication.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    fn write_usize(&mut self, address: usize) {
-        self.0 = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-type Classes = HashMap<usize, Known, BuildHasherDefault<AddressHasher>>;
-
-thread_local! {
-    static KNOWN: RefCell<Classes> = RefCell::default();
-}
-
-/// More classes than a program pickles; then all is looked up again.
-const MOST: usize = 1024;
-
-/// How this object's class is plain, if it is.
-pub(super) fn of(class: &Bound<'_, PyType>, protocol: u8) -> PyResult<Option<Rc<Plain>>> {
-    if protocol < 2 {
-        return Ok(None);
-    }
-    let address = class.as_ptr() as usize;
-    let version = version::type_version(class);
-    if version != 0 {
-        let known = KNOWN.with_borrow(|known| {
-            let known = known.get(&address).filter(|known| known.version == version);
-            known.map(|known| known.plain.clone())
-        });
-        if let Some(plain) = known {
-            return Ok(plain);
-        }
-    }
-    let plain = examine(class)?.map(Rc::new);
-    let version = version::type_version(class);
-    if version != 0 {
-        let known = Known {
-            _class: class.clone().unbind(),
-            version,
-            plain: plain.clone(),
-        };
-        // What falls out is dropped when the table is free again: that may run code.
-        let old = KNOWN.with_borrow_mut(|all| {
-            let old = (all.len() >= MOST).then(|| std::mem::take(all));
-            (old, all.insert(address, known))
-        });
-        drop(old);
-    }
-    Ok(plain)
-}
-
-fn examine(class: &Bound<'_, PyType>) -> PyResult<Option<Plain>> {
+/// How the instances of a class are plain, if they are.
+pub(super) fn examine(class: &Bound<'_, PyType>) -> PyResult<Option<Plain>> {
     let py = class.py();
-    if !class.get_type().is(py.get_type::<PyType>()) {
+    let default = are_default(
+        class,
+        &[
+            intern!(py, "__reduce_ex__"),
+            intern!(py, "__reduce__"),
+            intern!(py, "__getstate__"),
+            intern!(py, "__getattribute__"),
+            intern!(py, "__getattr__"),
+            intern!(py, "__getnewargs__"),
+            intern!(py, "__getnewargs_ex__"),
+            intern!(py, "__class__"),
+        ],
+    )?;
+    // Each class that gives its instances a dict has a descriptor for it.
+    let dict = in_classes(class, intern!(py, "__dict__"))?;
+    let own_dict = match &dict {
+        Some(descriptor) => descriptor.get_type().name()? == "getset_descriptor",
+        None => true,
+    };
+    if !default || !own_dict {
         return Ok(None);
     }
-    let base = py.get_type::<PyAny>();
-    // Looked up in earnest once, which is what gives the class its version.
-    class.getattr(intern!(py, "__reduce_ex__"))?;
-    for name in [
-        intern!(py, "__reduce_ex__"),
-        intern!(py, "__reduce__"),
-        intern!(py, "__getstate__"),
-        intern!(py, "__getattribute__"),
-        intern!(py, "__getattr__"),
-        intern!(py, "__getnewargs__"),
-        intern!(py, "__getnewargs_ex__"),
-        intern!(py, "__class__"),
-        intern!(py, "__dict__"),
-    ] {
-        let (own, default) = (in_classes(class, name)?, in_classes(&base, name)?);
-        let same = match (&own, &default) {
-            (None, None) => true,
-            (Some(own), Some(default)) => own.is(default),
-            // Each class that gives its instances a dict has a descriptor for it.
-            (Some(own), None) => {
-                name.is(intern!(py, "__dict__")) && is_descriptor(own, "getset_descriptor")?
-            }
-            (None, Some(_)) => false,
-        };
-        if !same {
-            return Ok(None);
-        }
-    }
-    let names = py
-        .import(intern!(py, "copyreg"))?
-        .call_method1(intern!(py, "_slotnames"), (class,))?;
-    let mut slots = Vec::new();
-    for name in names.try_iter()? {
-        let name = name?.cast_into::<PyString>().map_err(PyErr::from)?;
-        match in_classes(class, &name)? {
-            Some(member) if is_descriptor(&member, "member_descriptor")? => {}
-            _ => return Ok(None),
-        }
-        slots.push(name.unbind());
-    }
+    let Some(slots) = slots(class)? else {
+        return Ok(None);
+    };
     let takes_state_as_it_is = in_classes(class, intern!(py, "__setstate__"))?.is_none();
     Ok(version::holds_only(class, slots.len()).then_some(Plain {
         slots,
@@ -160,22 +73,42 @@ fn examine(class: &Bound<'_, PyType>) -> PyResult<Option<Plain>> {
     }))
 }
 
-fn is_descriptor(object: &Bound<'_, PyAny>, kind: &str) -> PyResult<bool> {
-    Ok(object.get_type().name()? == kind)
+/// The slots of a class that belong to the state; nothing where one of them is something else.
+fn slots(class: &Bound<'_, PyType>) -> PyResult<Option<Slots>> {
+    let py = class.py();
+    let names = py
+        .import(intern!(py, "copyreg"))?
+        .call_method1(intern!(py, "_slotnames"), (class,))?;
+    let mut slots = Vec::new();
+    for name in names.try_iter()? {
+        let name = name?.cast_into::<PyString>().map_err(PyErr::from)?;
+        let Some(member) = in_classes(class, &name)? else {
+            return Ok(None);
+        };
+        let Some(offset) = version::slot_offset(&member) else {
+            return Ok(None);
+        };
+        // A slot of another class that somebody put here lies anywhere.
+        if !class.is_subclass(&member.getattr(intern!(py, "__objclass__"))?)? {
+            return Ok(None);
+        }
+        slots.push((name.unbind(), offset));
+    }
+    Ok(Some(slots))
 }
 
-/// An attribute where a class or one of its bases defines it, without the code of descriptors.
-fn in_classes<'py>(
-    class: &Bound<'py, PyType>,
-    name: &Bound<'py, PyString>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    for base in class.mro() {
-        let own = base.getattr(intern!(class.py(), "__dict__"))?;
-        if own.contains(name)? {
-            return own.get_item(name).map(Some);
-        }
-    }
-    Ok(None)
+/// Whether a name is one of those that pickling asks an instance for.
+#[inline]
+pub(super) fn is_asked_for(name: &[u8]) -> bool {
+    name.starts_with(b"__")
+        && matches!(
+            name,
+            b"__reduce_ex__"
+                | b"__reduce__"
+                | b"__getstate__"
+                | b"__getnewargs__"
+                | b"__getnewargs_ex__"
+        )
 }
 
 /// Whether an attribute of the instance itself takes the place of something that pickling asks for.

@@ -8,6 +8,8 @@ use pyo3::types::{PyCFunction, PyDict, PyFunction, PyString, PyTuple, PyType};
 
 use crate::intern;
 
+use super::classes::{self, Kind};
+use super::library;
 use super::look::{self, Object};
 use super::plain::{self, Plain};
 use super::save::{Saved, Saver, Stop};
@@ -94,12 +96,12 @@ impl<'py> Saver<'_, 'py> {
                 return self.reduced(object, &reduced);
             }
         }
-        let kind = object.get_type();
+        let class = object.get_type();
         if let Some(to) = self.hooks.by_value {
             // As without: dispatch tables are not asked for functions and for classes of `type`.
-            let asked_first = !kind.is(self.py.get_type::<PyType>())
-                && !kind.is(self.py.get_type::<PyFunction>());
-            if !(asked_first && self.registered(&kind)?.is_some()) {
+            let asked_first = !class.is(self.py.get_type::<PyType>())
+                && !class.is(self.py.get_type::<PyFunction>());
+            if !(asked_first && self.registered(&class)?.is_some()) {
                 if let Some(reduced) = value::reduce(&object, to)? {
                     return self.reduced(object, &reduced);
                 }
@@ -107,52 +109,141 @@ impl<'py> Saver<'_, 'py> {
         }
         if let Some(policy) = self.hooks.policy {
             if self.pure {
-                if !policy.is_plain(&object, &kind)? {
+                if !policy.is_plain(&object, &class)? {
                     return Err(Stop::Impure);
                 }
             } else if let Some(reduced) = policy.reduce(&object)? {
                 return self.reduced(object, &reduced);
             }
         }
-        if kind.is(self.py.get_type::<PyType>()) {
+        if self.pure {
+            return self.other_purely(object, &class, once);
+        }
+        if class.is(self.py.get_type::<PyType>()) {
             return self.class(object);
         }
-        if object.is_exact_instance_of::<PyFunction>() {
+        if class.is(self.py.get_type::<PyFunction>()) {
             return self.global(object, None);
         }
-        if let Some(reducer) = self.registered(&kind)? {
-            if self.pure {
-                return Err(Stop::Impure);
+        let kind = classes::of(&class, object)?;
+        if let Some(reducer) = self.registered(&class)? {
+            if self.writes_by_itself(&kind, &reducer)? {
+                return self.complex(object, &class, once);
             }
             let reduced = reducer.call1((object,))?;
             return self.reduced(object, &reduced);
         }
         if object.is_instance_of::<PyType>() {
-            return if self.pure {
-                Err(Stop::Impure)
-            } else {
-                self.global(object, None)
-            };
+            return self.global(object, None);
         }
-        if !self.pure && object.is_exact_instance_of::<PyCFunction>() {
+        if object.is_exact_instance_of::<PyCFunction>() {
             // Its own reduction would return this name.
             let function = object.to_owned();
             if let Some((module, name)) = plain::visible_name(&function)? {
                 return self.named(&function, &module, &name, &name, false);
             }
         }
-        if let Some(plain) = plain::of(&kind, self.encoder.protocol())? {
-            return self.plain(object, &kind, &plain, once);
+        if self.known(object, &class, &kind, once)? {
+            return Ok(());
         }
-        if self.pure {
-            return Err(Stop::Impure);
-        }
-        let reduced = self.ask(object, &kind)?;
+        let reduced = self.ask(object, &class)?;
         self.reduced(object, &reduced)
     }
 
+    /// The same in pure mode, where nothing changes what a class is.
+    fn other_purely(
+        &mut self,
+        object: Object<'_, 'py>,
+        class: &Bound<'py, PyType>,
+        once: bool,
+    ) -> Saved {
+        let address = class.as_ptr() as usize;
+        let kind = match self.kinds.get(address) {
+            Some(kind) => kind.clone(),
+            None => {
+                let Some(kind) = classes::known(class) else {
+                    return Err(Stop::Unknown(object.to_owned().unbind()));
+                };
+                // Classes that hash by code of their own are none of a kind that gets further than this.
+                if matches!(*kind, Kind::Ask) {
+                    return Err(Stop::Impure);
+                }
+                if let Some(reducer) = self.registered(class)? {
+                    if library::is_own_of_numpy(object, &reducer)? {
+                        return self.global(object, None);
+                    }
+                    if !self.writes_by_itself(&kind, &reducer)? {
+                        return Err(Stop::Impure);
+                    }
+                }
+                self.kinds.set(address, kind.clone());
+                kind
+            }
+        };
+        match &*kind {
+            Kind::Class if class.is(self.py.get_type::<PyType>()) => self.class(object),
+            Kind::Class | Kind::Function | Kind::BuiltinFunction => self.global(object, None),
+            _ if self.known(object, class, &kind, once)? => Ok(()),
+            _ => Err(Stop::Impure),
+        }
+    }
+
+    /// Whether a registered reducer is `copyreg`'s own of complex numbers.
+    fn writes_by_itself(&self, kind: &Kind, reducer: &Bound<'py, PyAny>) -> PyResult<bool> {
+        let own = &Tables::get(self.py)?.pickle_complex;
+        let is_own = own
+            .as_ref()
+            .is_some_and(|own| reducer.is(own.bind(self.py)));
+        Ok(is_own && matches!(kind, Kind::Complex) && self.writes_libraries())
+    }
+
+    /// Whether nobody wants to be asked about, or counts, the parts that a reduction would have had.
+    fn writes_libraries(&self) -> bool {
+        self.encoder.protocol() >= 4 && self.hooks.persistent_id.is_none() && !self.hooks.fast
+    }
+
+    /// Writes an object of a class whose reduction is known; says no where this one's is not.
+    fn known(
+        &mut self,
+        object: Object<'_, 'py>,
+        class: &Bound<'py, PyType>,
+        kind: &Kind,
+        once: bool,
+    ) -> Result<bool, Stop> {
+        if let Kind::Plain(plain) = kind {
+            if self.encoder.protocol() < 2 {
+                return Ok(false);
+            }
+            self.plain(object, class, plain, once)?;
+            return Ok(true);
+        }
+        if !self.writes_libraries() {
+            return Ok(false);
+        }
+        match kind {
+            Kind::Moment(moment) => self.moment(object, class, *moment, once)?,
+            Kind::Tuple => self.named_tuple(object, class, once)?,
+            Kind::Decimal => self.decimal(object, class, once)?,
+            Kind::DefaultDict => self.default_dict(object, class, once)?,
+            Kind::Deque => self.deque(object, class, once)?,
+            Kind::Range => self.range(object, class, once)?,
+            Kind::Counter => self.counter(object, class, once)?,
+            Kind::OrderedDict => return self.ordered_dict(object, class, once),
+            Kind::Fraction(slots) => return self.fraction(object, class, *slots, once),
+            Kind::Uuid(slots) => return self.uuid(object, class, *slots, once),
+            Kind::Path(slot) => return self.path(object, class, *slot, once),
+            Kind::Member => return self.member(object, class, once),
+            Kind::AskQuietly => self.ask_quietly(object, class)?,
+            Kind::Complex => self.complex(object, class, once)?,
+            Kind::Ask | Kind::Class | Kind::Function | Kind::BuiltinFunction | Kind::Plain(_) => {
+                return Ok(false)
+            }
+        }
+        Ok(true)
+    }
+
     /// What the object's own `__reduce_ex__` returns.
-    fn ask(
+    pub(super) fn ask(
         &self,
         object: Object<'_, 'py>,
         kind: &Bound<'py, PyType>,
@@ -199,7 +290,11 @@ impl<'py> Saver<'_, 'py> {
         }
     }
 
-    fn reduced(&mut self, object: Object<'_, 'py>, reduced: &Bound<'py, PyAny>) -> Saved {
+    pub(super) fn reduced(
+        &mut self,
+        object: Object<'_, 'py>,
+        reduced: &Bound<'py, PyAny>,
+    ) -> Saved {
         if let Ok(name) = reduced.cast::<PyString>() {
             return self.global(object, Some(name.clone()));
         }
@@ -424,40 +519,32 @@ impl<'py> Saver<'_, 'py> {
         once: bool,
     ) -> Saved {
         let state = look::instance_dict(object);
-        if let Some(state) = &state {
+        if let Some(state) = state.as_ref().filter(|_| !self.pure) {
             if plain::is_overridden(state.as_borrowed()) {
                 // An attribute of the instance stands in for a method of pickling.
-                if self.pure {
-                    return Err(Stop::Impure);
-                }
                 let py = self.py;
                 let reduce = object.getattr(intern!(py, "__reduce_ex__"))?;
                 let reduced = reduce.call1((self.encoder.protocol(),))?;
                 return self.reduced(object, &reduced);
             }
         }
-        self.save(class.as_any().as_borrowed())?;
+        self.class_of(class)?;
         self.encoder.opcode(op::EMPTY_TUPLE);
         self.encoder.opcode(op::NEWOBJ);
-        if !once {
-            if let Some(number) = self.memo.get(object) {
-                self.encoder.opcode(op::POP);
-                self.encoder.get(number);
-                return Ok(());
-            }
-            self.remember(object);
+        if !self.made(object, once)? {
+            return Ok(());
         }
-        let slots = plain.slots(object)?;
         let state = state.filter(|state| look::dict_len(state.as_borrowed()) > 0);
-        if state.is_none() && slots.is_empty() {
+        let slots = plain.has_slots() && plain.slots(object).next().is_some();
+        if state.is_none() && !slots {
             return Ok(());
         }
         match &state {
             Some(state) => self.instance_state(state)?,
             None => self.encoder.none(),
         }
-        if !slots.is_empty() {
-            self.slots_state(slots)?;
+        if slots {
+            self.slots_state(object, plain)?;
             self.encoder.opcode(op::TUPLE2);
         }
         self.encoder.opcode(op::BUILD);
@@ -465,19 +552,19 @@ impl<'py> Saver<'_, 'py> {
     }
 
     /// The second half of the state of an instance with slots.
-    fn slots_state(&mut self, slots: Vec<(Bound<'py, PyString>, Bound<'py, PyAny>)>) -> Saved {
+    fn slots_state(&mut self, object: Object<'_, 'py>, plain: &Plain) -> Saved {
         if !self.pure {
             let state = PyDict::new(self.py);
-            for (name, value) in slots {
+            for (name, value) in plain.slots(object) {
                 state.set_item(name, value)?;
             }
             return self.save(state.as_any().as_borrowed());
         }
         self.encoder.opcode(op::EMPTY_DICT);
         self.encoder.opcode(op::MARK);
-        for (name, value) in slots {
+        for (name, value) in plain.slots(object) {
             self.save(name.as_any().as_borrowed())?;
-            self.save(value.as_borrowed())?;
+            self.save(value)?;
         }
         self.encoder.opcode(op::SETITEMS);
         Ok(())
@@ -485,12 +572,35 @@ impl<'py> Saver<'_, 'py> {
 
     /// An instance's dict, which normally only the instance and this function hold.
     fn instance_state(&mut self, state: &Bound<'py, PyAny>) -> Saved {
-        let alone = self.pure && self.open_tuples == 0 && look::is_held_twice(state.as_borrowed());
-        if !alone {
+        if !self.pure {
+            return self.save(state.as_borrowed());
+        }
+        if !look::is_dict(state.as_borrowed()) {
+            return Err(Stop::Impure);
+        }
+        if self.open_tuples > 0 || !look::is_held_twice(state.as_borrowed()) {
+            if plain::is_overridden(state.as_borrowed()) {
+                return Err(Stop::Impure);
+            }
             return self.save(state.as_borrowed());
         }
         self.encoder.opcode(op::EMPTY_DICT);
         let _deeper = look::Deeper::enter(self.py, c" while pickling an object")?;
-        self.exact_dict_items(state.as_borrowed())
+        self.items_of_dict::<true>(state.as_borrowed())
+    }
+
+    /// Writes an attribute's name, unless it is one that pickling asks an instance for.
+    #[inline]
+    pub(super) fn attribute_name(&mut self, name: Object<'_, 'py>) -> Saved {
+        if let Some((number, true)) = self.memo.find(name) {
+            self.encoder.get(number);
+            return Ok(());
+        }
+        if !look::is_str(name) || look::utf8(name).is_none_or(plain::is_asked_for) {
+            return Err(Stop::Impure);
+        }
+        self.save(name)?;
+        self.memo.check(name);
+        Ok(())
     }
 }

@@ -6,19 +6,20 @@ use bequeath_pickle::{Decoder, Encoder, Error, Source, HIGHEST_PROTOCOL};
 use pyo3::prelude::*;
 
 use super::build::{Failure, Objects};
+use super::classes;
 use super::identities::Identities;
-use super::look::StackMark;
+use super::look::{NoCollector, StackMark};
 use super::policy::Policy;
-use super::save::{Hooks, Saved, Saver, Stop};
+use super::save::{Hooks, Kinds, Large, Saved, Saver, Stop};
 use super::value::Walk;
 
 /// A buffer that has become larger is given back to the allocator.
-const KEEP_BYTES: usize = 1 << 20;
+const KEEP_BYTES: usize = 4 << 20;
 
 thread_local! {
     static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static MEMO: Cell<Identities> = Cell::default();
-    static DECODER: Cell<Decoder<Py<PyAny>>> = Cell::default();
+    static DECODER: Cell<Decoder<Bound<'static, PyAny>>> = Cell::default();
 }
 
 /// A buffer to write to. A pickle inside of another one's walk finds none, and gets its own.
@@ -36,20 +37,22 @@ pub(crate) fn give_back(mut bytes: Vec<u8>) {
     let _ = BYTES.try_with(|kept| kept.set(bytes));
 }
 
-/// One walk. What it wrote is in `bytes` only if it succeeds.
-fn walk(
-    object: &Bound<'_, PyAny>,
+/// One walk. What it wrote is in `bytes` only if it succeeds; what it noted in `beside` belongs there.
+fn walk<'py>(
+    object: &Bound<'py, PyAny>,
     protocol: u8,
     framing: bool,
-    hooks: &Hooks<'_>,
+    hooks: &Hooks<'py>,
     pure: bool,
     bytes: &mut Vec<u8>,
+    beside: Option<&mut Vec<Large>>,
 ) -> Saved {
     bytes.clear();
+    let py = object.py();
     let mut memo = MEMO.try_with(Cell::take).unwrap_or_default();
     let mut encoder = Encoder::new(protocol, framing, std::mem::take(bytes));
     let mut saver = Saver {
-        py: object.py(),
+        py,
         encoder: &mut encoder,
         memo: &mut memo,
         hooks,
@@ -58,8 +61,13 @@ fn walk(
         fast_depth: 0,
         fast_inside: Vec::new(),
         stack: StackMark::here(),
+        kinds: Kinds::default(),
+        beside: beside.filter(|_| pure),
     };
-    let result = saver.dump(object.as_borrowed());
+    let result = {
+        let _no_collector = pure.then(|| NoCollector::begin(py));
+        saver.dump(object.as_borrowed())
+    };
     *bytes = encoder.into_bytes();
     // This drops what was made on the way, which may run code that pickles.
     memo.clear();
@@ -67,26 +75,75 @@ fn walk(
     result
 }
 
-/// Writes a pickle of one object, purely if that is possible. The bytes are for [`give_back`].
-pub(super) fn write(
-    object: &Bound<'_, PyAny>,
+/// From this many classes that are new, or can not be remembered, on a pure walk is not worth its restarts.
+const NEW_CLASSES: usize = 32;
+
+/// Walks purely, if that is possible. Each new class that is met is looked at once, and the walk started again.
+fn walk_purely<'py>(
+    object: &Bound<'py, PyAny>,
     protocol: u8,
     framing: bool,
-    hooks: &Hooks<'_>,
-) -> PyResult<Vec<u8>> {
-    let mut bytes = bytes();
-    if hooks.are_none() {
-        match walk(object, protocol, framing, hooks, true, &mut bytes) {
-            Ok(()) => return Ok(bytes),
+    hooks: &Hooks<'py>,
+    bytes: &mut Vec<u8>,
+    mut beside: Option<&mut Vec<Large>>,
+) -> PyResult<bool> {
+    let py = object.py();
+    for _ in 0..NEW_CLASSES {
+        if let Some(beside) = &mut beside {
+            beside.clear();
+        }
+        match walk(
+            object,
+            protocol,
+            framing,
+            hooks,
+            true,
+            bytes,
+            beside.as_deref_mut(),
+        ) {
+            Ok(()) => return Ok(true),
             Err(Stop::Raised(error)) => return Err(error),
-            Err(Stop::Impure) => {}
+            Err(Stop::Impure) => break,
+            Err(Stop::Unknown(instance)) => {
+                let instance = instance.bind(py);
+                classes::of(&instance.get_type(), instance.as_borrowed())?;
+            }
         }
     }
-    match walk(object, protocol, framing, hooks, false, &mut bytes) {
-        Ok(()) => Ok(bytes),
-        Err(Stop::Raised(error)) => Err(error),
-        Err(Stop::Impure) => unreachable!("a full walk is never impure"),
+    if let Some(beside) = &mut beside {
+        beside.clear();
     }
+    Ok(false)
+}
+
+/// Walks, whatever runs for it.
+fn walk_fully<'py>(
+    object: &Bound<'py, PyAny>,
+    protocol: u8,
+    framing: bool,
+    hooks: &Hooks<'py>,
+    bytes: &mut Vec<u8>,
+) -> PyResult<()> {
+    match walk(object, protocol, framing, hooks, false, bytes, None) {
+        Ok(()) => Ok(()),
+        Err(Stop::Raised(error)) => Err(error),
+        Err(Stop::Impure | Stop::Unknown(_)) => unreachable!("a full walk is never impure"),
+    }
+}
+
+/// Writes a pickle of one object, purely if that is possible. The bytes are for [`give_back`].
+pub(super) fn write<'py>(
+    object: &Bound<'py, PyAny>,
+    protocol: u8,
+    framing: bool,
+    hooks: &Hooks<'py>,
+    beside: Option<&mut Vec<Large>>,
+) -> PyResult<Vec<u8>> {
+    let mut bytes = bytes();
+    if !hooks.are_none() || !walk_purely(object, protocol, framing, hooks, &mut bytes, beside)? {
+        walk_fully(object, protocol, framing, hooks, &mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 fn hooks_of(policy: &'static dyn Policy) -> Hooks<'static> {
@@ -109,24 +166,18 @@ pub(crate) fn write_pure(
     policy: &'static dyn Policy,
 ) -> PyResult<Option<Vec<u8>>> {
     let mut bytes = bytes();
-    let walked = walk(
+    if walk_purely(
         object,
         HIGHEST_PROTOCOL,
         false,
         &hooks_of(policy),
-        true,
         &mut bytes,
-    );
-    match walked {
-        Ok(()) => Ok(Some(bytes)),
-        Err(stop) => {
-            give_back(bytes);
-            match stop {
-                Stop::Raised(error) => Err(error),
-                Stop::Impure => Ok(None),
-            }
-        }
+        None,
+    )? {
+        return Ok(Some(bytes));
     }
+    give_back(bytes);
+    Ok(None)
 }
 
 /// Writes a pickle for a transfer, whatever runs for it.
@@ -136,18 +187,14 @@ pub(crate) fn write_full(
 ) -> PyResult<Vec<u8>> {
     let _walk = Walk::begin();
     let mut bytes = bytes();
-    match walk(
+    walk_fully(
         object,
         HIGHEST_PROTOCOL,
         false,
         &hooks_of(policy),
-        false,
         &mut bytes,
-    ) {
-        Ok(()) => Ok(bytes),
-        Err(Stop::Raised(error)) => Err(error),
-        Err(Stop::Impure) => unreachable!("a full walk is never impure"),
-    }
+    )?;
+    Ok(bytes)
 }
 
 /// Reads one pickle, with the stack and the memo of an earlier one.
@@ -159,8 +206,7 @@ where
     S: Source,
     Failure: From<S::Error>,
 {
-    let kept = DECODER.try_with(Cell::take).unwrap_or_default();
-    let mut decoder = kept.emptied();
+    let mut decoder: Decoder<Bound<'py, PyAny>> = DECODER.try_with(Cell::take).unwrap_or_default();
     let read = decoder.read(source, objects);
     // Dropping what it remembers may run code that reads.
     let emptied = decoder.emptied();

@@ -6,17 +6,21 @@
 //! The first object that would run code ends the pure walk with [`Stop::Impure`]; the caller starts again in *full* mode, in which
 //! everything is remembered as CPython's pickler does, since code that runs may hand out any object once more.
 
+use std::rc::Rc;
+
 use bequeath_pickle::{opcode as op, Encoder};
-use pyo3::exceptions::{PyAttributeError, PyMemoryError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::intern;
 
+use super::classes::Kind;
 use super::identities::Identities;
 use super::look::{self, Deeper, Exact, Object, StackMark};
 use super::policy::Policy;
 use super::tables::pickling_error;
 use super::value::{To, Walk};
+use super::version;
 
 /// Why a walk ended.
 pub(super) enum Stop {
@@ -24,6 +28,8 @@ pub(super) enum Stop {
     Raised(PyErr),
     /// Code would have to run: not in pure mode.
     Impure,
+    /// A class was met in pure mode of which nothing is known yet, in an instance of it.
+    Unknown(Py<PyAny>),
 }
 
 impl From<PyErr> for Stop {
@@ -76,6 +82,32 @@ pub(super) struct Saver<'s, 'py> {
     pub(super) fast_inside: Vec<usize>,
     /// Where the thread's stack was when the walk began.
     pub(super) stack: StackMark,
+    /// What classes are: in pure mode nothing changes them.
+    pub(super) kinds: Kinds,
+    /// Where large buffers are noted instead of being copied, while no code runs that could change them.
+    pub(super) beside: Option<&'s mut Vec<Large>>,
+}
+
+/// A `PickleBuffer` whose bytes belong at a place in what is written.
+pub(super) struct Large {
+    pub(super) at: usize,
+    pub(super) buffer: Py<PyAny>,
+}
+
+/// The last classes that were met in a pure walk, by their addresses.
+#[derive(Default)]
+pub(super) struct Kinds([(usize, Option<Rc<Kind>>); 8]);
+
+impl Kinds {
+    #[inline]
+    pub(super) fn get(&self, class: usize) -> Option<&Rc<Kind>> {
+        let (address, kind) = &self.0[(class >> 6) % 8];
+        (*address == class).then_some(kind.as_ref())?
+    }
+
+    pub(super) fn set(&mut self, class: usize, kind: Rc<Kind>) {
+        self.0[(class >> 6) % 8] = (class, Some(kind));
+    }
 }
 
 /// From this depth on a fast pickler, which remembers nothing, looks for cycles.
@@ -92,18 +124,20 @@ impl<'py> Saver<'_, 'py> {
     }
 
     /// Writes an object.
+    #[inline(always)]
     pub(super) fn save(&mut self, object: Object<'_, 'py>) -> Saved {
-        self.save_with(object, true)
-    }
-
-    /// Writes an object; `ask` whether it has a persistent id (the id itself is not asked for one).
-    pub(super) fn save_with(&mut self, object: Object<'_, 'py>, ask: bool) -> Saved {
         if self.encoder.boundary() {
             self.flush()?;
         }
-        if ask && self.hooks.persistent_id.is_some() && self.persistent(object)? {
+        if self.hooks.persistent_id.is_some() && self.persistent(object)? {
             return Ok(());
         }
+        self.save_unasked(object)
+    }
+
+    /// Writes an object; nobody is asked whether it has a persistent id. What is written often, and at once, is
+    /// here; the rest is elsewhere, so that this needs little room on the stack.
+    fn save_unasked(&mut self, object: Object<'_, 'py>) -> Saved {
         let exact = look::exact(object);
         match exact {
             Exact::None => {
@@ -114,13 +148,27 @@ impl<'py> Saver<'_, 'py> {
                 self.encoder.boolean(look::is_true(object));
                 return Ok(());
             }
-            Exact::Int => return self.int(object),
+            Exact::Int => {
+                if let Some(value) = version::short_int(object) {
+                    self.encoder.int(value);
+                    return Ok(());
+                }
+                return self.int(object);
+            }
+            Exact::Float if self.encoder.protocol() >= 1 => {
+                self.encoder.float(look::float(object));
+                return Ok(());
+            }
             Exact::Float => return self.float(object),
             _ => {}
         }
         let once = self.pure && look::is_single(object) && {
             // A string holds nothing, so no tuple can be found through it.
-            self.open_tuples == 0 || matches!(exact, Exact::Str | Exact::Bytes | Exact::Tuple)
+            self.open_tuples == 0
+                || matches!(
+                    exact,
+                    Exact::Str | Exact::Bytes | Exact::Tuple | Exact::FrozenSet
+                )
         };
         if !once {
             if let Some(number) = self.memo.get(object) {
@@ -129,21 +177,32 @@ impl<'py> Saver<'_, 'py> {
             }
         }
         match exact {
-            Exact::Str => return self.text(object, once),
-            Exact::Bytes => return self.bytes(object, once),
-            _ => {}
+            Exact::Str => {
+                if let (true, Some(ascii)) = (self.encoder.protocol() >= 4, version::ascii(object))
+                {
+                    if ascii.len() <= usize::from(u8::MAX) {
+                        self.encoder.text(ascii);
+                        self.remember_unless(once, object);
+                        return Ok(());
+                    }
+                }
+                self.text(object, once)
+            }
+            Exact::Bytes => self.bytes(object, once),
+            _ => self.save_inside(object, exact, once),
         }
-        // Up to 3.11 the garbage collector comes with an allocation, also in a pure walk, and a finalizer that it runs could
-        // empty what led here.
-        let _held = object.to_owned();
+    }
+
+    /// Writes an object that may hold others.
+    fn save_inside(&mut self, object: Object<'_, 'py>, exact: Exact, once: bool) -> Saved {
         self.stack.check()?;
         let _deeper = Deeper::enter(self.py, c" while pickling an object")?;
         match exact {
             Exact::Dict => self.dict(object, once),
             Exact::List => self.list(object, once),
             Exact::Tuple => self.tuple(object, once),
-            Exact::Set => self.set(object),
-            Exact::FrozenSet => self.frozenset(object),
+            Exact::Set => self.set(object, once),
+            Exact::FrozenSet => self.frozenset(object, once),
             Exact::ByteArray => self.bytearray(object),
             Exact::PickleBuffer => self.buffer(object),
             _ => self.other(object, once),
@@ -193,6 +252,10 @@ impl<'py> Saver<'_, 'py> {
         if self.encoder.protocol() < 2 {
             let digits = object.repr()?;
             self.encoder.long_line(digits.to_str()?.as_bytes());
+            return Ok(());
+        }
+        if let Ok(value) = object.extract::<i128>() {
+            self.encoder.wide(value);
             return Ok(());
         }
         let py = self.py;
@@ -326,20 +389,29 @@ impl<'py> Saver<'_, 'py> {
                 pickling_error(py, "PickleBuffer can only be pickled with protocol >= 5").into(),
             );
         }
-        let raw = object.call_method0(intern!(py, "raw")).map_err(|error| {
-            if error.is_instance_of::<pyo3::exceptions::PyBufferError>(py) {
-                let text =
-                    "PickleBuffer can not be pickled when pointing to a non-contiguous buffer";
-                pickling_error(py, text)
-            } else {
-                error
+        if let (true, Some(callback)) = (self.pure, &self.hooks.buffer_callback) {
+            if !look::is_method_of_list(callback) {
+                return Err(Stop::Impure);
             }
-        })?;
-        let readonly: bool = raw.getattr(intern!(py, "readonly"))?.extract()?;
+        }
+        let before = look::pickle_buffer(object).map(|(readonly, inside)| (readonly, inside.len()));
+        let Some((readonly, len)) = before else {
+            // Released, or in pieces: it says so itself.
+            object.call_method0(intern!(py, "raw")).map_err(|error| {
+                if error.is_instance_of::<pyo3::exceptions::PyBufferError>(py) {
+                    let text =
+                        "PickleBuffer can not be pickled when pointing to a non-contiguous buffer";
+                    pickling_error(py, text)
+                } else {
+                    error
+                }
+            })?;
+            return Err(pickling_error(py, "PickleBuffer without contents").into());
+        };
         let in_band = match (&self.hooks.buffer_callback, self.hooks.policy) {
             (None, None) => true,
-            _ if self.pure => return Err(Stop::Impure),
             (Some(callback), _) => callback.call1((object,))?.is_truthy()?,
+            (None, Some(_)) if self.pure => return Err(Stop::Impure),
             (None, Some(policy)) => !policy.takes(&object)?,
         };
         if !in_band {
@@ -349,16 +421,30 @@ impl<'py> Saver<'_, 'py> {
             }
             return Ok(());
         }
-        let bytes = raw.call_method0(intern!(py, "tobytes"))?;
-        let inside = look::bytes(bytes.as_borrowed());
-        if self.encoder.is_outside(inside.len()) && self.hooks.write.is_some() {
+        // A callback could have released it.
+        let Some((_, inside)) = look::pickle_buffer(object).filter(|(_, now)| now.len() == len)
+        else {
+            return Err(pickling_error(py, "PickleBuffer changed by its callback").into());
+        };
+        let header = |this: &mut Self| {
             if readonly {
-                self.encoder.binary_header_outside(inside.len());
+                this.encoder.binary_header_outside(inside.len());
             } else {
-                self.encoder.bytearray_header_outside(inside.len());
+                this.encoder.bytearray_header_outside(inside.len());
             }
+        };
+        if self.encoder.is_outside(inside.len()) && self.hooks.write.is_some() {
+            header(self);
             self.flush()?;
+            let bytes = pyo3::types::PyBytes::new(py, inside).into_any();
             self.payload(&bytes)?;
+        } else if self.encoder.is_outside(inside.len()) && self.beside.is_some() {
+            header(self);
+            let at = self.encoder.bytes().len();
+            if let Some(beside) = &mut self.beside {
+                let buffer = object.to_owned().unbind();
+                beside.push(Large { at, buffer });
+            }
         } else if readonly {
             self.encoder.binary(inside);
         } else {
@@ -411,7 +497,7 @@ impl<'py> Saver<'_, 'py> {
             return Ok(false);
         }
         if self.encoder.protocol() >= 1 {
-            self.save_with(id.as_borrowed(), false)?;
+            self.save_unasked(id.as_borrowed())?;
             self.encoder.opcode(op::BINPERSID);
             return Ok(true);
         }
@@ -431,10 +517,6 @@ impl<'py> Saver<'_, 'py> {
         object: &Bound<'py, PyAny>,
         name: &Bound<'py, pyo3::types::PyString>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match object.getattr(name) {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.is_instance_of::<PyAttributeError>(object.py()) => Ok(None),
-            Err(error) => Err(error),
-        }
+        object.getattr_opt(name)
     }
 }

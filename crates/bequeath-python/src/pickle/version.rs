@@ -2,11 +2,17 @@
 //! What pickling knows of the layout of types, which differs between versions of CPython.
 //!
 //! # Safety invariants
-//! Fields are read of a type object that is alive, with the layout that PyO3 declares for this interpreter.
+//! Fields are read of objects that are alive and of the type that the function's name says, with the layout that
+//! PyO3 declares for this interpreter, or that is declared here for the versions that have it.
+
+use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use pyo3::Borrowed;
+
+use super::look::Object;
 
 /// Changes whenever the class or one of its bases is changed; zero while nobody looked an attribute up.
 #[inline]
@@ -47,3 +53,156 @@ pub(super) fn holds_only(class: &Bound<'_, PyType>, slots: usize) -> bool {
 
 /// By how many bits the argument of `LOAD_GLOBAL` is shifted to be the index of a name.
 pub(super) const LOAD_GLOBAL_SHIFT: u8 = if cfg!(Py_3_11) { 1 } else { 0 };
+/// An int as it lies in memory: how many digits and which sign, and the digits of 30 bits, lowest first.
+#[cfg(not(Py_3_16))]
+#[repr(C)]
+struct Int {
+    object: ffi::PyObject,
+    tag: isize,
+    digits: [u32; 1],
+}
+
+/// The value of an exact int of up to two digits.
+#[cfg(not(Py_3_16))]
+#[inline(always)]
+pub(super) fn short_int(object: Object<'_, '_>) -> Option<i64> {
+    let int = object.as_ptr().cast::<Int>();
+    // SAFETY: an int, see above.
+    let tag = unsafe { (*int).tag };
+    let (digits, negative) = if cfg!(Py_3_12) {
+        (tag >> 3, tag & 3 == 2)
+    } else {
+        (tag.abs(), tag < 0)
+    };
+    let digit = |at: usize| {
+        // SAFETY: the address of the digits.
+        let first = unsafe { &raw const (*int).digits }.cast::<u32>();
+        // SAFETY: the caller asks for digits that are there.
+        let digit = unsafe { first.add(at) };
+        // SAFETY: the same.
+        i64::from(unsafe { *digit })
+    };
+    let value = match digits {
+        0 => return Some(0),
+        1 => digit(0),
+        2 => digit(0) | digit(1) << 30,
+        _ => return None,
+    };
+    Some(if negative { -value } else { value })
+}
+
+/// Nothing is known of the layout.
+#[cfg(Py_3_16)]
+#[inline(always)]
+pub(super) fn short_int(_object: Object<'_, '_>) -> Option<i64> {
+    None
+}
+
+/// The characters of an exact str that are bytes of ASCII behind its header.
+#[cfg(not(Py_3_14))]
+#[inline(always)]
+pub(super) fn ascii<'a>(object: Object<'a, '_>) -> Option<&'a [u8]> {
+    const COMPACT_AND_ASCII: u32 = 0b110_0000;
+    let header = object.as_ptr().cast::<ffi::PyASCIIObject>();
+    // SAFETY: a str, see above.
+    let state = unsafe { (*header).state };
+    if state & COMPACT_AND_ASCII != COMPACT_AND_ASCII {
+        return None;
+    }
+    // SAFETY: a str.
+    let len = unsafe { (*header).length };
+    // SAFETY: compact: the characters follow the header.
+    let first = unsafe { header.add(1) }.cast::<u8>();
+    // SAFETY: so many, which never change.
+    Some(unsafe { std::slice::from_raw_parts(first, len.unsigned_abs()) })
+}
+
+/// The layout is no longer told.
+#[cfg(Py_3_14)]
+#[inline(always)]
+pub(super) fn ascii<'a>(_object: Object<'a, '_>) -> Option<&'a [u8]> {
+    None
+}
+
+/// Where instances hold the value of a slot that a class's member descriptor stands for.
+pub(super) fn slot_offset(descriptor: &Bound<'_, PyAny>) -> Option<usize> {
+    let is_member = ptr::eq(descriptor.get_type_ptr(), &raw mut ffi::PyMemberDescr_Type);
+    if !is_member {
+        return None;
+    }
+    let descriptor = descriptor.as_ptr().cast::<ffi::PyMemberDescrObject>();
+    // SAFETY: a member descriptor. PyO3 gives the field another type for 3.10.
+    let member = unsafe { (*descriptor).d_member }.cast::<ffi::PyMemberDef>();
+    // SAFETY: it lives as long as its descriptor.
+    let kind = unsafe { (*member).type_code };
+    // SAFETY: the same.
+    let offset = unsafe { (*member).offset };
+    // As `__slots__` makes them: an object or nothing.
+    (kind == ffi::Py_T_OBJECT_EX)
+        .then(|| usize::try_from(offset).ok())
+        .flatten()
+}
+
+/// What lies in a slot of an instance of the class that the offset is from.
+#[inline]
+pub(super) fn slot<'a, 'py>(object: Object<'a, 'py>, offset: usize) -> Option<Object<'a, 'py>> {
+    // SAFETY: inside of the instance, see above.
+    let place = unsafe { object.as_ptr().cast::<u8>().add(offset) };
+    // SAFETY: aligned, as all slots are; an object or null.
+    let value = unsafe { *place.cast::<*mut ffi::PyObject>() };
+    // SAFETY: borrowed from the instance.
+    unsafe { Borrowed::from_ptr_or_opt(object.py(), value) }
+}
+
+extern "C" {
+    /// Exported by every CPython from 3.10 to 3.15 at least.
+    fn _PyDict_NewPresized(len: ffi::Py_ssize_t) -> *mut ffi::PyObject;
+    /// The same; a borrowed reference or null, without an error.
+    fn _PyType_Lookup(
+        class: *mut ffi::PyTypeObject,
+        name: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+}
+
+/// An empty dict that so many items fit into.
+pub(super) fn dict_for(py: Python<'_>, len: usize) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: attached.
+    let dict = unsafe { _PyDict_NewPresized(super::look::index(len)) };
+    // SAFETY: a new reference or an error.
+    unsafe { Bound::from_owned_ptr_or_err(py, dict) }
+}
+
+/// Puts an attribute into an instance as putting it into its dict would, but without the need for a dict; says no
+/// where it would make a difference. The class is one that takes its state as it is.
+pub(super) fn set_own_attribute(
+    object: &Bound<'_, PyAny>,
+    class: &Bound<'_, PyType>,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let kind = class.as_type_ptr();
+    // SAFETY: alive.
+    let flags: u64 = unsafe { ffi::PyType_GetFlags(kind) };
+    let is_str = ptr::eq(name.get_type_ptr(), &raw mut ffi::PyUnicode_Type);
+    if MANAGED_DICT == 0 || flags & MANAGED_DICT == 0 || !is_str {
+        return Ok(false);
+    }
+    // SAFETY: a type and a str.
+    let of_class = unsafe { _PyType_Lookup(kind, name.as_ptr()) };
+    if !of_class.is_null() {
+        // SAFETY: borrowed from the class.
+        let of_class = unsafe { ffi::Py_TYPE(of_class) };
+        // SAFETY: a type.
+        let sets = unsafe { (*of_class).tp_descr_set };
+        if sets.is_some() {
+            return Ok(false);
+        }
+    }
+    // SAFETY: three objects that are alive; what the class says of setting attributes is passed by, as by a dict.
+    let set =
+        unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
+    if set != 0 {
+        return Err(PyErr::fetch(object.py()));
+    }
+    Ok(true)
+}
