@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 SETUP = scripts/environment.sh $(VENV) $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test all check bench faults fuzz sanitizers wheel upstream upstream-pickle sid interpreters long clean
+.PHONY: help setup demo test all check bench bench-pickle faults fuzz sanitizers wheel upstream upstream-pickle sid interpreters long clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ check: setup ## format, clippy, ruff, mypy, stubtest, documentation
 bench: setup ## every figure beside the standard library's and faster-fifo's, in one interleaved run
 	@$(SETUP) requirements/bench.txt
 	@$(BIN)/python benches/run.py
+
+bench-pickle: setup ## bequeath.pickle beside _pickle, cloudpickle and marshal, in one interleaved run
+	@$(SETUP) requirements/bench.txt
+	@$(BIN)/python benches/pickling.py
 
 faults: setup ## kill at every instruction, and at random through the Python bindings; the long form
 	@scripts/faults.sh $(BIN)/python

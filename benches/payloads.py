@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclasses.dataclass
 class Payload:
-    """`dumps` and `loads`: how many times faster than `_pickle` no cell of its kind may be below."""
+    """`dumps` and `loads`: how many times faster than `_pickle` the cell must at least be."""
 
     name: str
     value: Any
@@ -212,7 +212,9 @@ def payloads() -> list[Payload]:
     users = [profile(number) for number in range(3)]
     return [
         Payload("pyperformance: pickle", (users[0], long_list_of_numbers(), users)),
-        Payload("pyperformance: pickle_list", [[list(range(10)), list(range(10))] for _ in range(10)]),
+        Payload(
+            "pyperformance: pickle_list", [[list(range(10)), list(range(10))] for _ in range(10)]
+        ),
         Payload(
             "pyperformance: pickle_dict", {key: dict.fromkeys(range(10)) for key in range(100)}
         ),
@@ -222,7 +224,12 @@ def payloads() -> list[Payload]:
         Payload("10k short unique strings", [text() for _ in range(10_000)]),
         Payload("10k times one string", [text()] * 10_000),
         Payload("1000 JSON-like records", [json_like(number) for number in range(1000)]),
-        Payload("1000 dataclasses", [Record(n, text(), n / 3, [text(3)]) for n in range(1000)], 6.0, instances=True),
+        Payload(
+            "1000 dataclasses",
+            [Record(n, text(), n / 3, [text(3)]) for n in range(1000)],
+            6.0,
+            instances=True,
+        ),
         Payload("1000 plain instances", [Plain(n) for n in range(1000)], 6.0, instances=True),
         Payload("1000 slotted instances", [Slotted(n) for n in range(1000)], 6.0, instances=True),
         Payload("1000 named tuples", [Bare(n, text(5), n / 3) for n in range(1000)]),
@@ -232,7 +239,11 @@ def payloads() -> list[Payload]:
         *[Payload(name, value) for name, value in of_libraries().items()],
         Payload("150 levels deep", nested(150)),
         Payload("a task: (name, 5, 2.5)", ("resize", 5, 2.5), 2.0),
-        Payload("a task with a dict", ("resize", {"id": 5, "path": "/srv/x.png", "size": 0.5}, (1, 2)), 2.0),
+        Payload(
+            "a task with a dict",
+            ("resize", {"id": 5, "path": "/srv/x.png", "size": 0.5}, (1, 2)),
+            2.0,
+        ),
         *arrays(),
         Payload("lambda", lambda number: number * number + 1, 8.0, 2.0, by_value=True),
         Payload("closure", closure(), 8.0, 2.0, by_value=True),

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-from payloads import Payload, payloads
-from run import shown
 
 import bequeath.pickle
+from payloads import Payload, payloads
+from run import shown
 
 Call = Callable[[], Any]
 
@@ -96,7 +96,8 @@ def readers(payload: Payload, written: dict[str, Call]) -> dict[str, Call]:
             data = MODULES[name].dumps(payload.value, 5, buffer_callback=buffers.append)
             calls[name] = lambda read=read, data=data, buffers=buffers: read(data, buffers=buffers)
         else:
-            calls[name] = lambda read=read, data=write(): read(data)
+            data = write()
+            calls[name] = lambda read=read, data=data: read(data)
     return calls
 
 
@@ -170,9 +171,7 @@ def summary(rows: list[dict[str, Any]]) -> None:
         if not chosen:
             continue
         reached = mean(chosen)
-        verdict = (
-            "not built" if reached is None else "reached" if reached >= target else "LOST"
-        )
+        verdict = "not built" if reached is None else "reached" if reached >= target else "LOST"
         figure = f"{reached:.2f}x" if reached else "-"
         print(f"geometric mean, {title:<20} {figure:>8}, target {target:g}x: {verdict}")
     reached_cells = sum(bool(row["ratio"]) and row["ratio"] >= row["target"] for row in rows)

@@ -9,13 +9,16 @@ import collections
 import copyreg
 import dataclasses
 import datetime
+import decimal
 import enum
 import fractions
 import gc
 import io
+import pathlib
 import pickle
 import subprocess
 import sys
+import uuid
 import weakref
 from typing import Any
 
@@ -134,6 +137,19 @@ VALUES = [
     collections.defaultdict(list, a=[1]),
     collections.deque([1, 2], maxlen=3),
     datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc),
+    datetime.datetime(2020, 1, 2, fold=1),
+    datetime.date(2020, 1, 2),
+    datetime.time(1, 2, 3, 4, tzinfo=datetime.timezone(datetime.timedelta(hours=1), "x"), fold=1),
+    datetime.timedelta(-1, 2, 3),
+    decimal.Decimal("-1.50"),
+    decimal.Decimal("Infinity"),
+    uuid.UUID(int=2**128 - 1),
+    pathlib.PurePosixPath("/a/b"),
+    pathlib.PurePosixPath(),
+    collections.Counter("abca"),
+    collections.OrderedDict(),
+    collections.defaultdict(None, a=1),
+    collections.deque(),
     fractions.Fraction(1, 3),
     range(3),
     complex(1, 2),
@@ -385,6 +401,200 @@ def test_any_graph_arrives_as_through_pickle(value: Any, protocol: int) -> None:
     expected = shape(pickle.loads(pickle.dumps(value, protocol)), {})
     for read in both_ways(value, protocol):
         assert shape(read, {}) == expected
+
+
+class Reaching:
+    """Hands out what lies elsewhere in the graph, and what only its owner refers to."""
+
+    calls = 0
+
+    def __init__(self, owner: Plain) -> None:
+        self.owner = weakref.ref(owner)
+        self.reached: Any = None
+
+    def __reduce__(self) -> Any:
+        Reaching.calls += 1
+        owner = self.owner()
+        return arrived, (), {"reached": owner and owner.__dict__.get("inside")}
+
+
+def arrived() -> Reaching:
+    made = Reaching.__new__(Reaching)
+    made.__dict__["owner"] = None
+    return made
+
+
+class DictOfMine(dict):  # type: ignore[type-arg]
+    pass
+
+
+class TupleOfMine(tuple):  # type: ignore[type-arg]
+    pass
+
+
+class Named(collections.namedtuple("Named", "first second")):
+    """With attributes of its own besides."""
+
+
+def made_of(plan: list[tuple[str, list[int]]]) -> Any:
+    """Objects that refer to each other by number; to later ones where they can be filled."""
+    objects: list[Any] = []
+    for kind, parts in plan:
+        earlier = [objects[part % len(objects)] for part in parts] if objects else []
+        first, second = [*earlier, None, None][:2]
+        made: Any
+        if kind == "tuple":
+            made = tuple(earlier)
+        elif kind == "mine":
+            made = TupleOfMine(earlier)
+        elif kind == "point":
+            made = Point(first, second)
+        elif kind == "named":
+            made = Named(first, second)
+        elif kind == "reaching":
+            owners = [found for found in objects if type(found) is Plain]
+            made = Reaching(owners[parts[0] % len(owners)]) if owners and parts else None
+        else:
+            made = EMPTY[kind]()
+        objects.append(made)
+    for (_, parts), made in zip(plan, objects, strict=True):
+        inside = [objects[part % len(objects)] for part in parts]
+        if isinstance(made, (list, collections.deque)):
+            made.extend(inside)
+        elif isinstance(made, dict) and not isinstance(made, collections.Counter):
+            made.update(enumerate(inside))
+        elif isinstance(made, Plain):
+            made.inside = inside
+        elif isinstance(made, Slotted):
+            made.left = inside
+        elif isinstance(made, Named):
+            made.more = inside[:1]
+    return objects[-1]
+
+
+EMPTY: dict[str, Any] = {
+    "list": list,
+    "dict": dict,
+    "list of mine": ListOfMine,
+    "dict of mine": DictOfMine,
+    "plain": Plain,
+    "slotted": Slotted,
+    "slotted with dict": SlottedWithDict,
+    "default": lambda: collections.defaultdict(list),
+    "ordered": collections.OrderedDict,
+    "deque": collections.deque,
+    "day": lambda: datetime.date(2020, 2, 29),
+    "moment": lambda: datetime.datetime(2020, 1, 1, fold=1, tzinfo=datetime.timezone.utc),
+    "path": lambda: pathlib.PurePosixPath("/a/b"),
+    "colour": lambda: Colour.RED,
+    "decimal": lambda: decimal.Decimal("1.50"),
+    "counter": lambda: collections.Counter("abca"),
+    "uuid": lambda: uuid.UUID(int=2**127),
+    "set": lambda: {1, "a"},
+}
+kinds = st.sampled_from([*EMPTY, "tuple", "point", "named", "mine", "reaching"])
+plans = st.lists(
+    st.tuples(kinds, st.lists(st.integers(0, 30), max_size=3)), min_size=1, max_size=14
+)
+
+
+def drawn(value: Any, seen: dict[int, int], keep: list[Any]) -> Any:
+    """All that can be seen of a graph: types, values, and what is the same object as what."""
+    if isinstance(value, (type(None), int, str, type, enum.Enum)):
+        return repr(value)
+    if id(value) in seen:
+        return ("again", seen[id(value)])
+    seen[id(value)] = len(seen)
+    keep.append(value)
+    parts: list[Any] = [type(value).__name__]
+    if isinstance(value, dict):
+        parts += [[repr(key), drawn(item, seen, keep)] for key, item in value.items()]
+    elif isinstance(value, (list, tuple, collections.deque)):
+        parts += [drawn(item, seen, keep) for item in value]
+    elif isinstance(value, Slotted):
+        parts += [drawn(value.left, seen, keep)]
+    elif isinstance(value, Reaching):
+        return [*parts, drawn(value.reached, seen, keep)]
+    elif not isinstance(value, Plain):
+        return [*parts, repr(value), getattr(value, "fold", None)]
+    return [*parts, drawn(getattr(value, "__dict__", None), seen, keep)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans, st.integers(2, pickle.HIGHEST_PROTOCOL))
+def test_any_cycle_arrives_as_through_pickle(plan: Any, protocol: int) -> None:
+    """Cycles, sharing, subclasses, and reducers that lead back into the graph."""
+    value = made_of(plan)
+
+    def drawing(read: Any) -> Any:
+        return drawn(read, {}, [])
+
+    Reaching.calls = 0
+    try:
+        written = pickle.dumps(value, protocol)
+    except RecursionError:
+        return
+    calls = Reaching.calls
+    expected = drawing(pickle.loads(written))
+    Reaching.calls = 0
+    ours = bequeath.pickle.dumps(value, protocol)
+    assert Reaching.calls == calls, "each reducer runs once"
+    assert drawing(pickle.loads(ours)) == expected
+    assert drawing(bequeath.pickle.loads(ours)) == expected
+    assert drawing(bequeath.pickle.loads(written)) == expected
+
+
+def test_a_slot_of_another_class_is_no_place_in_this_one() -> None:
+    class Large:
+        __slots__ = ("a", "b", "c", "d")
+
+    class Small:
+        __slots__ = ("a",)
+
+    Small.d = Large.d  # type: ignore[attr-defined]
+    Small.__slots__ = ("a", "d")  # type: ignore[assignment]
+    Small.__qualname__ = "Small"
+    globals()["Small"] = Small
+    try:
+        value = Small()
+        value.a = 1  # type: ignore[attr-defined]
+        for module in (pickle, bequeath.pickle):
+            with pytest.raises(TypeError):
+                module.dumps(value, 5)
+    finally:
+        del globals()["Small"]
+
+
+def test_the_dict_of_an_instance_may_be_a_subclass() -> None:
+    value = Plain()
+    value.__dict__ = DictOfMine(a=1)
+    for read in both_ways([value], 5):
+        assert read[0].a == 1
+
+
+def test_an_attribute_behind_a_property_goes_into_the_dict() -> None:
+    for read in both_ways(WithProperty(), 5):
+        assert read.__dict__ == {"seen": 1}
+
+
+class WithProperty:
+    def __init__(self) -> None:
+        self.__dict__["seen"] = 1
+
+    @property
+    def seen(self) -> int:
+        return 2
+
+    @seen.setter
+    def seen(self, value: int) -> None:
+        raise AssertionError("state is not set through properties")
+
+
+def test_large_buffers_stay_in_their_places() -> None:
+    parts = [bytes([65 + n]) * (70_000 + n) for n in range(3)]
+    value = [item for part in parts for item in ("x", pickle.PickleBuffer(part), bytearray(part))]
+    for read in both_ways(value, 5):
+        assert read == [item for part in parts for item in ("x", part, part)]
 
 
 @settings(max_examples=200, deadline=None)
