@@ -102,6 +102,10 @@ pub trait Builder {
     fn is_fresh(&self, _value: &Self::Value) -> bool {
         false
     }
+    /// A list that takes the place of an empty one.
+    fn full_list(&mut self, items: Drain<'_, Self::Value>) -> Result<Self::Value, Self::Error> {
+        self.list(items)
+    }
     /// A dict of keys and values, by turns.
     fn full_dict(&mut self, items: Drain<'_, Self::Value>) -> Result<Self::Value, Self::Error> {
         let dict = self.dict()?;

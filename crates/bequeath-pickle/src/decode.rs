@@ -171,7 +171,7 @@ impl<V> Decoder<V> {
                     let start = self.unmark()?;
                     if let Some(into) = self.container(start, builder)? {
                         if builder.is_fresh(&into) {
-                            let list = builder.list(self.stack.drain(start..))?;
+                            let list = builder.full_list(self.stack.drain(start..))?;
                             self.stack[start - 1] = list;
                         } else {
                             builder.extend(&into, self.stack.drain(start..))?;

@@ -434,6 +434,11 @@ impl<'py> Builder for Objects<'py> {
         self.allow.is_none() && look::is_fresh(value.as_borrowed())
     }
 
+    fn full_list(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
+        self.steps += 1;
+        self.list(items)
+    }
+
     fn full_dict(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
         let dict = version::dict_for(self.py, items.len() / 2)?;
         self.set_items(&dict, items)?;
@@ -451,6 +456,8 @@ impl<'py> Builder for Objects<'py> {
             let state = self.full_dict(items)?;
             return self.build(object, state);
         }
+        // As if a dict was filled, and put into the object then.
+        self.steps += 2;
         let mut own = None;
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
             let key = interned(key);
@@ -481,6 +488,7 @@ impl<'py> Builder for Objects<'py> {
             let pair = self.tuple(vec![state, slots].drain(..))?;
             return self.build(object, pair);
         }
+        self.steps += 2;
         while let (Some(name), Some(value)) = (items.next(), items.next()) {
             set_slot(object, &name, &value)?;
         }

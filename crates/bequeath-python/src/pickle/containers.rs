@@ -292,9 +292,18 @@ impl<'py> Saver<'_, 'py> {
             return Ok(());
         }
         if self.pure {
-            self.encoder.opcode(op::MARK);
-            self.set_items(object)?;
-            self.encoder.opcode(op::ADDITEMS);
+            let mut items = look::SetItems::of(object);
+            let mut left = look::set_len(object);
+            while left > 0 {
+                self.encoder.opcode(op::MARK);
+                for _ in 0..left.min(BATCH) {
+                    if let Some(item) = items.next() {
+                        self.save(item)?;
+                    }
+                }
+                self.encoder.opcode(op::ADDITEMS);
+                left -= left.min(BATCH);
+            }
             return Ok(());
         }
         let mut count = 0;
@@ -315,15 +324,6 @@ impl<'py> Saver<'_, 'py> {
         Ok(())
     }
 
-    /// The items of a set that no code changes meanwhile.
-    fn set_items(&mut self, set: Object<'_, 'py>) -> Saved {
-        let mut items = look::SetItems::of(set);
-        while let Some(item) = items.next() {
-            self.item(item)?;
-        }
-        Ok(())
-    }
-
     pub(super) fn frozenset(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
         if self.encoder.protocol() < 4 {
             return self.reduced_to_list(object);
@@ -331,7 +331,10 @@ impl<'py> Saver<'_, 'py> {
         self.encoder.opcode(op::MARK);
         // Items of its own could lead back to it, as with tuples.
         self.open_tuples += usize::from(!once);
-        self.set_items(object)?;
+        let mut items = look::SetItems::of(object);
+        while let Some(item) = items.next() {
+            self.item(item)?;
+        }
         self.open_tuples -= usize::from(!once);
         if !once {
             if let Some(number) = self.memo.get(object) {

@@ -537,16 +537,7 @@ impl<'py> Saver<'_, 'py> {
         if !self.made(object, once)? {
             return Ok(());
         }
-        let mut items = object.try_iter()?;
-        let Some(first) = items.next() else {
-            return Ok(());
-        };
-        self.encoder.opcode(op::MARK);
-        self.save(first?.as_borrowed())?;
-        for item in items {
-            self.save(item?.as_borrowed())?;
-        }
-        self.encoder.opcode(op::APPENDS);
+        self.list_items(&object.try_iter()?.into_any())?;
         Ok(())
     }
 
