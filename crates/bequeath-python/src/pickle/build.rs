@@ -311,10 +311,7 @@ impl<'py> Builder for Objects<'py> {
             all[..bytes.len()].copy_from_slice(bytes);
             return self.int(i64::from_le_bytes(all));
         }
-        // SAFETY: so many bytes, little-endian and signed.
-        let made = unsafe { ffi::_PyLong_FromByteArray(bytes.as_ptr(), bytes.len(), 1, 1) };
-        // SAFETY: a new reference or an error.
-        Ok(unsafe { Bound::from_owned_ptr_or_err(self.py, made) }?)
+        Ok(version::long_int(self.py, bytes)?)
     }
 
     fn long_text(&mut self, text: &[u8]) -> Made<'py> {

@@ -5,6 +5,7 @@
 //! Fields are read of objects that are alive and of the type that the function's name says, with the layout that
 //! PyO3 declares for this interpreter, or that is declared here for the versions that have it.
 
+use std::ffi::c_int;
 use std::ptr;
 
 use pyo3::ffi;
@@ -157,11 +158,26 @@ pub(super) fn slot<'a, 'py>(object: Object<'a, 'py>, offset: usize) -> Option<Ob
 extern "C" {
     /// Exported by every CPython from 3.10 to 3.15 at least.
     fn _PyDict_NewPresized(len: ffi::Py_ssize_t) -> *mut ffi::PyObject;
+    /// The same.
+    fn _PyLong_FromByteArray(
+        bytes: *const u8,
+        len: usize,
+        little_endian: c_int,
+        signed: c_int,
+    ) -> *mut ffi::PyObject;
     /// The same; a borrowed reference or null, without an error.
     fn _PyType_Lookup(
         class: *mut ffi::PyTypeObject,
         name: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
+}
+
+/// An int from bytes, little-endian in two's complement.
+pub(super) fn long_int<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: so many bytes.
+    let made = unsafe { _PyLong_FromByteArray(bytes.as_ptr(), bytes.len(), 1, 1) };
+    // SAFETY: a new reference or an error.
+    unsafe { Bound::from_owned_ptr_or_err(py, made) }
 }
 
 /// An empty dict that so many items fit into.
