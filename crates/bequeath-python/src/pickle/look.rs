@@ -89,15 +89,6 @@ pub(super) fn exact(object: Object<'_, '_>) -> Exact {
     }
 }
 
-/// Whether writing the object allocates nothing that the garbage collector knows.
-#[inline]
-pub(super) fn is_leaf(object: Object<'_, '_>) -> bool {
-    matches!(
-        exact(object),
-        Exact::Str | Exact::Int | Exact::Float | Exact::Bytes | Exact::Bool | Exact::None
-    )
-}
-
 pub(super) fn is_true(object: Object<'_, '_>) -> bool {
     // SAFETY: the address of an immortal object.
     ptr::eq(object.as_ptr(), unsafe { ffi::Py_True() })
