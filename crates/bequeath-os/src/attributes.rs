@@ -317,6 +317,17 @@ pub fn forget_pending_signals() {
     }
 }
 
+/// Whether the kernel reaps this process's children as they end, since SIGCHLD is ignored or its
+/// handler was set with `SA_NOCLDWAIT`.
+#[must_use]
+pub fn children_vanish() -> bool {
+    // SAFETY: all zeros is a valid structure: the default action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a whole structure to write into; nothing is changed.
+    let known = unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action) } == 0;
+    known && (action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0)
+}
+
 // --- descriptors ---------------------------------------------------------------------------------
 
 /// Makes these the standard streams; `None` closes one. The sources must have numbers above 2.

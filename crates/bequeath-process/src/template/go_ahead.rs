@@ -15,12 +15,12 @@ use crate::broken::{self, Mistake};
 use crate::error::Result;
 
 /// The child's end, and its starter's.
-pub(super) fn line() -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn line() -> Result<(OwnedFd, OwnedFd)> {
     Ok(socket::pair(SocketType::SeqPacket)?)
 }
 
 /// At the starter's end. (A child that has been killed meanwhile needs no word.)
-pub(super) fn say(line: impl AsFd) {
+pub(crate) fn say(line: impl AsFd) {
     let word = [IoSlice::new(b"!")];
     while socket::send(&line, &word, &[], SendFlags::DONTWAIT)
         .is_err_and(|error| error.is_interrupted())
@@ -28,7 +28,7 @@ pub(super) fn say(line: impl AsFd) {
 }
 
 /// At the child's end: whether the word came, which is waited for.
-pub(super) fn comes(line: impl AsFd) -> bool {
+pub(crate) fn comes(line: impl AsFd) -> bool {
     if broken::is(Mistake::GoesAheadUnasked) {
         return true;
     }

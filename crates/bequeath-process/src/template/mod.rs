@@ -23,7 +23,7 @@
 mod cleanliness;
 mod client;
 mod dependence;
-mod go_ahead;
+pub(crate) mod go_ahead;
 mod protocol;
 mod request;
 mod requesters;
