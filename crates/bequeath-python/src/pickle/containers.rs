@@ -70,12 +70,6 @@ impl<'py> Saver<'_, 'py> {
                 } else if self.pure {
                     self.save(key)?;
                     self.save(value)?;
-                } else if self.pure {
-                    // The collector may come while the key is written. With our reference the value looks shared, and is
-                    // remembered without need.
-                    let value = value.to_owned();
-                    self.save(key)?;
-                    self.save(value.as_borrowed())?;
                 } else {
                     let (key, value) = (key.to_owned(), value.to_owned());
                     self.save(key.as_borrowed())?;

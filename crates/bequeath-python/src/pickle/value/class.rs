@@ -50,9 +50,11 @@ pub(super) fn reduce<'py>(
         class.getattr(intern!(py, "__qualname__"))?,
     )?;
     slots(class, &attributes, &namespace)?;
+    // Since 3.15 all classes have the same two, which say that they are `object`'s.
+    let object = py.get_type::<PyAny>();
     for name in [intern!(py, "__dict__"), intern!(py, "__weakref__")] {
         if let Some(value) = attributes.get_item(name)? {
-            if is_own_descriptor(&value, class)? {
+            if is_own_descriptor(&value, class)? || is_own_descriptor(&value, &object)? {
                 attributes.del_item(name)?;
             }
         }

@@ -31,6 +31,7 @@ pub(super) enum Part {
     Method,
     Cached,
     CachedProperty,
+    PartialMethod,
     View(View),
     WeakReference,
     WeakSet,
@@ -114,6 +115,7 @@ fn look_up(py: Python<'_>) -> PyResult<HashMap<usize, Part>> {
     for (module, name, part) in [
         ("functools", "_lru_cache_wrapper", Part::Cached),
         ("functools", "cached_property", Part::CachedProperty),
+        ("functools", "partialmethod", Part::PartialMethod),
         ("_weakrefset", "WeakSet", Part::WeakSet),
         ("weakref", "WeakKeyDictionary", Part::WeakMapping),
         ("weakref", "WeakValueDictionary", Part::WeakMapping),
@@ -201,6 +203,17 @@ pub(super) fn reduce<'py>(object: &Bound<'py, PyAny>, part: Part, to: To) -> Red
         Part::Wrapper => Ok(None),
         Part::Method => method(object, tables),
         Part::Cached => cached(object, to, callables),
+        Part::PartialMethod => {
+            // Not by its attributes: since 3.14 it cannot be made without its function.
+            let mut arguments = vec![kind, object.getattr("func")?];
+            for argument in object.getattr("args")?.try_iter()? {
+                arguments.push(argument?);
+            }
+            let keywords = object.getattr("keywords")?.cast_into::<PyDict>()?;
+            let partial = py.import("functools")?.getattr("partial")?;
+            let arguments = PyTuple::new(py, arguments)?;
+            call(&partial.call(arguments, Some(&keywords))?, ())
+        }
         Part::CachedProperty => {
             let own = object
                 .getattr(intern!(py, "__dict__"))?
