@@ -767,8 +767,8 @@ class Unpickler:
         file: Any,
         *,
         fix_imports: bool = True,
-        encoding: str | None = None,
-        errors: str | None = None,
+        encoding: str = "ASCII",
+        errors: str = "strict",
         buffers: Iterable[Buffer] | None = None,
         allow: Iterable[object] | None = None,
     ) -> None: ...
@@ -810,8 +810,8 @@ def loads(
     /,
     *,
     fix_imports: bool = True,
-    encoding: str | None = None,
-    errors: str | None = None,
+    encoding: str = "ASCII",
+    errors: str = "strict",
     buffers: Iterable[Buffer] | None = None,
     allow: Iterable[object] | None = None,
 ) -> Any: ...
@@ -819,8 +819,8 @@ def load(
     file: Any,
     *,
     fix_imports: bool = True,
-    encoding: str | None = None,
-    errors: str | None = None,
+    encoding: str = "ASCII",
+    errors: str = "strict",
     buffers: Iterable[Buffer] | None = None,
     allow: Iterable[object] | None = None,
 ) -> Any: ...

@@ -35,7 +35,7 @@ use bequeath_pickle::{Slice, HIGHEST_PROTOCOL};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyBytes;
 
 use build::{Failure, Objects};
 
@@ -117,12 +117,12 @@ pub fn dump<'py>(
 
 /// The object that a pickle says; what follows the pickle is ignored.
 #[pyfunction]
-#[pyo3(signature = (data, /, *, fix_imports=true, encoding=None, errors=None, buffers=None, allow=None))]
+#[pyo3(signature = (data, /, *, fix_imports=true, encoding="ASCII", errors="strict", buffers=None, allow=None))]
 pub fn loads<'py>(
     data: &Bound<'py, PyAny>,
     fix_imports: bool,
-    encoding: Option<&Bound<'py, PyString>>,
-    errors: Option<&Bound<'py, PyString>>,
+    encoding: &str,
+    errors: &str,
     buffers: Option<&Bound<'py, PyAny>>,
     allow: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -142,12 +142,12 @@ fn read<'py>(bytes: &[u8], objects: &mut Objects<'py>) -> PyResult<Bound<'py, Py
 
 /// The object that a pickle in a file says; the file stands behind the pickle then.
 #[pyfunction]
-#[pyo3(signature = (file, *, fix_imports=true, encoding=None, errors=None, buffers=None, allow=None))]
+#[pyo3(signature = (file, *, fix_imports=true, encoding="ASCII", errors="strict", buffers=None, allow=None))]
 pub fn load<'py>(
     file: &Bound<'py, PyAny>,
     fix_imports: bool,
-    encoding: Option<&Bound<'py, PyString>>,
-    errors: Option<&Bound<'py, PyString>>,
+    encoding: &str,
+    errors: &str,
     buffers: Option<&Bound<'py, PyAny>>,
     allow: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {

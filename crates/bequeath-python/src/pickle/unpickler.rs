@@ -23,16 +23,14 @@ use super::tables::unpickling_error;
 pub(super) fn objects<'py>(
     py: Python<'py>,
     fix_imports: bool,
-    encoding: Option<&Bound<'py, PyString>>,
-    errors: Option<&Bound<'py, PyString>>,
+    encoding: &str,
+    errors: &str,
     buffers: Option<&Bound<'py, PyAny>>,
     allow: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Objects<'py>> {
-    let text = |given: Option<&Bound<'py, PyString>>, default| -> PyResult<Cow<'static, str>> {
-        Ok(match given {
-            Some(given) => given.to_str()?.to_owned().into(),
-            None => Cow::Borrowed(default),
-        })
+    let text = |given: &str, default| match given {
+        given if given == default => Cow::Borrowed(default),
+        given => Cow::Owned(given.to_owned()),
     };
     let buffers = buffers.filter(|buffers| !buffers.is_none());
     Ok(Objects {
@@ -42,8 +40,8 @@ pub(super) fn objects<'py>(
         buffers: buffers
             .map(|buffers| Ok::<_, PyErr>(buffers.try_iter()?.into_any()))
             .transpose()?,
-        encoding: text(encoding, "ASCII")?,
-        errors: text(errors, "strict")?,
+        encoding: text(encoding, "ASCII"),
+        errors: text(errors, "strict"),
         fix_imports,
         protocol: 0,
         steps: 0,
@@ -91,13 +89,13 @@ impl Unpickler {
     }
 
     #[allow(clippy::too_many_arguments)]
-    #[pyo3(signature = (file, *, fix_imports=true, encoding=None, errors=None, buffers=None, allow=None))]
+    #[pyo3(signature = (file, *, fix_imports=true, encoding="ASCII", errors="strict", buffers=None, allow=None))]
     fn __init__(
         &self,
         file: &Bound<'_, PyAny>,
         fix_imports: bool,
-        encoding: Option<&Bound<'_, PyString>>,
-        errors: Option<&Bound<'_, PyString>>,
+        encoding: &str,
+        errors: &str,
         buffers: Option<&Bound<'_, PyAny>>,
         allow: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
