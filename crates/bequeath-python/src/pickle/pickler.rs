@@ -223,8 +223,8 @@ impl Pickler {
     }
 
     /// None for an object that is to be pickled; subclasses return an id for what the reader gets elsewhere.
-    #[allow(clippy::unused_self)]
-    fn persistent_id(&self, _obj: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
+    #[allow(clippy::unused_self, unused_variables)]
+    fn persistent_id(&self, obj: &Bound<'_, PyAny>) -> Option<Py<PyAny>> {
         None
     }
 
