@@ -11,18 +11,18 @@ libraries() {
 part "libraries under bequeath run" libraries "$1"
 model() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-        cargo test --quiet --profile proof -p bequeath-sync --features broken-variants --test loom -- --nocapture
+        cargo test --quiet --no-fail-fast --profile proof -p bequeath-sync --features broken-variants --test loom -- --nocapture
 }
 part "every interleaving of the cell and the primitives" model
 stopping() { # CRATE
     RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle BEQUEATH_FAULTS=long \
-        cargo test --quiet --profile proof -p "$1" --test model -- --test-threads=1 --nocapture
+        cargo test --quiet --no-fail-fast --profile proof -p "$1" --test model -- --test-threads=1 --nocapture
 }
 part "sessions whose members stop after any store" stopping bequeath-shm
 part "queues whose members stop after any store" stopping bequeath-channel
 found() { # CRATE
     RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
-        cargo test --quiet --profile proof -p "$1" --features "$1/broken-variants" --test model_broken
+        cargo test --quiet --no-fail-fast --profile proof -p "$1" --features "$1/broken-variants" --test model_broken
 }
 part "deliberate mistakes in sessions are found" found bequeath-shm
 part "deliberate mistakes in queues are found" found bequeath-channel

@@ -117,7 +117,8 @@ fn count_in_parallel(
     kill_after: Option<usize>,
 ) -> Result<(Words, BTreeSet<PathBuf>), Error> {
     let session = Session::new()?;
-    let (tasks, results) = (session.queue(None)?, session.queue(None)?);
+    // Bounded: workers do not run ahead of what is collected.
+    let (tasks, results) = (session.queue(None)?, session.queue(Some(64))?);
     let progress = session.lock(0_u64)?;
     let producer = session
         .worker()
