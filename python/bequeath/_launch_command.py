@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _install
+from . import _install, _version
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
@@ -21,7 +21,17 @@ def interpreter_command(code: str, *arguments: str) -> list[Any]:
     from . import spawn
 
     flags = list(spawn._args_from_interpreter_flags())
+    if _version.NEEDS_WORKING_DIRECTORY and not _has_working_directory():
+        flags.append("-P")
     return [spawn.get_executable(), *flags, "-c", prelude() + code, *arguments]
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def prelude() -> str:

@@ -44,3 +44,7 @@ DEFAULT_PROTOCOL: Final = 5 if PYTHON >= (3, 14) else 4
 
 #: What `python .` calls itself: since 3.11 the working directory, before with the dot behind it.
 DOT_IS_DROPPED: Final = PYTHON >= (3, 11)
+
+#: Where the working directory is gone, 3.13.0 answers for a missing attribute of a module with an
+#: error that is no exception, unless the search path is safe.
+NEEDS_WORKING_DIRECTORY: Final = PYTHON == (3, 13)
