@@ -42,33 +42,25 @@ pub trait Builder {
     fn bytes(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
     /// Bytes that can be changed.
     fn bytearray(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;
-    /// Bytes that the source may copy to where they go; as [`Builder::bytes`] unless it is defined.
+    /// [`Builder::bytes`], or [`Builder::bytearray`] where they are `mutable`, that the source may copy to where they go.
     ///
     /// # Errors
-    /// As [`Builder::bytes`], and the source's.
+    /// As those, and the source's.
     fn bytes_from<S: Source>(
         &mut self,
         source: &mut S,
         len: usize,
+        mutable: bool,
     ) -> Result<Self::Value, Self::Error>
     where
         Self::Error: From<S::Error>,
     {
-        self.bytes(source.take(len)?)
-    }
-    /// The same for bytes that can be changed.
-    ///
-    /// # Errors
-    /// As [`Builder::bytearray`], and the source's.
-    fn bytearray_from<S: Source>(
-        &mut self,
-        source: &mut S,
-        len: usize,
-    ) -> Result<Self::Value, Self::Error>
-    where
-        Self::Error: From<S::Error>,
-    {
-        self.bytearray(source.take(len)?)
+        let bytes = source.take(len)?;
+        if mutable {
+            self.bytearray(bytes)
+        } else {
+            self.bytes(bytes)
+        }
     }
     /// A string of Python 2, of which nobody knows whether it was text.
     fn old_string(&mut self, bytes: &[u8]) -> Result<Self::Value, Self::Error>;

@@ -58,3 +58,39 @@ macro_rules! intern {
             .bind(py)
     }};
 }
+
+/// What a dotted name of a module leads to.
+///
+/// # Errors
+/// When there is no such module, or it has no such name.
+pub fn look_up(py: Python<'_>, module: &str, name: &str) -> PyResult<Py<PyAny>> {
+    let mut found = py.import(module)?.into_any();
+    for part in name.split('.') {
+        found = found.getattr(part)?;
+    }
+    Ok(found.unbind())
+}
+
+/// A struct of what modules have under names, looked up once.
+#[macro_export]
+macro_rules! looked_up {
+    ($(#[$doc:meta])* $visibility:vis $table:ident {
+        $($field:ident: $module:literal . $name:literal),* $(,)?
+    }) => {
+        $(#[$doc])*
+        $visibility struct $table {
+            $($visibility $field: pyo3::Py<pyo3::PyAny>,)*
+        }
+
+        impl $table {
+            $visibility fn get(py: pyo3::Python<'_>) -> pyo3::PyResult<&Self> {
+                static TABLE: $crate::once::Once<$table> = $crate::once::Once::new();
+                TABLE.get_or_try_init(py, || {
+                    Ok(Self {
+                        $($field: $crate::once::look_up(py, $module, $name)?,)*
+                    })
+                })
+            }
+        }
+    };
+}

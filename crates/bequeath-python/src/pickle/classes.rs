@@ -12,7 +12,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
 
 use super::library;
-use super::look::{Moment, Object};
+use super::look::Object;
+use super::moments::Moment;
 use super::plain::{self, Plain};
 use super::tables::Tables;
 use super::version;

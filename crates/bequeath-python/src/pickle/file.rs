@@ -6,7 +6,7 @@ use pyo3::types::PyBytes;
 
 use crate::intern;
 
-use super::build::Failure;
+use super::failure::Failure;
 
 /// Reads no byte behind the pickle's end, so that whatever follows it in the file stays there: what `peek` shows is
 /// only read once it is used, and a frame's length is known.

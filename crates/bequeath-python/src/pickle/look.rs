@@ -7,22 +7,19 @@
 //! before the item. What it returns is borrowed from the container: the caller holds the container and runs no
 //! code that could change it while it uses the item, or takes a reference of its own first.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::c_int;
 use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 use pyo3::Borrowed;
 
-use super::save::Large;
 use super::version;
 
 extern "C" {
     /// Exported by every CPython from 3.8 on; PyO3 does not declare it.
     static mut PyPickleBuffer_Type: ffi::PyTypeObject;
-    /// The same; a view that the PickleBuffer keeps, or null and an error.
-    fn PyPickleBuffer_GetBuffer(object: *mut ffi::PyObject) -> *const ffi::Py_buffer;
     /// Exported by every CPython from 3.10 to 3.15 at least.
     fn _PySet_NextEntry(
         set: *mut ffi::PyObject,
@@ -285,71 +282,6 @@ pub(super) fn dict_get_borrowed<'a, 'py>(
     unsafe { Borrowed::from_ptr_or_opt(dict.py(), found) }
 }
 
-/// Whether an exact PickleBuffer is read-only, and its bytes as they lie in memory; nothing where it is released, or
-/// not in one piece.
-pub(super) fn pickle_buffer<'a>(object: Object<'a, '_>) -> Option<(bool, &'a [u8])> {
-    // SAFETY: a PickleBuffer.
-    let view = unsafe { PyPickleBuffer_GetBuffer(object.as_ptr()) };
-    if view.is_null() {
-        // SAFETY: attached; forgets the ValueError.
-        unsafe { ffi::PyErr_Clear() };
-        return None;
-    }
-    const EITHER: c_char = 0x41;
-    // SAFETY: a view that is not released.
-    if unsafe { ffi::PyBuffer_IsContiguous(view, EITHER) } == 0 {
-        return None;
-    }
-    // SAFETY: the same.
-    let view = unsafe { &*view };
-    if view.len == 0 {
-        return Some((view.readonly != 0, &[]));
-    }
-    // SAFETY: so many bytes in one piece, which the view keeps where they are; who could write meanwhile needs the
-    // interpreter, and the caller copies before any other code runs.
-    let inside = unsafe { std::slice::from_raw_parts(view.buf.cast(), view.len.unsigned_abs()) };
-    Some((view.readonly != 0, inside))
-}
-
-/// What was written, with large buffers in their places: bytes that are copied once.
-pub(super) fn joined<'py>(
-    py: Python<'py>,
-    bytes: &[u8],
-    beside: &[Large],
-) -> PyResult<Bound<'py, PyBytes>> {
-    let inside = |large: &Large| {
-        let buffer = large.buffer.bind_borrowed(py);
-        pickle_buffer(buffer).map_or(0, |(_, inside)| inside.len())
-    };
-    let len = bytes.len() + beside.iter().map(inside).sum::<usize>();
-    // SAFETY: attached; room for so many bytes.
-    let made = unsafe { ffi::PyBytes_FromStringAndSize(ptr::null(), index(len)) };
-    // SAFETY: a new reference or an error.
-    let made = unsafe { Bound::from_owned_ptr_or_err(py, made) }?;
-    // SAFETY: bytes, which nobody else has yet.
-    let first = unsafe { ffi::PyBytes_AsString(made.as_ptr()) }.cast::<u8>();
-    let mut filled = 0;
-    let mut append = |part: &[u8]| {
-        assert!(part.len() <= len - filled);
-        // SAFETY: inside of the room, see the line above.
-        let to = unsafe { first.add(filled) };
-        // SAFETY: that many bytes are there, of another object.
-        unsafe { ptr::copy_nonoverlapping(part.as_ptr(), to, part.len()) };
-        filled += part.len();
-    };
-    let mut from = 0;
-    for large in beside {
-        append(&bytes[from..large.at]);
-        from = large.at;
-        if let Some((_, inside)) = pickle_buffer(large.buffer.bind_borrowed(py)) {
-            append(inside);
-        }
-    }
-    append(&bytes[from..]);
-    assert_eq!(filled, len);
-    Ok(made.cast_into::<PyBytes>()?)
-}
-
 /// Whether a list or dict is empty, and only the two references of whoever asks are there.
 #[inline]
 pub(super) fn is_fresh(object: Object<'_, '_>) -> bool {
@@ -421,173 +353,6 @@ pub(super) fn set_len(set: Object<'_, '_>) -> usize {
     unsafe { ffi::PySet_Size(set.as_ptr()) }.unsigned_abs()
 }
 
-/// While it is there the garbage collector does not come, which would run finalizers: up to 3.11 it comes whenever an
-/// object is made.
-pub(super) struct NoCollector(bool);
-
-impl NoCollector {
-    pub(super) fn begin(_py: Python<'_>) -> Self {
-        // SAFETY: attached.
-        Self(!cfg!(Py_3_12) && unsafe { ffi::PyGC_Disable() } != 0)
-    }
-}
-
-impl Drop for NoCollector {
-    fn drop(&mut self) {
-        if self.0 {
-            // SAFETY: attached, as in `begin`.
-            unsafe { ffi::PyGC_Enable() };
-        }
-    }
-}
-
-/// The types of `datetime`'s C implementation.
-#[derive(Clone, Copy)]
-pub(super) struct Calendar {
-    date: usize,
-    time: usize,
-    datetime: usize,
-    delta: usize,
-}
-
-/// Which of them a type is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
-    Date,
-    Time,
-    DateTime,
-    Delta,
-}
-
-impl Calendar {
-    /// Nothing where the implementation is missing.
-    pub(super) fn look_up(py: Python<'_>) -> Option<Self> {
-        // SAFETY: attached.
-        unsafe { ffi::PyDateTime_IMPORT() };
-        // SAFETY: set by the call above, or null.
-        let api = unsafe { ffi::PyDateTimeAPI() };
-        if api.is_null() {
-            drop(PyErr::take(py));
-            return None;
-        }
-        // SAFETY: lives as long as the interpreter.
-        let api = unsafe { &*api };
-        Some(Self {
-            date: api.DateType as usize,
-            time: api.TimeType as usize,
-            datetime: api.DateTimeType as usize,
-            delta: api.DeltaType as usize,
-        })
-    }
-
-    pub(super) fn which(self, class: usize) -> Option<Moment> {
-        [
-            (self.date, Moment::Date),
-            (self.time, Moment::Time),
-            (self.datetime, Moment::DateTime),
-            (self.delta, Moment::Delta),
-        ]
-        .into_iter()
-        .find_map(|(address, moment)| (address == class).then_some(moment))
-    }
-}
-
-pub(super) fn date_bytes(date: Object<'_, '_>) -> [u8; 4] {
-    // SAFETY: an exact date.
-    unsafe { (*date.as_ptr().cast::<ffi::PyDateTime_Date>()).data }
-}
-
-/// What a time is made of, with its fold in the highest bit, and its zone.
-pub(super) fn time_parts<'a, 'py>(time: Object<'a, 'py>) -> ([u8; 6], Option<Object<'a, 'py>>) {
-    let raw = time.as_ptr().cast::<ffi::PyDateTime_Time>();
-    // SAFETY: an exact time.
-    let mut data = unsafe { (*raw).data };
-    // SAFETY: the same.
-    let fold = unsafe { (*raw).fold };
-    // SAFETY: the same.
-    let zoned = unsafe { (*raw).hastzinfo };
-    data[0] |= if fold == 0 { 0 } else { 0x80 };
-    // SAFETY: the field is there where it says so.
-    let zone = (zoned != 0).then(|| unsafe { (*raw).tzinfo });
-    // SAFETY: borrowed from the time.
-    (
-        data,
-        zone.map(|zone| unsafe { Borrowed::from_ptr(time.py(), zone) }),
-    )
-}
-
-/// The same of a datetime.
-pub(super) fn datetime_parts<'a, 'py>(
-    datetime: Object<'a, 'py>,
-) -> ([u8; 10], Option<Object<'a, 'py>>) {
-    let raw = datetime.as_ptr().cast::<ffi::PyDateTime_DateTime>();
-    // SAFETY: an exact datetime.
-    let mut data = unsafe { (*raw).data };
-    // SAFETY: the same.
-    let fold = unsafe { (*raw).fold };
-    // SAFETY: the same.
-    let zoned = unsafe { (*raw).hastzinfo };
-    data[2] |= if fold == 0 { 0 } else { 0x80 };
-    // SAFETY: the field is there where it says so.
-    let zone = (zoned != 0).then(|| unsafe { (*raw).tzinfo });
-    // SAFETY: borrowed from the datetime.
-    (
-        data,
-        zone.map(|zone| unsafe { Borrowed::from_ptr(datetime.py(), zone) }),
-    )
-}
-
-/// Days, seconds and microseconds.
-pub(super) fn delta_parts(delta: Object<'_, '_>) -> [i64; 3] {
-    // SAFETY: an exact timedelta.
-    let raw = unsafe { &*delta.as_ptr().cast::<ffi::PyDateTime_Delta>() };
-    [raw.days, raw.seconds, raw.microseconds].map(i64::from)
-}
-
-/// Counts the depth of Python's and our own recursion; a RecursionError instead of the end of the stack.
-pub(super) struct Deeper;
-
-impl Deeper {
-    pub(super) fn enter(py: Python<'_>, doing: &'static std::ffi::CStr) -> PyResult<Self> {
-        // SAFETY: attached; the text is static.
-        if unsafe { ffi::Py_EnterRecursiveCall(doing.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        Ok(Self)
-    }
-}
-
-impl Drop for Deeper {
-    fn drop(&mut self) {
-        // SAFETY: paired with the call in `enter`, on the same thread.
-        unsafe { ffi::Py_LeaveRecursiveCall() }
-    }
-}
-
-/// Where the stack was. Since 3.12 the interpreter lets extensions go deeper than a walk of ours has stack for.
-pub(super) struct StackMark(usize);
-
-/// A quarter of what the smaller of the usual stacks has.
-const STACK: usize = 2 << 20;
-
-impl StackMark {
-    #[inline]
-    pub(super) fn here() -> Self {
-        let mark = 0_u8;
-        Self((&raw const mark) as usize)
-    }
-
-    #[inline]
-    pub(super) fn check(&self) -> PyResult<()> {
-        if Self::here().0.abs_diff(self.0) > STACK {
-            return Err(pyo3::exceptions::PyRecursionError::new_err(
-                "maximum recursion depth exceeded while pickling an object",
-            ));
-        }
-        Ok(())
-    }
-}
-
 /// The instance's own dict, where it has one.
 pub(super) fn instance_dict<'py>(object: Object<'_, 'py>) -> Option<Bound<'py, PyAny>> {
     // SAFETY: alive; returns a new reference or raises.
@@ -599,25 +364,4 @@ pub(super) fn instance_dict<'py>(object: Object<'_, 'py>) -> Option<Bound<'py, P
         unsafe { ffi::PyErr_Clear() };
     }
     dict
-}
-
-/// Puts a state into an instance's dict. Names are interned, which makes looking them up fast.
-pub(super) fn update_attributes(own: &Bound<'_, PyAny>, state: &Bound<'_, PyDict>) -> PyResult<()> {
-    let mut items = DictItems::of(state.as_any().as_borrowed());
-    while let Some((key, value)) = items.next() {
-        let mut key = key.to_owned().into_ptr();
-        // SAFETY: alive.
-        if unsafe { ffi::PyUnicode_CheckExact(key) } != 0 {
-            // SAFETY: a str that is owned here; the same or its interned equal is owned afterwards.
-            unsafe { ffi::PyUnicode_InternInPlace(&raw mut key) };
-        }
-        // SAFETY: owned, see above.
-        let key = unsafe { Bound::from_owned_ptr(own.py(), key) };
-        let value = value.to_owned();
-        // SAFETY: a dict, a key and a value that are alive.
-        if unsafe { ffi::PyDict_SetItem(own.as_ptr(), key.as_ptr(), value.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(own.py()));
-        }
-    }
-    Ok(())
 }

@@ -1,31 +1,45 @@
 //! bequeath's pickler: CPython's objects over the byte format of `bequeath-pickle`.
 //!
-//! * `save` walks an object graph and writes it, with `containers`, `names` and `reduce` for what their names say;
-//!   `identities` remembers what was written.
+//! * `save` walks an object graph and writes it: `strings`, `containers` and `names` what these say, `dispatch` all that is of
+//!   no exact builtin type: by `reduce`, or unasked as `instances`, `scalars` and `collections` of the standard library.
+//! * `identities` remembers what was written.
 //! * `allow` is what a restricted reader may use.
-//! * `build` makes objects of what is read, from memory or a `file`; `find` follows names.
+//! * `build` makes objects of what is read, from memory or a `file`, with what `objects` has; `attributes` gives them their
+//!   state, `find` follows names, and a `failure` becomes an exception.
 //! * `room` is what a thread uses again from one pickle to the next, for transfers too, whose `policy` is asked for objects.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
 //! * `value` takes functions and classes apart that a receiver cannot import.
 //! * `classes` knows what can be written without running code, `plain` and `library` how.
-//! * `look` reads objects without counting references; `tables` and `version` hold what CPython registers and lays out.
+//! * `look` reads objects without counting references, `moments` those of `datetime`, `buffers` what lies in buffers; `depth`
+//!   ends a walk in time; `tables` and `version` hold what CPython registers and lays out.
 
 mod allow;
+mod attributes;
+mod buffers;
 mod build;
 mod classes;
+mod collections;
 mod containers;
+mod depth;
+mod dispatch;
+mod failure;
 mod file;
 mod find;
 mod identities;
+mod instances;
 mod library;
 mod look;
+mod moments;
 mod names;
+mod objects;
 mod pickler;
 mod plain;
 mod policy;
 mod reduce;
 mod room;
 mod save;
+mod scalars;
+mod strings;
 mod tables;
 mod unpickler;
 pub(crate) mod value;
@@ -37,7 +51,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use build::{Failure, Objects};
+use failure::Failure;
+use objects::Objects;
 
 pub(crate) use look::new_bytes;
 pub(crate) use policy::Policy;
@@ -91,7 +106,7 @@ pub fn dumps<'py>(
     let pickle = if beside.is_empty() {
         look::new_bytes(obj.py(), &bytes)
     } else {
-        look::joined(obj.py(), &bytes, &beside)
+        buffers::joined(obj.py(), &bytes, &beside)
     };
     give_back(bytes);
     pickle

@@ -12,8 +12,8 @@ use pyo3::{PyClass, PyTraverseError, PyTypeInfo};
 
 use crate::intern;
 
+use super::depth::StackMark;
 use super::identities::Identities;
-use super::look::StackMark;
 use super::protocol_of;
 use super::save::{Hooks, Kinds, Saver, Stop};
 use super::tables::pickling_error;

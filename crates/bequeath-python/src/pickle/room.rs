@@ -5,13 +5,16 @@ use std::cell::Cell;
 use bequeath_pickle::{Decoder, Encoder, Error, Source, HIGHEST_PROTOCOL};
 use pyo3::prelude::*;
 
-use super::build::{Failure, Objects};
+use super::buffers::Large;
 use super::classes;
+use super::depth::StackMark;
+use super::failure::Failure;
 use super::identities::Identities;
-use super::look::{NoCollector, StackMark};
+use super::objects::Objects;
 use super::policy::Policy;
-use super::save::{Hooks, Kinds, Large, Saved, Saver, Stop};
+use super::save::{Hooks, Kinds, Saved, Saver, Stop};
 use super::value::Walk;
+use super::version::NoCollector;
 
 /// A buffer that has become larger is given back to the allocator.
 const KEEP_BYTES: usize = 4 << 20;

@@ -1,58 +1,27 @@
 //! The registries of `copyreg` and `_compat_pickle`, and what reducing to a call names; looked up once.
 
-use crate::once::Once;
 use pyo3::prelude::*;
 
-use crate::intern;
+use crate::{intern, looked_up};
 
-pub(super) struct Tables {
-    pub(super) dispatch_table: Py<PyAny>,
-    pub(super) extension_registry: Py<PyAny>,
-    pub(super) inverted_registry: Py<PyAny>,
-    pub(super) extension_cache: Py<PyAny>,
-    pub(super) name_mapping_2_to_3: Py<PyAny>,
-    pub(super) import_mapping_2_to_3: Py<PyAny>,
-    pub(super) name_mapping_3_to_2: Py<PyAny>,
-    pub(super) import_mapping_3_to_2: Py<PyAny>,
-    pub(super) codecs_encode: Py<PyAny>,
-    pub(super) getattr: Py<PyAny>,
-    pub(super) new_object: Py<PyAny>,
-    pub(super) pickle_complex: Option<Py<PyAny>>,
-    pub(super) partial: Py<PyAny>,
-    pub(super) modules: Py<PyAny>,
-    pub(super) pickling_error: Py<PyAny>,
-    pub(super) unpickling_error: Py<PyAny>,
-}
-
-static TABLES: Once<Tables> = Once::new();
-
-impl Tables {
-    pub(super) fn get(py: Python<'_>) -> PyResult<&Self> {
-        TABLES.get_or_try_init(py, || Self::look_up(py))
-    }
-
-    fn look_up(py: Python<'_>) -> PyResult<Self> {
-        let from = |module: &str, name: &str| -> PyResult<Py<PyAny>> {
-            Ok(py.import(module)?.getattr(name)?.unbind())
-        };
-        Ok(Self {
-            dispatch_table: from("copyreg", "dispatch_table")?,
-            extension_registry: from("copyreg", "_extension_registry")?,
-            inverted_registry: from("copyreg", "_inverted_registry")?,
-            extension_cache: from("copyreg", "_extension_cache")?,
-            name_mapping_2_to_3: from("_compat_pickle", "NAME_MAPPING")?,
-            import_mapping_2_to_3: from("_compat_pickle", "IMPORT_MAPPING")?,
-            name_mapping_3_to_2: from("_compat_pickle", "REVERSE_NAME_MAPPING")?,
-            import_mapping_3_to_2: from("_compat_pickle", "REVERSE_IMPORT_MAPPING")?,
-            codecs_encode: from("codecs", "encode")?,
-            getattr: from("builtins", "getattr")?,
-            new_object: from("copyreg", "__newobj__")?,
-            pickle_complex: from("copyreg", "pickle_complex").ok(),
-            partial: from("functools", "partial")?,
-            modules: from("sys", "modules")?,
-            pickling_error: from("_pickle", "PicklingError")?,
-            unpickling_error: from("_pickle", "UnpicklingError")?,
-        })
+looked_up! {
+    pub(super) Tables {
+        dispatch_table: "copyreg"."dispatch_table",
+        extension_registry: "copyreg"."_extension_registry",
+        inverted_registry: "copyreg"."_inverted_registry",
+        extension_cache: "copyreg"."_extension_cache",
+        name_mapping_2_to_3: "_compat_pickle"."NAME_MAPPING",
+        import_mapping_2_to_3: "_compat_pickle"."IMPORT_MAPPING",
+        name_mapping_3_to_2: "_compat_pickle"."REVERSE_NAME_MAPPING",
+        import_mapping_3_to_2: "_compat_pickle"."REVERSE_IMPORT_MAPPING",
+        codecs_encode: "codecs"."encode",
+        getattr: "builtins"."getattr",
+        new_object: "copyreg"."__newobj__",
+        pickle_complex: "copyreg"."pickle_complex",
+        partial: "functools"."partial",
+        modules: "sys"."modules",
+        pickling_error: "_pickle"."PicklingError",
+        unpickling_error: "_pickle"."UnpicklingError",
     }
 }
 

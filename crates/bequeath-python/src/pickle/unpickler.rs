@@ -13,9 +13,10 @@ use pyo3::PyTraverseError;
 use crate::intern;
 
 use super::allow::Allow;
-use super::build::{Failure, Objects};
+use super::failure::Failure;
 use super::file::File;
 use super::find::{current_name, find_class};
+use super::objects::Objects;
 use super::pickler::{memo_items, overridden};
 use super::tables::unpickling_error;
 

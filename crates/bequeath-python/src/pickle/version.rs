@@ -222,3 +222,23 @@ pub(super) fn set_own_attribute(
     }
     Ok(true)
 }
+
+/// While it is there the garbage collector does not come, which would run finalizers: up to 3.11 it comes whenever an
+/// object is made.
+pub(super) struct NoCollector(bool);
+
+impl NoCollector {
+    pub(super) fn begin(_py: Python<'_>) -> Self {
+        // SAFETY: attached.
+        Self(!cfg!(Py_3_12) && unsafe { ffi::PyGC_Disable() } != 0)
+    }
+}
+
+impl Drop for NoCollector {
+    fn drop(&mut self) {
+        if self.0 {
+            // SAFETY: attached, as in `begin`.
+            unsafe { ffi::PyGC_Enable() };
+        }
+    }
+}

@@ -329,15 +329,27 @@ pub fn rebuild_class<'py>(
         let new = py.get_type::<PyType>().getattr(intern!(py, "__new__"))?;
         new.call1((meta, name, bases, namespace))?
     } else {
-        let prepare = meta.getattr(intern!(py, "__prepare__"))?;
-        let prepared = prepare.call((name, bases), keywords.as_ref())?;
-        for (name, value) in namespace {
-            prepared.set_item(name, value)?;
-        }
-        meta.call((name, bases, prepared), keywords.as_ref())?
+        let body = prepared(meta, name, bases, namespace, keywords.as_ref())?;
+        meta.call((name, bases, body), keywords.as_ref())?
     };
     remember(&made, id, own)?;
     Ok(made)
+}
+
+/// A class statement's body as its metaclass wants it, with these names in it.
+pub(super) fn prepared<'py>(
+    meta: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    bases: &Bound<'py, PyTuple>,
+    namespace: &Bound<'py, PyDict>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let prepare = meta.getattr(intern!(meta.py(), "__prepare__"))?;
+    let body = prepare.call((name, bases), keywords)?;
+    for (name, value) in namespace {
+        body.set_item(name, value)?;
+    }
+    Ok(body)
 }
 
 fn is_typed_dict(meta: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyList, PyString, PyTuple, PyType};
 
-use super::class::{already_here, remember, Own};
+use super::class::{already_here, prepared, remember, Own};
 use super::definitions::Id;
 use super::tables::Tables;
 use crate::intern;
@@ -135,11 +135,7 @@ pub fn rebuild_enum<'py>(
     if let Some(known) = already_here(py, &id, own.as_ref())? {
         return Ok(known);
     }
-    let prepare = meta.getattr(intern!(py, "__prepare__"))?;
-    let body = prepare.call((name, bases), keywords.as_ref())?;
-    for (name, value) in namespace {
-        body.set_item(name, value)?;
-    }
+    let body = prepared(meta, name, bases, namespace, keywords.as_ref())?;
     // The metaclass is shown numbers and asks `__new__` for a member for each, which has the value ready. So neither
     // the program's own `__new__` and `__init__` run again, nor those of a type that members are besides.
     body.set_item(

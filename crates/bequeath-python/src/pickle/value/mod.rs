@@ -134,11 +134,11 @@ fn is_heap_type(class: &Bound<'_, PyType>) -> PyResult<bool> {
 fn interpreter_type<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let py = class.py();
     let tables = Tables::get(py)?;
-    let types = tables.types.bind(py);
+    let types = py.import(intern!(py, "types"))?;
     let names = types.getattr(intern!(py, "__dict__"))?;
     for (name, value) in names.cast::<PyDict>()? {
         if value.is(class) {
-            return parts::call(tables.getattr.bind(py), (types, name));
+            return parts::call(tables.getattr.bind(py), (&types, name));
         }
     }
     Ok(None)

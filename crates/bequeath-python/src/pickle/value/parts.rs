@@ -79,7 +79,8 @@ fn look_up(py: Python<'_>) -> PyResult<HashMap<usize, Part>> {
     };
     let tables = Tables::get(py)?;
     let modules = tables.modules.bind(py);
-    let types = tables.types.bind(py);
+    let types = py.import("types")?;
+    let types = types.as_any();
     let builtins = py.import("builtins")?;
     for (module, name, part) in [
         (types, "CellType", Part::Cell),
@@ -190,7 +191,7 @@ pub(super) fn reduce<'py>(object: &Bound<'py, PyAny>, part: Part, to: To) -> Red
             let name = object.getattr(intern!(py, "__name__"))?;
             if object
                 .get_type()
-                .is(&tables.types.bind(py).getattr("ClassMethodDescriptorType")?)
+                .is(tables.class_method_descriptor.bind(py))
             {
                 // Looked up on its class it would be bound.
                 let get = class

@@ -1,0 +1,188 @@
+#![allow(unsafe_code)]
+//! Objects that are being read get their state.
+//!
+//! # Safety invariants
+//! Each call of the API is given objects that are alive, of the type that it wants, on an attached thread.
+
+use std::vec::Drain;
+
+use bequeath_pickle::Builder;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use super::classes;
+use super::failure::Failure;
+use super::look::{self, DictItems};
+use super::objects::Objects;
+use super::tables::unpickling_error;
+use super::version;
+use crate::intern;
+
+impl<'py> Objects<'py> {
+    /// Gives an object a state of these names and values, by turns.
+    pub(super) fn set_attributes(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        mut items: Drain<'_, Bound<'py, PyAny>>,
+    ) -> Result<(), Failure> {
+        self.may_change(object)?;
+        let class = object.get_type();
+        if !classes::takes_state_as_it_is(&class)? {
+            let state = self.full_dict(items)?;
+            return self.build(object, state);
+        }
+        // As if a dict was filled, and put into the object then.
+        self.steps += 2;
+        let mut own = None;
+        while let (Some(key), Some(value)) = (items.next(), items.next()) {
+            let key = interned(key);
+            if version::set_own_attribute(object, &class, &key, &value)? {
+                continue;
+            }
+            let own = match &own {
+                Some(own) => own,
+                None => &*own.insert(object.getattr(intern!(self.py, "__dict__"))?),
+            };
+            match own.cast_exact::<PyDict>() {
+                Ok(own) => own.set_item(key, value)?,
+                Err(_) => own.set_item(key, value)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for the second half of a state, which are slots.
+    pub(super) fn set_both(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        state: Bound<'py, PyAny>,
+        mut items: Drain<'_, Bound<'py, PyAny>>,
+    ) -> Result<(), Failure> {
+        self.may_change(object)?;
+        if !state.is_none() || !classes::takes_state_as_it_is(&object.get_type())? {
+            let slots = self.full_dict(items)?;
+            let pair = self.tuple(vec![state, slots].drain(..))?;
+            return self.build(object, pair);
+        }
+        self.steps += 2;
+        while let (Some(name), Some(value)) = (items.next(), items.next()) {
+            set_slot(object, &name, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Gives an object a state as `__setstate__` or else pickle itself takes it.
+    pub(super) fn set_state(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        state: Bound<'py, PyAny>,
+    ) -> Result<(), Failure> {
+        self.steps += 1;
+        let py = self.py;
+        self.may_change(object)?;
+        let as_it_is = classes::takes_state_as_it_is(&object.get_type())?;
+        if let (true, Ok(state)) = (as_it_is, state.cast_exact::<PyDict>()) {
+            if let Some(own) = look::instance_dict(object.as_borrowed()) {
+                return update_attributes(&own, state).map_err(Failure);
+            }
+        }
+        if !as_it_is {
+            if let Some(set_state) = self.method(object, intern!(py, "__setstate__"))? {
+                set_state.call1((state,))?;
+                return Ok(());
+            }
+        }
+        let mut state = state;
+        let mut slots = None;
+        if let Ok(both) = state.cast::<PyTuple>() {
+            if both.len() == 2 {
+                let (first, second) = (both.get_item(0)?, both.get_item(1)?);
+                (state, slots) = (first, Some(second));
+            }
+        }
+        if !state.is_none() {
+            let Ok(state) = state.cast::<PyDict>() else {
+                return Err(unpickling_error(py, "state is not a dictionary").into());
+            };
+            let own = object.getattr(intern!(py, "__dict__"))?;
+            let exact = own.cast_exact::<PyDict>().ok();
+            for (key, value) in state {
+                // Attribute names are normally interned, which makes looking them up fast.
+                let key = interned(key);
+                match exact {
+                    Some(own) => own.set_item(key, value)?,
+                    None => own.set_item(key, value)?,
+                }
+            }
+        }
+        if let Some(slots) = slots.filter(|slots| !slots.is_none()) {
+            let Ok(slots) = slots.cast::<PyDict>() else {
+                return Err(unpickling_error(py, "slot state is not a dictionary").into());
+            };
+            for (name, value) in slots {
+                if self.allow.is_some() && is_special(&name) {
+                    let text = format!("the pickle sets {name} of an object");
+                    return Err(unpickling_error(py, text).into());
+                }
+                set_slot(object, &name, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a name belongs to the language: `__class__`, `__dict__`.
+fn is_special(name: &Bound<'_, PyAny>) -> bool {
+    match name.extract::<&str>() {
+        Ok(name) => name.starts_with("__") && name.ends_with("__"),
+        Err(_) => true,
+    }
+}
+
+/// Sets an attribute as setattr does; any object may be tried as a name.
+fn set_slot(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    // SAFETY: three objects that are alive.
+    let set = unsafe { ffi::PyObject_SetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
+    if set < 0 {
+        return Err(PyErr::fetch(object.py()));
+    }
+    Ok(())
+}
+
+fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
+    if key.cast_exact::<PyString>().is_err() {
+        return key;
+    }
+    let py = key.py();
+    let mut raw = key.into_ptr();
+    // SAFETY: a str that is owned here; the same or its interned equal is owned afterwards.
+    unsafe { ffi::PyUnicode_InternInPlace(&raw mut raw) };
+    // SAFETY: see above.
+    unsafe { Bound::from_owned_ptr(py, raw) }
+}
+
+/// Puts a state into an instance's dict. Names are interned, which makes looking them up fast.
+fn update_attributes(own: &Bound<'_, PyAny>, state: &Bound<'_, PyDict>) -> PyResult<()> {
+    let mut items = DictItems::of(state.as_any().as_borrowed());
+    while let Some((key, value)) = items.next() {
+        let mut key = key.to_owned().into_ptr();
+        // SAFETY: alive.
+        if unsafe { ffi::PyUnicode_CheckExact(key) } != 0 {
+            // SAFETY: a str that is owned here; the same or its interned equal is owned afterwards.
+            unsafe { ffi::PyUnicode_InternInPlace(&raw mut key) };
+        }
+        // SAFETY: owned, see above.
+        let key = unsafe { Bound::from_owned_ptr(own.py(), key) };
+        let value = value.to_owned();
+        // SAFETY: a dict, a key and a value that are alive.
+        if unsafe { ffi::PyDict_SetItem(own.as_ptr(), key.as_ptr(), value.as_ptr()) } != 0 {
+            return Err(PyErr::fetch(own.py()));
+        }
+    }
+    Ok(())
+}
