@@ -12,7 +12,7 @@ import sys
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from typing import Any, ClassVar
 
 __all__ = [
     "AbandonedLock",
@@ -24,6 +24,7 @@ __all__ = [
     "BequeathValueError",
     "BufferTooShort",
     "ProcessError",
+    "RemoteError",
     "TimeoutError",
 ]
 
@@ -74,6 +75,38 @@ class AbandonedLock(RuntimeError):  # noqa: N818 - a state of the lock, not a mi
             f"the lock was not acquired: its holder ({name}pid {self.pid}) was killed{how} while "
             f"holding it; recover() takes it over, release() frees it"
         )
+
+
+class RemoteError(Exception):
+    """Stands for another process's exception that cannot be made anew here.
+
+    `type_name`, `text` and `reason` say which it was, its text, and why. It is also an instance of
+    the nearest builtin class, so that `except ValueError` catches what derives from it.
+    """
+
+    type_name: str = ""
+    text: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text} [stands for it: {self.reason}]"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        builtin = type(self).__mro__[-1 if type(self) is RemoteError else 2].__name__
+        return _stand_in, (builtin, self.type_name, self.text, self.reason), self.__dict__
+
+
+def _stand_in(builtin: str, type_name: str, text: str, reason: str) -> RemoteError:
+    """A `RemoteError` that is also a builtin exception of this name, where there is one."""
+    import builtins
+
+    base = getattr(builtins, builtin, None)
+    kind: Any = RemoteError
+    if isinstance(base, type) and issubclass(base, Exception) and base is not Exception:
+        kind = type("RemoteError", (RemoteError, base), {"__module__": __name__})
+    made: RemoteError = kind.__new__(kind)
+    made.type_name, made.text, made.reason = type_name, text, reason
+    return made
 
 
 class BequeathError(pickle.PicklingError):

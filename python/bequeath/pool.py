@@ -25,6 +25,7 @@ from ._pool_results import (
 )
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import job_counter as job_counter
+from ._remote_traceback import RemoteTraceback as RemoteTraceback
 from ._unbuilt import refusal, unbuilt
 from .exceptions import TimeoutError as TimeoutError
 
@@ -52,16 +53,6 @@ def starmapstar(args: tuple[Any, Any]) -> list[Any]:
 
 
 # --- errors on their way ---
-
-
-class RemoteTraceback(Exception):  # noqa: N818 - multiprocessing's name
-    """The text of a worker's traceback, as the cause of the exception raised here."""
-
-    def __init__(self, tb: str) -> None:
-        self.tb = tb
-
-    def __str__(self) -> str:
-        return self.tb
 
 
 class ExceptionWithTraceback:

@@ -13,6 +13,7 @@ mod filled_once;
 mod inspect;
 mod once;
 mod origin;
+mod outcome;
 mod packed;
 mod pickle;
 mod process;
@@ -47,6 +48,8 @@ mod _engine {
     use crate::explain::{explain_object, explain_refusal};
     #[pymodule_export]
     use crate::inspect::{diagnose, inspect_process};
+    #[pymodule_export]
+    use crate::outcome::{describe_failure, rebuild_failure, Failure};
     #[pymodule_export]
     use crate::packed::{pack, pack_outside, unpack, Packed};
     #[pymodule_export]

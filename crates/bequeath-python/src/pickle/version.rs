@@ -242,3 +242,79 @@ impl Drop for NoCollector {
         }
     }
 }
+
+/// A place in a code object: line, last line, first column, last column; -1 for what is not known.
+pub(crate) type Position = (i32, i32, i32, i32);
+
+/// Where the source of an instruction stands; nothing before 3.11, where code objects know no columns.
+#[cfg(Py_3_11)]
+pub(crate) fn code_position(code: &Bound<'_, PyAny>, instruction: i32) -> Option<Position> {
+    extern "C" {
+        fn PyCode_Addr2Location(
+            code: *mut ffi::PyObject,
+            instruction: c_int,
+            line: *mut c_int,
+            column: *mut c_int,
+            end_line: *mut c_int,
+            end_column: *mut c_int,
+        ) -> c_int;
+    }
+    if !code.is_exact_instance_of::<pyo3::types::PyCode>() {
+        return None;
+    }
+    let (mut line, mut column, mut end_line, mut end_column) = (-1, -1, -1, -1);
+    // SAFETY: a code object, alive; an instruction outside of it is answered with "unknown"; four places to write to.
+    let known = unsafe {
+        PyCode_Addr2Location(
+            code.as_ptr(),
+            instruction,
+            &mut line,
+            &mut column,
+            &mut end_line,
+            &mut end_column,
+        )
+    };
+    (known != 0).then_some((line, end_line, column, end_column))
+}
+
+/// The same for versions that know nothing.
+#[cfg(not(Py_3_11))]
+pub(crate) fn code_position(_code: &Bound<'_, PyAny>, _instruction: i32) -> Option<Position> {
+    None
+}
+
+/// The table of positions of a code object of so many units that all stand in one place, as code objects have it since 3.11.
+pub(crate) fn position_table(units: usize, first_line: i32, place: Position) -> Vec<u8> {
+    const LONG: u8 = 14;
+    const WITHOUT_COLUMNS: u8 = 13;
+    const MOST_UNITS: usize = 8;
+    let (line, end_line, column, end_column) = place;
+    let has_columns = end_line >= line && column >= 0 && end_column >= 0;
+    let kind = if has_columns { LONG } else { WITHOUT_COLUMNS };
+    let mut table = Vec::new();
+    let mut step = line.wrapping_sub(first_line);
+    let mut left = units;
+    while left > 0 {
+        let covered = left.min(MOST_UNITS);
+        table.push(0x80 | kind << 3 | (covered as u8 - 1));
+        let sign = u32::from(step < 0);
+        put_number(&mut table, step.unsigned_abs() << 1 | sign);
+        if has_columns {
+            put_number(&mut table, end_line.abs_diff(line));
+            put_number(&mut table, column.unsigned_abs() + 1);
+            put_number(&mut table, end_column.unsigned_abs() + 1);
+        }
+        step = 0;
+        left -= covered;
+    }
+    table
+}
+
+/// Six bits a byte, lowest first; all but the last one marked.
+fn put_number(table: &mut Vec<u8>, mut number: u32) {
+    while number >= 1 << 6 {
+        table.push(1 << 6 | (number & 0x3f) as u8);
+        number >>= 6;
+    }
+    table.push(number as u8);
+}

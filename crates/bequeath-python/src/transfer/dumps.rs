@@ -144,6 +144,19 @@ pub fn transfer_dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
     pickle
 }
 
+/// As [`transfer_dumps`], for what has a reader of its own inside of a message: a failure to read it is no failure of the message.
+///
+/// # Errors
+/// Whatever pickling raises.
+pub(crate) fn dumps_within<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let Some(bytes) = pickle::write_pure(object, &Within)? else {
+        return transfer_dumps(object);
+    };
+    let pickle = pickle::new_bytes(object.py(), &bytes);
+    give_back(bytes);
+    pickle
+}
+
 /// The facade's better words for a failure, with the path to the culprit.
 fn explained(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     let py = object.py();

@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 
 use crate::intern;
 
+pub(crate) use dumps::dumps_within;
 pub use dumps::{dumps, dumps_portable, transfer_dumps, Pickled};
 pub use loads::{load, loads, portable_bytes};
 pub(crate) use open::own_descriptors;
