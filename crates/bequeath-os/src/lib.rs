@@ -22,6 +22,7 @@ pub mod leftovers;
 pub mod lifeline;
 pub mod limits;
 pub mod mapping;
+pub mod math_threads;
 pub mod memfd;
 pub mod named_semaphore;
 pub mod pidfd;

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod after_fork;
 mod before_exec;
 mod blocking;
+mod budgets;
 mod bytes_view;
 mod connection;
 mod error;
@@ -42,6 +43,8 @@ mod _engine {
 
     #[pymodule_export]
     use crate::after_fork::fork_failed;
+    #[pymodule_export]
+    use crate::budgets::{limit_math_threads, oom_kills, usable_processors};
     #[pymodule_export]
     use crate::connection::{pipe, rebuild_connection, Connection};
     #[pymodule_export]

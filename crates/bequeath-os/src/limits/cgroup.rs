@@ -8,9 +8,9 @@
 use std::path::{Path, PathBuf};
 
 /// A folder of a control group and the top of its mount.
-struct Group {
-    version: u8,
-    folder: PathBuf,
+pub(super) struct Group {
+    pub(super) version: u8,
+    pub(super) folder: PathBuf,
     top: PathBuf,
 }
 
@@ -107,7 +107,7 @@ fn number(file: &Path) -> Option<u64> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-fn upwards(group: &Group) -> impl Iterator<Item = &Path> {
+pub(super) fn upwards(group: &Group) -> impl Iterator<Item = &Path> {
     let top = group.top.as_path();
     group
         .folder
@@ -116,9 +116,15 @@ fn upwards(group: &Group) -> impl Iterator<Item = &Path> {
 }
 
 fn groups(root: &Path, controller: &str) -> Vec<Group> {
-    let read =
-        |name: &str| std::fs::read_to_string(root.join("proc/self").join(name)).unwrap_or_default();
-    let (memberships, mounts) = (read("cgroup"), read("mountinfo"));
+    groups_of(root, "self", controller)
+}
+
+/// The groups of a process, named as in procfs; where they are mounted is looked up in this one's view.
+pub(super) fn groups_of(root: &Path, process: &str, controller: &str) -> Vec<Group> {
+    let read = |process: &str, name: &str| {
+        std::fs::read_to_string(root.join("proc").join(process).join(name)).unwrap_or_default()
+    };
+    let (memberships, mounts) = (read(process, "cgroup"), read("self", "mountinfo"));
     let mut found = Vec::new();
     for line in memberships.lines() {
         let mut fields = line.splitn(3, ':');

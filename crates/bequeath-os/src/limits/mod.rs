@@ -3,6 +3,7 @@
 //! Everything that reads a text takes the text or a root folder, so that it is tested on recorded trees.
 
 mod cgroup;
+mod kills;
 mod processors;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::path::Path;
 use rustix::process::{getrlimit, Resource, Rlimit};
 
 pub use cgroup::{cpu_quota_in, memory_limit_in, memory_room_in, tasks_limit_in};
+pub use kills::OomKills;
 pub use processors::{is_free_to_move, usable_processors, usable_processors_in};
 
 /// A soft and a hard limit; `None` means none.
