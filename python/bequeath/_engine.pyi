@@ -76,6 +76,7 @@ __all__ = [
     "rebuild_cell",
     "rebuild_class",
     "rebuild_code",
+    "rebuild_definition",
     "rebuild_enum",
     "rebuild_function",
     "rebuild_main",
@@ -350,6 +351,10 @@ class Queue(Generic[_T]):
     def _ignore_epipe(self) -> bool: ...
     @_ignore_epipe.setter
     def _ignore_epipe(self, ignore: object) -> None: ...
+    @property
+    def _definitions_once(self) -> bool: ...
+    @_definitions_once.setter
+    def _definitions_once(self, once: bool) -> None: ...
 
 class JoinableQueue(Queue[_T]):
     def __new__(cls, maxsize: int = 0, *, ctx: Any = None) -> Self: ...
@@ -378,6 +383,10 @@ class SimpleQueue(Generic[_T]):
     def _wlock(self) -> Any: ...
     @property
     def _poll(self) -> Callable[..., bool]: ...
+    @property
+    def _definitions_once(self) -> bool: ...
+    @_definitions_once.setter
+    def _definitions_once(self, once: bool) -> None: ...
 
 @final
 class QueueReader:
@@ -863,6 +872,7 @@ def rebuild_class(
     namespace: dict[str, Any],
     keywords: dict[str, Any] | None,
 ) -> Any: ...
+def rebuild_definition(name: int, index: int) -> Any: ...
 def rebuild_enum(
     id: bytes,
     own: tuple[str, str | None] | None,

@@ -98,6 +98,13 @@ impl Insides {
         Ok(lock.bind(py).clone())
     }
 
+    fn set_definitions_once(&self, once: bool) -> PyResult<()> {
+        self.shared()?
+            .definitions_once
+            .store(once, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn state(&self, object: &Bound<'_, PyAny>) -> PyResult<(usize, u32)> {
         let shared = self.shared()?;
         let token = transfer::export(object, &shared.queue.handle())?;
@@ -405,6 +412,21 @@ impl Queue {
         Ok(())
     }
 
+    /// For pools, whose workers get many messages: what goes by value is sent once to each, as long as it does not change.
+    #[getter]
+    fn _definitions_once(&self) -> PyResult<bool> {
+        Ok(self
+            .insides
+            .shared()?
+            .definitions_once
+            .load(Ordering::Relaxed))
+    }
+
+    #[setter(_definitions_once)]
+    fn set_definitions_once(&self, once: bool) -> PyResult<()> {
+        self.insides.set_definitions_once(once)
+    }
+
     fn __getstate__(slf: &Bound<'_, Self>) -> PyResult<(bool, usize, u32)> {
         let queue = slf.get();
         let (token, creator) = queue.insides.state(slf.as_any())?;
@@ -547,6 +569,21 @@ impl SimpleQueue {
     #[getter]
     fn _poll<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.insides.reader(py)?.getattr(intern!(py, "poll"))
+    }
+
+    /// As a [`Queue`]'s.
+    #[getter]
+    fn _definitions_once(&self) -> PyResult<bool> {
+        Ok(self
+            .insides
+            .shared()?
+            .definitions_once
+            .load(Ordering::Relaxed))
+    }
+
+    #[setter(_definitions_once)]
+    fn set_definitions_once(&self, once: bool) -> PyResult<()> {
+        self.insides.set_definitions_once(once)
     }
 
     fn __getstate__(slf: &Bound<'_, Self>) -> PyResult<(usize, u32)> {

@@ -164,6 +164,21 @@ pub fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
     }
 }
 
+/// Whether it is a function or class that crosses by value, and nobody has registered another way.
+///
+/// # Errors
+/// Whatever asking the object raises.
+pub fn is_by_value(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = object.py();
+    let tables = tables(py)?;
+    let kind = object.get_type();
+    Ok(is_definition(object, &kind)
+        && !crate::transfer::is_strict(py)?
+        && tables.registered.bind(py).get_item(&kind)?.is_none()
+        && !is_by_reference(object, tables)?
+        && value::is_by_value(object)?)
+}
+
 fn is_definition(object: &Bound<'_, PyAny>, kind: &Bound<'_, PyType>) -> bool {
     kind.is(object.py().get_type::<PyFunction>()) || object.is_instance_of::<PyType>()
 }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -27,6 +27,8 @@ pub(crate) struct SharedQueue {
     pub(crate) writer_closed: AtomicBool,
     /// Made when first asked for.
     readiness: OnceLock<OwnedFd>,
+    /// Who receives gets many messages: definitions travel once, apart from them.
+    pub(crate) definitions_once: AtomicBool,
     /// Process that created the queue.
     pub(crate) creator: AtomicU32,
 }
@@ -44,6 +46,7 @@ impl SharedQueue {
             reader_closed: AtomicBool::new(false),
             writer_closed: AtomicBool::new(false),
             readiness: OnceLock::new(),
+            definitions_once: AtomicBool::new(false),
             creator: AtomicU32::new(creator),
         }
     }
@@ -62,7 +65,12 @@ impl SharedQueue {
     /// Pickles an object for this queue; an error for lack of memory names the queue.
     pub(crate) fn dumps(&self, object: &Bound<'_, PyAny>) -> PyResult<transfer::Pickled> {
         scarcity::forget();
-        transfer::dumps(object, Purpose::Message).map_err(|error| {
+        let dumps = if self.definitions_once.load(Ordering::Relaxed) {
+            transfer::dumps_once
+        } else {
+            transfer::dumps
+        };
+        dumps(object, Purpose::Message).map_err(|error| {
             match scarcity::behind(object.py(), &error) {
                 Some((bytes, why)) => {
                     EngineError::from(self.queue.refused(bytes as u64, why)).into()

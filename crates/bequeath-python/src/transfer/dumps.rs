@@ -15,8 +15,9 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use crate::intern;
 use crate::pickle::{self, give_back};
 
+use super::apart::{Apart, Definition};
 use super::open::{Opened, Transfer};
-use super::policy::{Transferred, Within};
+use super::policy::{Rule, LEAN, WHOLE, WITHIN};
 use super::{facade, kind, Purpose};
 
 /// An object made ready to leave.
@@ -30,6 +31,8 @@ pub struct Pickled {
     pub references: Vec<AnyHandle>,
     /// Descriptors inside.
     pub descriptors: Vec<OwnedFd>,
+    /// What it names, and must be held until it has arrived.
+    definitions: Vec<Definition>,
 }
 
 enum Bytes {
@@ -47,7 +50,14 @@ impl Pickled {
             buffers: Vec::new(),
             references: Vec::new(),
             descriptors: Vec::new(),
+            definitions: Vec::new(),
         }
+    }
+
+    /// The definitions that the message names, for who holds them until it has arrived, or its receiver is dead: the message
+    /// carries no references to them then.
+    pub fn take_definitions(&mut self) -> Vec<Definition> {
+        std::mem::take(&mut self.definitions)
     }
 
     /// The payload.
@@ -66,11 +76,14 @@ impl Pickled {
 
     /// The same as the channel takes it; what it carried besides bytes has moved out of `self` then.
     pub fn outgoing(&mut self, py: Python<'_>) -> Outgoing<'_> {
-        let (buffers, references, descriptors) = (
+        let (buffers, mut references, descriptors) = (
             std::mem::take(&mut self.buffers),
             std::mem::take(&mut self.references),
             std::mem::take(&mut self.descriptors),
         );
+        for definition in self.take_definitions() {
+            references.extend(definition.references());
+        }
         Outgoing {
             kind: self.kind,
             payload: self.payload(py),
@@ -94,6 +107,20 @@ impl Drop for Pickled {
 /// # Errors
 /// Whatever pickling raises; MemoryError when the session's budget does not allow a large buffer.
 pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
+    message(object, purpose, &WHOLE)
+}
+
+/// As [`dumps`], for receivers that get many messages, as a pool's workers do: a function or class that goes by value is not in
+/// the message, and each receiver reads it once (`apart.rs`). Either the message keeps the definitions that it names, or who
+/// sends takes and holds them ([`Pickled::take_definitions`]), which is cheaper.
+///
+/// # Errors
+/// As [`dumps`]; MemoryError also when the session's budget does not allow a definition.
+pub fn dumps_once(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
+    message(object, purpose, &LEAN)
+}
+
+fn message(object: &Bound<'_, PyAny>, purpose: Purpose, rule: &'static Rule) -> PyResult<Pickled> {
     if let Some(scalar) = scalar(object) {
         return Ok(scalar);
     }
@@ -101,16 +128,12 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
         super::trial::tell_auditor(object);
     }
     let explained = |error| explained(object, error);
-    if let Some(bytes) = pickle::write_pure(object, &Transferred).map_err(explained)? {
+    if let Some(bytes) = pickle::write_pure(object, rule).map_err(explained)? {
         return Ok(Pickled::bare(kind::PICKLE, Bytes::Vec(bytes)));
     }
-    let opened = Opened::open(Transfer::Export {
-        purpose,
-        references: Vec::new(),
-        descriptors: Vec::new(),
-        buffers: Vec::new(),
-    });
-    let bytes = pickle::write_full(object, &Transferred).map_err(explained)?;
+    let opened = Opened::open(Transfer::export(purpose));
+    let apart = rule.is_apart().then(Apart::begin);
+    let bytes = pickle::write_full(object, rule).map_err(explained)?;
     let Some(Transfer::Export {
         references,
         descriptors,
@@ -122,12 +145,14 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
             "a transfer was closed while an object was being pickled",
         ));
     };
+    let definitions = apart.map_or_else(Vec::new, Apart::end);
     Ok(Pickled {
         kind: kind::PICKLE,
         bytes: Bytes::Vec(bytes),
         buffers,
         references,
         descriptors,
+        definitions,
     })
 }
 
@@ -138,7 +163,7 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
 /// Whatever pickling raises.
 #[pyfunction]
 pub fn transfer_dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let bytes = pickle::write_full(object, &Within)?;
+    let bytes = pickle::write_full(object, &WITHIN)?;
     let pickle = pickle::new_bytes(object.py(), &bytes);
     give_back(bytes);
     pickle

@@ -5,6 +5,7 @@
 //! objects and the facade's reducers hand in what does not fit into bytes (references to shared objects, descriptors,
 //! large buffers) and get a small number that stands for it in the pickle. While it is rebuilt they hand the number back.
 
+mod apart;
 mod arrived;
 mod buffers;
 mod dumps;
@@ -20,8 +21,11 @@ use pyo3::prelude::*;
 
 use crate::intern;
 
+pub use apart::rebuild_definition;
+#[allow(unused_imports)] // the name of what `Pickled::take_definitions` returns, for who holds them
+pub use apart::Definition;
 pub(crate) use dumps::dumps_within;
-pub use dumps::{dumps, dumps_portable, transfer_dumps, Pickled};
+pub use dumps::{dumps, dumps_once, dumps_portable, transfer_dumps, Pickled};
 pub use loads::{load, loads, portable_bytes};
 pub(crate) use open::own_descriptors;
 pub use open::{

@@ -41,6 +41,18 @@ pub(super) enum Transfer {
     },
 }
 
+impl Transfer {
+    /// One that has collected nothing yet.
+    pub(super) fn export(purpose: Purpose) -> Self {
+        Self::Export {
+            purpose,
+            references: Vec::new(),
+            descriptors: Vec::new(),
+            buffers: Vec::new(),
+        }
+    }
+}
+
 thread_local! {
     /// Open transfers of this thread, innermost last: a `put` inside a `__reduce__` opens one of its own.
     static OPEN: RefCell<Vec<Transfer>> = const { RefCell::new(Vec::new()) };

@@ -17,6 +17,7 @@ mod home;
 mod namespace;
 mod parts;
 mod rebuild;
+mod snapshot;
 mod tables;
 mod variables;
 
@@ -41,6 +42,7 @@ pub use variables::rebuild_type_variable;
 
 pub(crate) use home::is_registered;
 pub(crate) use namespace::Walk;
+pub(crate) use snapshot::Snapshot;
 
 /// Who will read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,6 +144,35 @@ fn interpreter_type<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'p
         }
     }
     Ok(None)
+}
+
+/// Whether a function or class crosses to a process of the session by value, if need be.
+///
+/// # Errors
+/// Whatever asking the object raises.
+pub(crate) fn is_by_value(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(!matches!(home::of(object, To::Session)?, Home::Shared))
+}
+
+/// The globals of a function (or of a class's module), by address, if they are neither the main module's nor ones that the
+/// receiver imports: functions that have the same share theirs in the receiver.
+///
+/// # Errors
+/// Whatever asking the object raises.
+pub(crate) fn globals_made_anew(object: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    let py = object.py();
+    let globals = if object.is_instance_of::<PyType>() {
+        let module = object.getattr_opt(intern!(py, "__module__"))?;
+        let modules = Tables::get(py)?.modules.bind(py);
+        let module = module.and_then(|module| modules.get_item(module).ok());
+        module.and_then(|module| module.getattr(intern!(py, "__dict__")).ok())
+    } else {
+        object.getattr_opt(intern!(py, "__globals__"))?
+    };
+    match globals.as_ref().map(|globals| globals.cast::<PyDict>()) {
+        Some(Ok(globals)) => namespace::made_anew(globals),
+        _ => Ok(None),
+    }
 }
 
 /// How a function or class crosses to a process of the session, in the words of `--narrate`.

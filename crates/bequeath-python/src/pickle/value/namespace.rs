@@ -64,34 +64,46 @@ pub(super) enum Whose {
 /// Whose globals these are.
 pub(super) fn of<'py>(globals: &Bound<'py, PyDict>, to: To) -> PyResult<Globals<'py>> {
     let py = globals.py();
+    let (are, holder) = match whose(globals)? {
+        (Whose::Main, _) if to == To::Session => {
+            (Whose::Main, intern!(py, "__main__").clone().into_any())
+        }
+        (Whose::Imported, Some(name)) => (Whose::Imported, name.into_any()),
+        (are, _) => {
+            let is_main = are == Whose::Main;
+            let stands = stand_in(globals, || Namespace::of(globals, is_main))?;
+            (Whose::Own, stands)
+        }
+    };
+    Ok(Globals { holder, are })
+}
+
+/// The address of globals that a process of the session makes anew.
+pub(super) fn made_anew(globals: &Bound<'_, PyDict>) -> PyResult<Option<usize>> {
+    let (are, _) = whose(globals)?;
+    Ok((are == Whose::Own).then_some(globals.as_ptr() as usize))
+}
+
+/// Whose globals these are here, and the name of the module that they are of.
+fn whose<'py>(globals: &Bound<'py, PyDict>) -> PyResult<(Whose, Option<Bound<'py, PyString>>)> {
+    let py = globals.py();
     let name = globals.get_item(intern!(py, "__name__"))?;
-    let mut is_main = false;
     if let Some(name) = name.and_then(|name| name.cast_into::<PyString>().ok()) {
         let text = name.to_str()?;
         let modules = Tables::get(py)?.modules.bind(py);
         if let Ok(module) = modules.get_item(&name) {
             if is_dict_of(globals, &module) {
                 if home::is_main(text) {
-                    is_main = true;
-                } else if home::is_shared(&module, text)? {
-                    let holder = name.into_any();
-                    let are = Whose::Imported;
-                    return Ok(Globals { holder, are });
+                    return Ok((Whose::Main, Some(name)));
+                }
+                if home::is_shared(&module, text)? {
+                    return Ok((Whose::Imported, Some(name)));
                 }
             }
         }
     }
-    if is_main || home::main_module(py).is_ok_and(|main| is_dict_of(globals, &main)) {
-        if matches!(to, To::Session) {
-            let holder = intern!(py, "__main__").clone().into_any();
-            let are = Whose::Main;
-            return Ok(Globals { holder, are });
-        }
-        is_main = true;
-    }
-    let holder = stand_in(globals, || Namespace::of(globals, is_main))?;
-    let are = Whose::Own;
-    Ok(Globals { holder, are })
+    let is_main = home::main_module(py).is_ok_and(|main| is_dict_of(globals, &main));
+    Ok((if is_main { Whose::Main } else { Whose::Own }, None))
 }
 
 fn is_dict_of(globals: &Bound<'_, PyDict>, module: &Bound<'_, PyAny>) -> bool {
