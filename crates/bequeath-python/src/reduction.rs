@@ -229,6 +229,10 @@ fn is_by_reference(object: &Bound<'_, PyAny>, tables: &Tables) -> PyResult<bool>
     let (Ok(module_name), Ok(name)) = (module.cast::<PyString>(), name.cast::<PyString>()) else {
         return Ok(false);
     };
+    // <lambda>, <locals>: asking the module for it would cost an exception.
+    if name.to_str()?.contains('<') {
+        return Ok(false);
+    }
     let Some(module) = tables.modules.bind(py).get_item(module_name)? else {
         return Ok(false);
     };

@@ -52,6 +52,12 @@ pub(super) fn holds_only(class: &Bound<'_, PyType>, slots: usize) -> bool {
     is_heap_type && items == 0 && usize::try_from(basic).is_ok_and(|basic| basic <= expected)
 }
 
+/// Whether functions and classes have `__type_params__`.
+pub(super) const HAS_TYPE_PARAMETERS: bool = cfg!(Py_3_12);
+
+/// Whether annotations are a function that works them out, `__annotate__`.
+pub(super) const HAS_LAZY_ANNOTATIONS: bool = cfg!(Py_3_14);
+
 /// By how many bits the argument of `LOAD_GLOBAL` is shifted to be the index of a name.
 pub(super) const LOAD_GLOBAL_SHIFT: u8 = if cfg!(Py_3_11) { 1 } else { 0 };
 /// An int as it lies in memory: how many digits and which sign, and the digits of 30 bits, lowest first.

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::intern;
+use crate::once::Once;
 use crate::pickle::value::{self, Snapshot};
 use crate::pickle::{self, give_back};
 
@@ -40,6 +41,13 @@ struct Form {
     references: Vec<AnyHandle>,
 }
 
+impl Form {
+    /// By which messages name it.
+    fn name(&self) -> u64 {
+        self.memory.reference().to_bits()
+    }
+}
+
 /// A definition that messages name: it can be read as long as somebody holds this.
 #[derive(Clone)]
 pub struct Definition(Arc<Form>);
@@ -52,17 +60,24 @@ impl Definition {
     }
 }
 
-/// A part of the message that is being written.
+/// Definitions of the message that is being written which are one form.
 struct Part {
-    /// Whose globals these definitions share, where they are made anew in the receiver.
+    /// Whose globals they share, where these are made anew in the receiver.
     globals: Option<usize>,
     members: Vec<Py<PyAny>>,
     form: Arc<Form>,
 }
 
+#[derive(Default)]
+struct Parts {
+    parts: Vec<Part>,
+    /// Forms that were named in this walk and have got more members since.
+    outdated: Vec<Arc<Form>>,
+}
+
 thread_local! {
     /// For each message that is being written on this thread.
-    static PARTS: RefCell<Vec<Vec<Part>>> = const { RefCell::new(Vec::new()) };
+    static MESSAGES: RefCell<Vec<Parts>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Held while a message is written whose definitions travel apart.
@@ -70,72 +85,103 @@ pub(super) struct Apart(());
 
 impl Apart {
     pub(super) fn begin() -> Self {
-        PARTS.with_borrow_mut(|messages| messages.push(Vec::new()));
+        MESSAGES.with_borrow_mut(|messages| messages.push(Parts::default()));
         Self(())
+    }
+
+    /// Whether the message names a form that has been replaced since, by one of more definitions that share their globals:
+    /// then it is written once more, with what is known now.
+    pub(super) fn is_outdated(&self) -> bool {
+        let old = MESSAGES.with_borrow_mut(|messages| {
+            let message = messages.last_mut()?;
+            Some(std::mem::take(&mut message.outdated))
+        });
+        old.is_some_and(|old| !old.is_empty())
     }
 
     /// The definitions that the message names.
     pub(super) fn end(self) -> Vec<Definition> {
-        let parts = PARTS.with_borrow_mut(|messages| messages.last_mut().map(std::mem::take));
-        let parts = parts.into_iter().flatten();
-        parts.map(|part| Definition(part.form)).collect()
+        let message = MESSAGES.with_borrow_mut(|messages| messages.last_mut().map(std::mem::take));
+        let message = message.unwrap_or_default();
+        let forms = message.parts.into_iter().map(|part| part.form);
+        forms.chain(message.outdated).map(Definition).collect()
     }
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
         // Dropped when the table is free again: that may run code.
-        let ended = PARTS.with_borrow_mut(Vec::pop);
+        let ended = MESSAGES.with_borrow_mut(Vec::pop);
         drop(ended);
     }
+}
+
+/// Where an object stands among a message's definitions.
+enum Place {
+    /// In a form that is made already: its name, and the object's index.
+    Known(u64, usize),
+    /// It becomes a member of this part, beside these.
+    New(usize, Vec<Py<PyAny>>),
+}
+
+fn place_of(object: &Bound<'_, PyAny>, globals: Option<usize>) -> Option<Place> {
+    let py = object.py();
+    MESSAGES.with_borrow(|messages| {
+        let parts = &messages.last()?.parts;
+        let is_theirs = |part: &Part| match globals {
+            Some(_) => part.globals == globals,
+            None => part.members.iter().any(|member| member.is(object)),
+        };
+        let Some(at) = parts.iter().position(is_theirs) else {
+            return Some(Place::New(parts.len(), Vec::new()));
+        };
+        let part = &parts[at];
+        Some(
+            match part.members.iter().position(|member| member.is(object)) {
+                Some(index) => Place::Known(part.form.name(), index),
+                None => {
+                    let members = part.members.iter().map(|member| member.clone_ref(py));
+                    Place::New(at, members.collect())
+                }
+            },
+        )
+    })
 }
 
 /// What stands in the message for a definition; nothing for one that has to be in it.
 pub(super) fn place<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = object.py();
     let globals = value::globals_made_anew(object)?;
-    let known = PARTS.with_borrow(|messages| {
-        let parts = messages.last()?;
-        let at = parts
-            .iter()
-            .position(|part| globals.is_some() && part.globals == globals)
-            .unwrap_or(parts.len());
-        let members = parts.get(at).map_or(&[][..], |part| &part.members);
-        Some((
-            at,
-            members.iter().map(|member| member.clone_ref(py)).collect(),
-        ))
-    });
-    let Some((at, mut members)): Option<(usize, Vec<Py<PyAny>>)> = known else {
-        return Ok(None);
+    let (at, mut members) = match place_of(object, globals) {
+        None => return Ok(None),
+        Some(Place::Known(name, index)) => {
+            return value::named_definition(py, name, index).map(Some)
+        }
+        Some(Place::New(at, members)) => (at, members),
     };
     members.push(object.clone().unbind());
     let index = members.len() - 1;
     let Some(form) = form(py, &members)? else {
         return Ok(None);
     };
-    let name = form.memory.reference().to_bits();
+    let name = form.name();
     let part = Part {
         globals,
         members,
         form,
     };
-    let old = PARTS.with_borrow_mut(|messages| {
-        let parts = messages.last_mut()?;
-        match parts.get_mut(at) {
-            Some(old) => Some(std::mem::replace(old, part)),
-            None => {
-                parts.push(part);
-                None
-            }
-        }
+    let old = MESSAGES.with_borrow_mut(|messages| {
+        let message = messages.last_mut()?;
+        let Some(place) = message.parts.get_mut(at) else {
+            message.parts.push(part);
+            return None;
+        };
+        let old = std::mem::replace(place, part);
+        message.outdated.push(Arc::clone(&old.form));
+        Some(old)
     });
     drop(old);
-    let rebuild = py
-        .import(intern!(py, "bequeath._engine"))?
-        .getattr(intern!(py, "rebuild_definition"))?;
-    let call = (rebuild, (name, index)).into_pyobject(py)?;
-    Ok(Some(call.into_any()))
+    value::named_definition(py, name, index).map(Some)
 }
 
 // --- the sender's books ---
@@ -306,7 +352,11 @@ pub fn rebuild_definition(py: Python<'_>, name: u64, index: usize) -> PyResult<B
 
 /// What was rebuilt here, by the names of its objects. In the module: what is in a module is gone when the interpreter ends.
 fn known(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let engine = py.import(intern!(py, "bequeath._engine"))?;
+    static ENGINE: Once<Py<PyAny>> = Once::new();
+    let engine = ENGINE.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("bequeath._engine")?.into_any().unbind())
+    })?;
+    let engine = engine.bind(py);
     let name = intern!(py, "_definitions");
     if let Some(known) = engine.getattr_opt(name)? {
         return Ok(known.cast_into()?);

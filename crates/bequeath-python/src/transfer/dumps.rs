@@ -20,6 +20,9 @@ use super::open::{Opened, Transfer};
 use super::policy::{Rule, LEAN, WHOLE, WITHIN};
 use super::{facade, kind, Purpose};
 
+/// How often a message is written whose definitions turn out to belong together.
+const MOST_WALKS: usize = 3;
+
 /// An object made ready to leave.
 pub struct Pickled {
     /// One of [`kind`].
@@ -131,29 +134,37 @@ fn message(object: &Bound<'_, PyAny>, purpose: Purpose, rule: &'static Rule) -> 
     if let Some(bytes) = pickle::write_pure(object, rule).map_err(explained)? {
         return Ok(Pickled::bare(kind::PICKLE, Bytes::Vec(bytes)));
     }
-    let opened = Opened::open(Transfer::export(purpose));
     let apart = rule.is_apart().then(Apart::begin);
-    let bytes = pickle::write_full(object, rule).map_err(explained)?;
-    let Some(Transfer::Export {
-        references,
-        descriptors,
-        buffers,
-        ..
-    }) = opened.close()
-    else {
-        return Err(PyRuntimeError::new_err(
-            "a transfer was closed while an object was being pickled",
-        ));
-    };
-    let definitions = apart.map_or_else(Vec::new, Apart::end);
-    Ok(Pickled {
-        kind: kind::PICKLE,
-        bytes: Bytes::Vec(bytes),
-        buffers,
-        references,
-        descriptors,
-        definitions,
-    })
+    let mut walks = 1;
+    loop {
+        let opened = Opened::open(Transfer::export(purpose));
+        let bytes = pickle::write_full(object, rule).map_err(explained)?;
+        let Some(Transfer::Export {
+            references,
+            descriptors,
+            buffers,
+            ..
+        }) = opened.close()
+        else {
+            return Err(PyRuntimeError::new_err(
+                "a transfer was closed while an object was being pickled",
+            ));
+        };
+        // A reducer that makes new functions each time would go on for ever.
+        if walks < MOST_WALKS && apart.as_ref().is_some_and(Apart::is_outdated) {
+            walks += 1;
+            give_back(bytes);
+            continue;
+        }
+        return Ok(Pickled {
+            kind: kind::PICKLE,
+            bytes: Bytes::Vec(bytes),
+            buffers,
+            references,
+            descriptors,
+            definitions: apart.map_or_else(Vec::new, Apart::end),
+        });
+    }
 }
 
 /// A pickle as a transfer makes it, in one piece of bytes: part of the transfer that is open on this thread, which its

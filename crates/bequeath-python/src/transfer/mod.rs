@@ -22,7 +22,8 @@ use pyo3::prelude::*;
 use crate::intern;
 
 pub use apart::rebuild_definition;
-#[allow(unused_imports)] // the name of what `Pickled::take_definitions` returns, for who holds them
+#[allow(unused_imports)]
+// the name of what `Pickled::take_definitions` returns, for who holds them
 pub use apart::Definition;
 pub(crate) use dumps::dumps_within;
 pub use dumps::{dumps, dumps_once, dumps_portable, transfer_dumps, Pickled};

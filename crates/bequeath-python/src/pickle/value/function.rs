@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFunction, PyModule, PyString, PyTuple};
 
+use super::super::version::{HAS_LAZY_ANNOTATIONS, HAS_TYPE_PARAMETERS};
 use super::code::{self, Form};
 use super::definitions::{self, Id};
 use super::home;
@@ -112,8 +113,13 @@ fn attributes<'py>(
             }
         }
     }
-    for name in [intern!(py, "__type_params__"), intern!(py, "__dict__")] {
-        if let Some(value) = function.getattr_opt(name)? {
+    for (name, there) in [
+        (intern!(py, "__type_params__"), HAS_TYPE_PARAMETERS),
+        (intern!(py, "__dict__"), true),
+    ] {
+        // Asking for what is not there costs an exception.
+        if there {
+            let value = function.getattr(name)?;
             if value.is_truthy()? {
                 attributes.set_item(name, value)?;
             }
@@ -122,19 +128,25 @@ fn attributes<'py>(
     Ok(attributes)
 }
 
+/// The function that works a function's annotations out, if it has one.
+pub(super) fn annotate<'py>(function: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if !HAS_LAZY_ANNOTATIONS {
+        return Ok(None);
+    }
+    let annotate = function.getattr(intern!(function.py(), "__annotate__"))?;
+    Ok((!annotate.is_none()).then_some(annotate))
+}
+
 /// Since 3.14 a function's annotations are a function that works them out: that travels, not what it would return.
 fn lazy_annotations<'py>(
     function: &Bound<'py, PyAny>,
     attributes: &Bound<'py, PyDict>,
 ) -> PyResult<bool> {
-    let name = intern!(function.py(), "__annotate__");
-    match function.getattr_opt(name)? {
-        Some(annotate) if !annotate.is_none() => {
-            attributes.set_item(name, annotate)?;
-            Ok(true)
-        }
-        _ => Ok(false),
+    let annotate = annotate(function)?;
+    if let Some(annotate) = &annotate {
+        attributes.set_item(intern!(function.py(), "__annotate__"), annotate)?;
     }
+    Ok(annotate.is_some())
 }
 
 /// Shows the globals that the function uses and the receiver may lack.

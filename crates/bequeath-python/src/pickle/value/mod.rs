@@ -26,7 +26,7 @@ use pyo3::types::{PyDict, PyFunction, PyTuple, PyType};
 
 use crate::intern;
 use home::Home;
-use tables::Tables;
+use tables::{Callables, Tables};
 
 pub use class::{rebuild_class, set_class};
 pub use code::rebuild_code;
@@ -152,6 +152,19 @@ fn interpreter_type<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'p
 /// Whatever asking the object raises.
 pub(crate) fn is_by_value(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(!matches!(home::of(object, To::Session)?, Home::Shared))
+}
+
+/// What stands for a definition that a message only names: a call that finds it.
+///
+/// # Errors
+/// When the package is broken.
+pub(crate) fn named_definition(
+    py: Python<'_>,
+    name: u64,
+    index: usize,
+) -> PyResult<Bound<'_, PyAny>> {
+    let find = Callables::get(py)?.definition.bind(py);
+    Ok((find, (name, index)).into_pyobject(py)?.into_any())
 }
 
 /// The globals of a function (or of a class's module), by address, if they are neither the main module's nor ones that the

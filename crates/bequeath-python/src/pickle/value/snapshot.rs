@@ -9,6 +9,7 @@ use pyo3::types::{
     PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
 };
 
+use super::super::version::HAS_TYPE_PARAMETERS;
 use super::home::{self, Home};
 use super::parts::{self, Part};
 use super::{function, To};
@@ -170,16 +171,17 @@ impl Look<'_> {
                 }
             }
         }
-        let lazily = function.getattr_opt(intern!(py, "__annotate__"))?;
-        let whole = match lazily.filter(|annotate| !annotate.is_none()) {
+        let whole = match function::annotate(function)? {
             Some(annotate) => self.part(&annotate)?,
             None => {
                 let annotations = function.getattr(intern!(py, "__annotations__"))?;
                 self.dict(annotations.cast::<PyDict>()?)?
             }
         };
-        let parameters = function.getattr_opt(intern!(py, "__type_params__"))?;
-        if !whole || !parameters.map_or(Ok(true), |parameters| self.part(&parameters))? {
+        if !whole {
+            return Ok(false);
+        }
+        if HAS_TYPE_PARAMETERS && !self.part(&function.getattr(intern!(py, "__type_params__"))?)? {
             return Ok(false);
         }
         self.dict(&function::travelling_globals(function.cast()?)?)

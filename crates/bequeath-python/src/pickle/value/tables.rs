@@ -32,6 +32,7 @@ looked_up! {
         set_function: "bequeath._engine"."set_function",
         class: "bequeath._engine"."rebuild_class",
         set_class: "bequeath._engine"."set_class",
+        definition: "bequeath._engine"."rebuild_definition",
         enumeration: "bequeath._engine"."rebuild_enum",
         code: "bequeath._engine"."rebuild_code",
         cell: "bequeath._engine"."rebuild_cell",
