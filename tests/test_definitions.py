@@ -1,4 +1,4 @@
-"""Definitions that travel once, to receivers that get many messages: what a pool's workers are sent."""
+"""Definitions that travel once, to receivers that get many messages, as a pool's workers do."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ pub fn transfer_dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
 /// # Errors
 /// Whatever pickling raises.
 pub(crate) fn dumps_within<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let Some(bytes) = pickle::write_pure(object, &Within)? else {
+    let Some(bytes) = pickle::write_pure(object, &WITHIN)? else {
         return transfer_dumps(object);
     };
     let pickle = pickle::new_bytes(object.py(), &bytes);
