@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 SETUP = scripts/environment.sh $(VENV) $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test all check bench bench-pickle faults fuzz sanitizers wheel upstream upstream-pickle sid interpreters long clean
+.PHONY: help setup demo test all check bench bench-pickle bench-pool faults fuzz sanitizers wheel upstream upstream-futures upstream-pickle sid interpreters long clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,7 @@ all: ## test, and besides the other interpreters in full, the sid interpreters, 
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory long
 	@$(MAKE) --no-print-directory upstream
+	@$(MAKE) --no-print-directory upstream-futures
 	@$(MAKE) --no-print-directory upstream-pickle
 	@$(MAKE) --no-print-directory faults
 
@@ -52,6 +53,10 @@ bench: setup ## every figure beside the standard library's and faster-fifo's, in
 bench-pickle: setup ## bequeath.pickle beside _pickle, cloudpickle and marshal, in one interleaved run
 	@$(SETUP) requirements/bench.txt
 	@$(BIN)/python benches/pickling.py
+
+bench-pool: setup ## pools and executors beside the standard ones, loky, joblib, mpire, pebble and billiard
+	@$(SETUP) requirements/bench.txt
+	@$(BIN)/python benches/pool.py
 
 faults: setup ## kill at every instruction, and at random through the Python bindings; the long form
 	@scripts/faults.sh $(BIN)/python
@@ -71,6 +76,9 @@ wheel: ## a wheel in target/wheels for this interpreter
 
 upstream: ## CPython's own tests of multiprocessing: make upstream [PYTHON=python3.13] [START=spawn]
 	@PYTHON="$(PYTHON)" START="$(START)" scripts/upstream.sh
+
+upstream-futures: ## CPython's own tests of ProcessPoolExecutor over bequeath: make upstream-futures [PYTHON=python3.13] [START=spawn]
+	@PYTHON="$(PYTHON)" START="$(START)" scripts/upstream-futures.sh
 
 upstream-pickle: ## CPython's own tests of pickle with bequeath.pickle: make upstream-pickle [PYTHON=python3.13]
 	@PYTHON="$(PYTHON)" scripts/upstream-pickle.sh

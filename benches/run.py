@@ -26,14 +26,14 @@ PACKAGES = ("bequeath", "multiprocessing")
 
 
 class Contender:
-    """A process of measure.py that gives a sample when asked."""
+    """A process that gives a sample when asked."""
 
-    def __init__(self, cell_name: str, name: str) -> None:
+    def __init__(self, name: str, command: list[str]) -> None:
         self.name = name
         self.samples: list[float] = []
         self.failure = ""
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / CELLS[cell_name].program), cell_name, name],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -85,11 +85,9 @@ def shown(seconds: float | None) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def measure(cell_name: str, rounds: int | None) -> dict[str, Contender]:
-    cell = CELLS[cell_name]
-    contenders = [Contender(cell_name, name) for name in names(cell)]
+def take_turns(contenders: list[Contender], rounds: int) -> None:
     try:
-        for number in range(rounds or cell.rounds):
+        for number in range(rounds):
             # Each round starts with another one, so that nobody always comes after the same.
             turn = number % len(contenders)
             for contender in contenders[turn:] + contenders[:turn]:
@@ -97,6 +95,15 @@ def measure(cell_name: str, rounds: int | None) -> dict[str, Contender]:
     finally:
         for contender in contenders:
             contender.close()
+
+
+def measure(cell_name: str, rounds: int | None) -> dict[str, Contender]:
+    cell = CELLS[cell_name]
+    program = str(HERE / cell.program)
+    contenders = [
+        Contender(name, [sys.executable, program, cell_name, name]) for name in names(cell)
+    ]
+    take_turns(contenders, rounds or cell.rounds)
     return {contender.name: contender for contender in contenders}
 
 

@@ -22,7 +22,7 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compute(answers: Any, threads: int | None, load_first: bool, **chosen: str) -> None:
-    """Says which variables a limited process has, and with how many threads its library computes."""
+    """Says which variables a limited process has, and how many threads its library uses."""
     os.environ.update(chosen)
     if load_first:
         import numpy  # noqa: F401

@@ -132,6 +132,8 @@ class ResourceTracker:
         """Close our end; if nobody else holds one the tracker cleans up and ends."""
         with self._lock:
             if self._fd is None:
+                # None was needed, so nothing is left behind: what one that ran would say by 0.
+                self._exitcode = 0 if self._exitcode is None else self._exitcode
                 return
             os.close(self._fd)
             self._fd = None
