@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from fault_workers import add_under_lock, is_whole, receive, send, send_over_connection
 
+from bequeath.exceptions import AbandonedLock
 from implementation import Implementation
 
 LONG = os.environ.get("BEQUEATH_FAULTS") == "long"
@@ -197,8 +198,8 @@ def test_event_and_condition_survive_killed_waiters(ours: Implementation) -> Non
         try:
             with condition:
                 condition.notify(1)
-        except RuntimeError:
-            condition.recover() if hasattr(condition, "recover") else None
+        except AbandonedLock:
+            free(condition)
     sleepers.kill_all()
     event.set()
     waiters.join_all()
@@ -209,5 +210,14 @@ def wait_in_condition(condition: Any) -> None:
         try:
             with condition:
                 condition.wait()
-        except RuntimeError:
-            return
+        except AbandonedLock:
+            free(condition)
+
+
+def free(condition: Any) -> None:
+    """Frees the lock of a sleeper that was killed while it had it, unless another one did."""
+    try:
+        condition.recover()
+    except ValueError:
+        return
+    condition.release()
