@@ -266,6 +266,53 @@ def test_a_death_has_its_cause_and_what_the_dead_holds(ours: Implementation) -> 
     lock.release()
 
 
+SAME_NUMBER = """
+import json, os, sys, time
+import bequeath
+
+def ticks():
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+context = bequeath.get_context("fork")
+leave = context.Process(target=sys.exit, args=(3,), name="first")
+leave.start()
+leave.join()
+try:
+    with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+        last.write(str(leave.pid - 1))
+except OSError as error:
+    sys.exit(f"refused: {error}")
+# A process is its number and the tick in which it started; no number comes again within one.
+ended = ticks()
+while ticks() == ended:
+    pass
+killed = context.Process(target=os.abort, name="second")
+killed.start()
+killed.join()
+deaths = bequeath.inspect()["sessions"][0]["deaths"]
+print(json.dumps([leave.pid == killed.pid, deaths]))
+"""
+
+
+def test_a_number_that_comes_again_is_told_of_its_latest_process(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    if ours.start_method != "fork":
+        pytest.skip("who forks chooses the number: fork only")
+    (tmp_path / "numbers.py").write_text(SAME_NUMBER)
+    command = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    done = subprocess.run(
+        [*command, sys.executable, str(tmp_path / "numbers.py")], capture_output=True, text=True
+    )
+    if done.returncode and ("refused: " in done.stderr or done.stderr.startswith("unshare: ")):
+        pytest.skip(f"no number can be asked for here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    same, deaths = json.loads(done.stdout)
+    assert same
+    told = [(death["name"], death["code"]) for death in deaths]
+    assert told == [("first", 3), ("second", -signal.SIGABRT)]
+
+
 def test_the_memory_is_accounted_for(ours: Implementation) -> None:
     queue = ours.Queue()
     queue.put(bytes(1 << 20))

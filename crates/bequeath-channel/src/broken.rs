@@ -16,4 +16,12 @@ bequeath_sync::mistakes! {
     DiscardBeforeCommit = 5,
     /// The queue is said to be watched before there are sockets to watch.
     WatchedBeforePinned = 6,
+    /// Senders are refused by one commit, and receivers told that it is the end by another.
+    ClosedInTwoSteps = 7,
+    /// Who waits for all work to be done is told so, and believes it, before the commit that says so.
+    ToldBeforeDone = 8,
+    /// A message is work to be reported done by a commit of its own, after the one that makes it visible.
+    WorkCountedLater = 9,
+    /// Closing a queue, and reporting work done, start from a state that was read before the cell was held.
+    ReadBeforeHeld = 10,
 }

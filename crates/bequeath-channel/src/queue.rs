@@ -14,13 +14,14 @@ use bequeath_sync::atomic::{AtomicU64, Ordering};
 use bequeath_sync::waiting::Waiting;
 use bequeath_sync::{Cell, Guard, Interrupt, WaitWord};
 
+use crate::broken::{self, Mistake};
 use crate::companions::Companions;
 use crate::error::{Error, Result};
 use crate::message::{Message, Outgoing};
 use crate::record::LONGEST_PAYLOAD;
 use crate::segment::segment_bytes;
 use crate::send::Prepared;
-use crate::state::{State, CLOSED, WORDS};
+use crate::state::{State, CLOSED, REFUSING, WORDS};
 use crate::wait;
 
 /// What all processes share of a queue.
@@ -325,13 +326,24 @@ impl Queue {
         Ok(self.state()?.unfinished)
     }
 
+    /// Locks the cell, and reads the state.
+    fn lock_state(&self) -> Result<(Guard<'_, WORDS>, State)> {
+        let early = broken::is(Mistake::ReadBeforeHeld).then(|| self.state());
+        let guard = self.lock()?;
+        let state = early.unwrap_or_else(|| State::decode(guard.state()))?;
+        Ok((guard, state))
+    }
+
     /// Reports that the work for one received message is done.
     ///
     /// # Errors
     /// [`Error::TooManyDone`].
     pub fn task_done(&self) -> Result<()> {
-        let mut guard = self.lock()?;
-        let mut state = State::decode(guard.state())?;
+        let (mut guard, mut state) = self.lock_state()?;
+        if broken::is(Mistake::ToldBeforeDone) && state.unfinished == 1 {
+            guard.commit_and_wake(&self.handle.all_done, u32::MAX >> 1);
+            (guard, state) = self.lock_state()?;
+        }
         state.unfinished = state.unfinished.checked_sub(1).ok_or(Error::TooManyDone)?;
         guard.stage(state.encode());
         if state.unfinished == 0 {
@@ -353,7 +365,7 @@ impl Queue {
             if State::decode(guard.state())?.unfinished == 0 {
                 return Ok(());
             }
-            wait::sleep(
+            let woken = wait::sleep(
                 guard,
                 &self.handle.all_done,
                 deadline,
@@ -361,6 +373,9 @@ impl Queue {
                 Error::TimedOut,
                 &mut waiting,
             )?;
+            if woken && broken::is(Mistake::ToldBeforeDone) {
+                return Ok(());
+            }
         }
     }
 
@@ -397,8 +412,12 @@ impl Queue {
     /// # Errors
     /// [`Error::Corrupted`].
     pub fn close(&self) -> Result<()> {
-        let mut guard = self.lock()?;
-        let mut state = State::decode(guard.state())?;
+        let (mut guard, mut state) = self.lock_state()?;
+        if broken::is(Mistake::ClosedInTwoSteps) {
+            state.flags |= REFUSING;
+            guard.stage(state.encode());
+            guard.commit_and_hold();
+        }
         state.flags |= CLOSED;
         guard.stage(state.encode());
         guard.commit_and_wake(&self.handle.not_empty, u32::MAX >> 1);

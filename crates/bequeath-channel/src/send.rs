@@ -14,7 +14,7 @@ use crate::message::Outgoing;
 use crate::queue::Queue;
 use crate::record::{self, Form, Header, HEADER};
 use crate::segment::{segment_bytes, Segment, FIRST};
-use crate::state::{name, State, CLOSED, RAISED, WATCHED};
+use crate::state::{name, State, RAISED, WATCHED};
 use crate::{parcel, wait};
 
 /// A message ready to be appended. Dropped unsent, all that it holds is freed.
@@ -164,7 +164,7 @@ impl Queue {
         loop {
             let mut guard = self.lock_until(deadline, interrupt, Error::Full)?;
             let mut state = State::decode(guard.state())?;
-            if state.has(CLOSED) {
+            if state.refuses() {
                 return Err(Error::Closed);
             }
             if body
@@ -198,7 +198,9 @@ impl Queue {
                 }
             };
             state.count += 1;
-            state.unfinished += 1;
+            if !broken::is(Mistake::WorkCountedLater) {
+                state.unfinished += 1;
+            }
             state.bytes = state.bytes.saturating_add(prepared.bytes);
             if !prepared.descriptors.is_empty() {
                 // The number is committed before the parcel is sent: should we die in between, nobody sends another under the same number.
@@ -234,9 +236,13 @@ impl Queue {
                 prepared.arrived();
             }
             guard.stage(state.encode());
-            if broken::is(Mistake::CommitBeforeBytes) || broken::is(Mistake::RaiseAfterCommit) {
+            if broken::is(Mistake::CommitBeforeBytes)
+                || broken::is(Mistake::RaiseAfterCommit)
+                || broken::is(Mistake::WorkCountedLater)
+            {
                 guard.commit_and_hold();
-                self.repent(&state, prepared)?;
+                self.repent(&mut state, prepared)?;
+                guard.stage(state.encode());
             }
             guard.commit_and_wake(&body.not_empty, 1);
             if let Some(moving) = moving {
@@ -249,7 +255,11 @@ impl Queue {
 
     /// Does late what a deliberate mistake left undone.
     #[cold]
-    fn repent(&self, state: &State, prepared: &Prepared<'_>) -> Result<()> {
+    fn repent(&self, state: &mut State, prepared: &Prepared<'_>) -> Result<()> {
+        if broken::is(Mistake::WorkCountedLater) {
+            state.unfinished += 1;
+            return Ok(());
+        }
         if broken::is(Mistake::RaiseAfterCommit) {
             return self.companions.raise(self);
         }

@@ -2,6 +2,7 @@
 
 use bequeath_shm::BlockName;
 
+use crate::broken::{self, Mistake};
 use crate::error::{Error, Result};
 use crate::segment::{FIRST, LONGEST_SEGMENT};
 
@@ -14,6 +15,8 @@ pub(crate) const WATCHED: u64 = 1;
 pub(crate) const RAISED: u64 = 2;
 /// Closed for everybody.
 pub(crate) const CLOSED: u64 = 4;
+/// Only of a deliberate mistake: closed for senders.
+pub(crate) const REFUSING: u64 = 8;
 const FLAGS: u64 = 0xff;
 
 /// Bits of a place in a segment; a pid's 22 fit above two of them.
@@ -93,6 +96,11 @@ impl State {
 
     pub(crate) fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether senders are refused.
+    pub(crate) fn refuses(&self) -> bool {
+        self.has(CLOSED) || broken::is(Mistake::ClosedInTwoSteps) && self.has(REFUSING)
     }
 }
 

@@ -54,7 +54,8 @@ pub(crate) fn lock<'a>(
     }
 }
 
-/// Unlocks and sleeps once; the caller looks again. `late` when the deadline had passed before.
+/// Unlocks and sleeps once; the caller looks again, whether somebody woke it (true) or not. `late` when the deadline
+/// had passed before.
 pub(crate) fn sleep(
     guard: Guard<'_, WORDS>,
     on: &WaitWord,
@@ -62,14 +63,15 @@ pub(crate) fn sleep(
     interrupt: &mut dyn Interrupt,
     late: Error,
     waiting: &mut Waiting,
-) -> Result<()> {
+) -> Result<bool> {
     if deadline.is_past() {
         return Err(late);
     }
-    match guard.wait_as(on, deadline, waiting) {
+    let outcome = guard.wait_as(on, deadline, waiting);
+    match outcome {
         // After the deadline the caller looks a last time, then comes here with a deadline that is past.
         WaitOutcome::Woken | WaitOutcome::TimedOut => {}
         WaitOutcome::Slice | WaitOutcome::Interrupted => interrupt.check()?,
     }
-    Ok(())
+    Ok(outcome == WaitOutcome::Woken)
 }

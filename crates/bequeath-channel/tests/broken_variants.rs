@@ -95,6 +95,23 @@ fn a_parcel_taken_out_before_the_commit_is_caught_by_kills() {
 }
 
 #[test]
+fn a_queue_closed_in_two_steps_is_caught_by_kills() {
+    let mut scenario = Waits::new(waits::Act::Close);
+    is_caught_by(Mistake::ClosedInTwoSteps, 3, &mut scenario);
+}
+
+#[test]
+fn a_join_that_is_told_before_all_is_done_is_caught_by_kills() {
+    let mut scenario = Waits::new(waits::Act::TaskDone);
+    is_caught_by(Mistake::ToldBeforeDone, 3, &mut scenario);
+}
+
+#[test]
+fn a_message_that_counts_as_work_later_is_caught_by_kills() {
+    is_caught(Mistake::WorkCountedLater, warm(Act::Put));
+}
+
+#[test]
 fn a_queue_watched_before_there_are_sockets_is_caught_by_kills() {
     let mut scenario = Waits::new(waits::Act::FirstReadiness);
     is_caught_by(Mistake::WatchedBeforePinned, 60, &mut scenario);

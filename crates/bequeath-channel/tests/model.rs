@@ -9,6 +9,7 @@
 mod world;
 
 use bequeath_testing::model::schedules;
+use world::ending::{explore_close, explore_join, explore_task_done};
 use world::model::{explore, Member, Plan, Shape, SMALL};
 
 fn puts(member: &Member) {
@@ -77,6 +78,21 @@ fn one_stops_at_a_bounded_queue() {
         ..RECEIVER
     };
     run("bounded queue, a receiver stops", receiver);
+}
+
+#[test]
+fn one_stops_that_closes_the_queue() {
+    explore_close("close", schedules(4, 40));
+}
+
+#[test]
+fn one_stops_that_reports_work_done() {
+    explore_task_done("task_done", schedules(4, 40));
+}
+
+#[test]
+fn one_stops_that_waits_for_all_work_to_be_done() {
+    explore_join("join", schedules(4, 40));
 }
 
 /// 3980 + 16 rounds to 4000: sixteen records fill a segment.

@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bequeath_channel::broken::{self, Mistake};
 use bequeath_sync::broken as cells;
+use bequeath_testing::model::Explored;
+use world::ending::{explore_close, explore_task_done};
 use world::model::{explore, Member, Plan, Shape, SMALL};
 
 /// Mistakes are made by the whole program.
@@ -39,10 +41,14 @@ const WITH_DESCRIPTORS: Shape = Shape {
 };
 
 fn is_found(name: &str, make: impl FnOnce(), plan: Plan) {
+    is_found_by(name, make, || explore(name, 40, plan));
+}
+
+fn is_found_by(name: &str, make: impl FnOnce(), explore: impl FnOnce() -> Explored) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     bequeath_channel::board::ensure().unwrap();
     make();
-    let explored = catch_unwind(AssertUnwindSafe(|| explore(name, 40, plan)));
+    let explored = catch_unwind(AssertUnwindSafe(explore));
     broken::make(None);
     cells::make(None);
     assert!(explored.is_err(), "{name}: not found");
@@ -58,6 +64,21 @@ fn a_queues_state_that_is_written_in_place() {
 fn a_record_that_is_committed_before_its_bytes_are_there() {
     let make = || broken::make(Some(Mistake::CommitBeforeBytes));
     is_found("commit before bytes", make, PLAN);
+}
+
+#[test]
+fn a_queue_closed_over_what_was_sent_meanwhile() {
+    let make = || broken::make(Some(Mistake::ReadBeforeHeld));
+    is_found_by("close, read before held", make, || {
+        explore_close("close", 40)
+    });
+}
+
+#[test]
+fn work_reported_done_over_what_was_sent_meanwhile() {
+    let make = || broken::make(Some(Mistake::ReadBeforeHeld));
+    let explore = || explore_task_done("task_done", 40);
+    is_found_by("task_done, read before held", make, explore);
 }
 
 #[test]

@@ -10,70 +10,76 @@ mod world;
 
 use std::time::Duration;
 
-use bequeath_testing::{KillPoints, Watchdog};
+use bequeath_testing::{is_long_for, KillPoints, Scenario, Watchdog};
 use world::killed::{Serving, Starter};
 use world::turn;
 
-fn starter(name: &str, mut scenario: Starter) {
-    let _watchdog = Watchdog::new(Duration::from_secs(1800));
-    let _turn = turn();
-    let report = KillPoints::from_environment()
-        .around_calls()
-        .run(name, &mut scenario);
-    println!("{name}: {} children ran", scenario.ran);
-    // (One that is tied may end before it has said anything.)
-    assert!(scenario.ran < report.points && (scenario.ran > 0 || scenario.tied));
+/// Where only the long form has it: each of those has to be stepped through once, which takes seconds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Both,
+    Long,
 }
 
-fn template(name: &str, mut scenario: Serving) {
-    let _watchdog = Watchdog::new(Duration::from_secs(1800));
-    let _turn = turn();
-    let report = KillPoints::from_environment()
-        .around_calls()
-        .run(name, &mut scenario);
-    println!("{name}: {} children ran", scenario.ran);
-    assert!(scenario.ran > 0 && scenario.ran < report.points);
-}
-
-/// Some scenarios are for the long form alone: each has to be stepped through once, which takes seconds.
-fn long(name: &str) -> bool {
-    let long = std::env::var("BEQUEATH_FAULTS").is_ok_and(|it| it == "full" || it == "long");
-    if !long {
-        println!("{name}: in the long form, `make faults`");
+/// Kills at each point; says at how many of them the child ran all the same.
+fn kill<S: Scenario>(
+    name: &str,
+    form: Form,
+    mut scenario: S,
+    ran: fn(&S) -> usize,
+) -> Option<usize> {
+    if form == Form::Long && !is_long_for(name) {
+        return None;
     }
-    long
+    let _watchdog = Watchdog::new(Duration::from_secs(1800));
+    let _turn = turn();
+    let kills = KillPoints::from_environment().around_calls();
+    let points = kills.run(name, &mut scenario).points;
+    let ran = ran(&scenario);
+    println!("{name}: {ran} children ran");
+    assert!(ran < points);
+    Some(ran)
+}
+
+fn starter(name: &str, form: Form, scenario: Starter) {
+    let tied = scenario.tied;
+    let done = kill(name, form, scenario, |scenario| scenario.ran);
+    // (One that is tied may end before it has said anything.)
+    assert!(tied || done.is_none_or(|ran| ran > 0));
+}
+
+fn template(name: &str, form: Form, scenario: Serving) {
+    let done = kill(name, form, scenario, |scenario| scenario.ran);
+    assert!(done.is_none_or(|ran| ran > 0));
 }
 
 #[test]
 fn the_starter_is_killed_while_a_child_is_forked_for_it() {
-    if !long("ask for a child") {
-        return;
-    }
-    starter("ask for a child", Starter::new(false, false));
+    starter("ask for a child", Form::Long, Starter::new(false, false));
 }
 
 #[test]
 fn the_starter_of_a_tied_child_is_killed() {
-    starter("ask for a tied child", Starter::new(false, true));
+    starter(
+        "ask for a tied child",
+        Form::Both,
+        Starter::new(false, true),
+    );
 }
 
 #[test]
 fn the_starter_is_killed_while_it_gets_a_child_that_was_kept_ahead() {
-    if !long("ask for a child kept ahead") {
-        return;
-    }
-    starter("ask for a child kept ahead", Starter::new(true, false));
+    let name = "ask for a child kept ahead";
+    starter(name, Form::Long, Starter::new(true, false));
 }
 
 #[test]
 fn the_template_is_killed_while_it_forks() {
-    template("serve, by a fork", Serving::new(false));
+    template("serve, by a fork", Form::Both, Serving::new(false));
 }
 
 #[test]
 fn the_template_is_killed_while_it_gives_away_the_child_kept_ahead() {
-    if !long("serve, with the child kept ahead") {
-        return;
-    }
-    template("serve, with the child kept ahead", Serving::new(true));
+    let name = "serve, with the child kept ahead";
+    template(name, Form::Long, Serving::new(true));
 }

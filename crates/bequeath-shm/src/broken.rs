@@ -16,4 +16,8 @@ bequeath_sync::mistakes! {
     NoDeathCheck = 5,
     /// What a forked child holds is counted for its parent.
     ChildCountedForParent = 6,
+    /// An extent is given back without having said so first.
+    EmptiedWithoutIntent = 7,
+    /// Slots are not looked at again once nobody can take them any more.
+    EmptiedUnseen = 8,
 }

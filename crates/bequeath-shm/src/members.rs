@@ -215,6 +215,22 @@ impl Space {
         }
     }
 
+    /// The latest dead process that had this number, with its entry. (There may be several: who left in order keeps
+    /// an entry, and a child that is announced has its parent's name.)
+    pub(crate) fn latest_dead(&self, pid: u32) -> Option<(Seen, ProcessId)> {
+        let had_it = |process: &ProcessId| process.pid() == pid && process.is_dead();
+        let of_one = |seen: Seen| {
+            let process = seen.note.filter(had_it).or(seen.identity.filter(had_it))?;
+            Some((seen, process))
+        };
+        self.members()
+            .filter_map(of_one)
+            .max_by_key(|(seen, process)| {
+                let own = matches!(seen.standing, Standing::Live | Standing::Leaving);
+                (process.start_ticks(), own)
+            })
+    }
+
     /// Whether this process marked its exit as an orderly one.
     pub(crate) fn left_in_order(&self, identity: ProcessId) -> bool {
         self.members().any(|seen| {

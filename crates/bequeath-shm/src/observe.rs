@@ -89,11 +89,7 @@ impl Observer {
     pub fn deaths(&self) -> Vec<Death> {
         let page = self.words(DEATHS_AT, PAGE as usize).unwrap_or_default();
         let records = page.get(1..).unwrap_or_default().chunks_exact(8);
-        let mut found: Vec<Death> = records
-            .filter_map(|words| deaths::read(words.try_into().ok()?))
-            .collect();
-        found.sort_by_key(|death| death.at);
-        found
+        deaths::in_order(records.filter_map(|words| deaths::read(words.try_into().ok()?)))
     }
 
     /// What a member told of itself.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod world;
+
 use std::os::fd::AsRawFd;
 
 use bequeath_shm::{parse_limit, Block, Error, Memory, Options, Session};
@@ -11,6 +13,11 @@ fn small(size: u64) -> Session {
     let mut options = Options::default();
     options.size = Some(size);
     Session::create(&options).unwrap()
+}
+
+#[test]
+fn blocks_keep_their_pages_while_extents_are_given_back() {
+    assert!(!world::loses_pages(20_000));
 }
 
 #[test]

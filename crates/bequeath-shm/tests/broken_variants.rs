@@ -14,8 +14,8 @@ use bequeath_shm::broken::{self, Mistake};
 use bequeath_shm::Memory;
 use bequeath_testing::{Death, KillPoints, Scenario, Watchdog};
 use world::fork::InTheParent;
-use world::killed::{Hands, Killed, Operation, NOTHING};
-use world::{envelope, turn, World};
+use world::killed::{shrinks_and_grows, Hands, Killed, Operation, NOTHING};
+use world::{envelope, loses_pages, turn, World};
 
 /// The victim, a process of its own, makes the mistake in what it does.
 struct Mistaken<S>(Mistake, S);
@@ -70,7 +70,7 @@ fn opening() -> Operation {
 
 #[test]
 fn a_count_that_was_not_announced_is_caught_by_kills() {
-    is_caught(Mistake::CountUnannounced, 40, Killed::new(opening()));
+    is_caught(Mistake::CountUnannounced, 5, Killed::new(opening()));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_block_that_moves_without_saying_whereto_is_caught_by_kills() {
         },
         ..NOTHING
     };
-    is_caught(Mistake::MovesWithoutVia, 60, Killed::new(operation));
+    is_caught(Mistake::MovesWithoutVia, 20, Killed::new(operation));
 }
 
 #[test]
@@ -96,7 +96,25 @@ fn a_part_that_is_not_listed_yet_is_caught_by_kills() {
         act: |hands, _| hands.envelope = Some(envelope(hands.session(), &hands.any[0])),
         ..NOTHING
     };
-    is_caught(Mistake::PartBeforeListed, 90, Killed::new(operation));
+    is_caught(Mistake::PartBeforeListed, 20, Killed::new(operation));
+}
+
+#[test]
+fn an_extent_that_is_given_back_without_notice_is_caught_by_kills() {
+    let scenario = Killed::in_a_tiny_arena(shrinks_and_grows());
+    is_caught(Mistake::EmptiedWithoutIntent, 7, scenario);
+}
+
+/// Nobody has to die for this one.
+#[test]
+fn an_extent_that_is_emptied_without_a_second_look_is_caught() {
+    let _watchdog = Watchdog::new(Duration::from_secs(600));
+    let _turn = turn();
+    broken::make(Some(Mistake::EmptiedUnseen));
+    // A panic: what was taken was gone.
+    let lost = catch_unwind(|| loses_pages(usize::MAX));
+    broken::make(None);
+    assert!(lost.unwrap_or(true));
 }
 
 #[test]

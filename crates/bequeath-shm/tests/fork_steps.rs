@@ -9,13 +9,9 @@ mod world;
 use std::time::Duration;
 
 use bequeath_shm::ForkTicket;
-use bequeath_testing::{Death, KillPoints, Scenario, Watchdog};
+use bequeath_testing::{is_long, Death, KillPoints, Scenario, Watchdog};
 use world::fork::{is_settled, InTheParent, Things};
 use world::{turn, World};
-
-fn long() -> bool {
-    std::env::var("BEQUEATH_FAULTS").is_ok_and(|value| matches!(value.as_str(), "full" | "long"))
-}
 
 #[test]
 fn the_parent_is_killed_in_the_window_of_a_fork() {
@@ -30,7 +26,7 @@ fn the_parent_is_killed_in_the_window_of_a_fork() {
     assert!(!report.traced || scenario.children > 0);
     assert!(scenario.left_open * 3 < report.points);
     for (world, since) in scenario.undecided.drain(..) {
-        if long() {
+        if is_long() {
             // The minute is the engine's; this waits for what it is about.
             while since.elapsed() < Duration::from_secs(62) {
                 std::thread::sleep(Duration::from_secs(1));

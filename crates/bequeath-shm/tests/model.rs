@@ -8,7 +8,7 @@
 mod world;
 
 use bequeath_shm::Memory;
-use world::model::{explore, scavenge, Member, Plan, PLAN};
+use world::model::{explore, scavenge, tiny, Member, Plan, PLAN};
 use world::{envelope, Place};
 
 #[test]
@@ -143,22 +143,7 @@ fn runs_are_laid_out() {
 
 #[test]
 fn extents_of_a_tiny_arena_are_given_back_and_serve_another_size() {
-    /// Blocks of two sizes, one after the other; there may be no room left.
-    fn take(member: &Member, lengths: [usize; 2]) {
-        for len in lengths {
-            drop(member.session.allocate(len));
-        }
-        member.session.trim().unwrap();
-    }
-    explore(
-        "extents of a tiny arena",
-        Plan {
-            size: 2 << 20,
-            victim: |member| take(member, [60_000, 200_000]),
-            others: [|member| take(member, [200_000, 60_000]), scavenge],
-            ..PLAN
-        },
-    );
+    explore("extents of a tiny arena", tiny());
 }
 
 #[test]

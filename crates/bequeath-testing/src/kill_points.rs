@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
+use crate::long::is_long;
 use crate::peer::Peer;
 use crate::trace::{Stop, Together, Tracee};
 
@@ -91,9 +92,7 @@ impl KillPoints {
     /// Each instruction when `BEQUEATH_FAULTS=long` (`make faults`), else a sample of about sixty points.
     #[must_use]
     pub fn from_environment() -> Self {
-        let full = std::env::var("BEQUEATH_FAULTS")
-            .is_ok_and(|value| matches!(value.as_str(), "full" | "long"));
-        if full {
+        if is_long() {
             Self::every(1)
         } else {
             Self {

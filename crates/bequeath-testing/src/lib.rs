@@ -6,6 +6,7 @@
 //!   then every invariant.
 //! * [`with_descriptors_left`], [`with_one_processor`]: a full table of descriptors, a thread bound to a
 //!   processor.
+//! * [`is_long`]: whether `make faults` asks, or `make test`.
 //! * [`Alarm`]: signals at a steady pace, which no wait may depend on being without.
 //! * `model` (with `--cfg shuttle`): threads that play processes, one of which stops for ever after each of its stores.
 //! * [`Leftovers`]: descriptors, children and shared-memory files that a test left behind.
@@ -14,6 +15,7 @@ mod alarm;
 mod kill_points;
 mod leftovers;
 mod limits;
+mod long;
 #[cfg(shuttle)]
 pub mod model;
 mod peer;
@@ -24,5 +26,6 @@ pub use alarm::Alarm;
 pub use kill_points::{Death, KillPoints, Report, Scenario};
 pub use leftovers::Leftovers;
 pub use limits::{with_descriptors_left, with_one_processor};
+pub use long::{is_long, is_long_for};
 pub use peer::{wait_until, Outcome, Peer};
 pub use watchdog::Watchdog;

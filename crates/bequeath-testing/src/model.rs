@@ -139,9 +139,10 @@ fn run(
 /// How many schedules a model is to be run under for each death: `long` with BEQUEATH_FAULTS=long, else `short`.
 #[must_use]
 pub fn schedules(short: usize, long: usize) -> usize {
-    match std::env::var("BEQUEATH_FAULTS").as_deref() {
-        Ok("full" | "long") => long,
-        _ => short,
+    if crate::is_long() {
+        long
+    } else {
+        short
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bequeath::{Lock, LockError, Queue, Session};
-use bequeath_testing::{Death, KillPoints, Scenario, Watchdog};
+use bequeath_testing::{is_long, Death, KillPoints, Scenario, Watchdog};
 
 /// Larger than a register, so that a copy takes several instructions.
 type Value = [u64; 9];
@@ -147,7 +147,7 @@ fn a_value_with_a_handle_is_sent_wholly_or_not_at_all_when_its_sender_is_killed(
         references: 0,
     };
     // The channel's own tests kill inside the engine; here it is the encoding around it that counts.
-    let long = std::env::var_os("BEQUEATH_FAULTS").is_some();
+    let long = is_long();
     let points = if long {
         KillPoints::every(31)
     } else {

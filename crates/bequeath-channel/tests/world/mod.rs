@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 
 #[cfg(shuttle)]
+pub mod ending;
+#[cfg(shuttle)]
 pub mod model;
 pub mod scenario;
 pub mod waits;
@@ -12,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use bequeath_channel::{board, Outgoing, Queue};
 use bequeath_os::Deadline;
-use bequeath_shm::{Options, Session};
+use bequeath_shm::{ForkTicket, Options, Session};
 use bequeath_sync::Never;
 use bequeath_testing::Peer;
 
@@ -52,16 +54,29 @@ impl World {
 
     /// A forked member of the session.
     pub fn spawn(&self, body: impl FnOnce()) -> Peer {
-        let ticket = self.session.before_fork().unwrap();
-        let session = self.session.clone();
-        let mut ticket = Some(ticket);
+        let mut announced = self.announce();
         let peer = Peer::spawn(|| {
-            session.after_fork_child(ticket.take().unwrap()).unwrap();
+            announced.enter(&self.session);
             body();
         });
-        self.session
-            .after_fork_parent(ticket.take().unwrap(), Some(peer.pid()));
+        announced.forked(&self.session, peer.pid());
         peer
+    }
+
+    /// Before a fork: the child will be a member from its first instruction on.
+    pub fn announce(&self) -> Announced {
+        Announced(Some(self.session.before_fork().unwrap()))
+    }
+
+    /// After all that was made is dropped.
+    pub fn is_empty(&self) {
+        self.session.scavenge();
+        let usage = self.session.usage().unwrap();
+        assert_eq!(
+            (usage.places, usage.references),
+            (0, 0),
+            "leaked: {usage:?}"
+        );
     }
 
     /// Overwrites the header of the record with this payload, as a member that ran amok might.
@@ -85,6 +100,21 @@ impl World {
             }
         }
         panic!("the record is not in the arena");
+    }
+}
+
+/// A child that is about to be forked.
+pub struct Announced(Option<ForkTicket>);
+
+impl Announced {
+    /// In the parent, once it is.
+    pub fn forked(&mut self, session: &Session, child: u32) {
+        session.after_fork_parent(self.0.take().unwrap(), Some(child));
+    }
+
+    /// In the child.
+    pub fn enter(&mut self, session: &Session) {
+        session.after_fork_child(self.0.take().unwrap()).unwrap();
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bequeath_channel::{Message, Options, Outgoing, Queue};
+use bequeath_channel::{Error, Message, Options, Outgoing, Queue};
 use bequeath_os::socket::{self, SocketType};
 use bequeath_os::Deadline;
 use bequeath_shm::{AnyHandle, Reference, Session};
@@ -33,7 +33,7 @@ pub const SMALL: Shape = Shape {
 
 /// A process of the model, at the queue.
 pub struct Member {
-    queue: Arc<Queue>,
+    pub queue: Arc<Queue>,
     shape: Shape,
     /// What it has received: in the test's memory, so that it is known of the dead, too.
     received: Arc<Mutex<Vec<u64>>>,
@@ -63,14 +63,16 @@ impl Member {
     }
 
     pub fn put(&self, number: u64) {
+        self.try_put(number).unwrap();
+    }
+
+    pub fn try_put(&self, number: u64) -> Result<(), Error> {
         let payload = payload(number, self.shape.bytes);
         let mut message = Outgoing::bytes(1, &payload);
         if self.shape.with_descriptor {
             message.descriptors.push(marked(number));
         }
-        self.queue
-            .send(message, Deadline::NEVER, &mut Never)
-            .unwrap();
+        self.queue.send(message, Deadline::NEVER, &mut Never)
     }
 
     pub fn get(&self) {
@@ -78,13 +80,17 @@ impl Member {
         self.note(message);
     }
 
-    fn get_all(&self) {
+    pub fn received(&self) -> Vec<u64> {
+        self.received.lock().unwrap().clone()
+    }
+
+    pub fn get_all(&self) {
         while let Ok(message) = self.queue.recv(Deadline::PAST, &mut Never) {
             self.note(message);
         }
     }
 
-    fn note(&self, message: Message) {
+    pub fn note(&self, message: Message) {
         let descriptors = message.descriptors;
         let bytes = message.payload.into_vec();
         let number = u64::from_ne_bytes(bytes[..8].try_into().unwrap());
@@ -123,48 +129,60 @@ pub fn explore(name: &str, schedules: usize, plan: Plan) -> Explored {
     explored
 }
 
-fn run(plan: &Plan, stores: u32) {
-    let mut options = bequeath_shm::Options::default();
-    options.size = Some(64 << 20);
-    let session = Session::create(&options).unwrap();
-    let mut options = Options::default();
-    options.capacity = plan.shape.capacity;
-    options.longest_inline = Some(plan.shape.longest_inline);
-    let queue = Queue::with_options(&session, options).unwrap();
-    let object = queue.reference();
-    let shape = plan.shape;
-    let me = Member {
-        queue: Arc::new(queue),
-        shape,
-        received: Arc::default(),
-    };
-    for _ in 0..plan.passed {
-        me.put(0);
-        me.get();
-    }
-    (0..plan.present).for_each(|number| me.put(number));
-    me.received.lock().unwrap().clear();
+/// The session and queue of one execution, and what the dead have of it: what the kernel would take back is
+/// taken back at the end.
+pub struct Stage {
+    pub session: Session,
+    /// The test's own.
+    pub me: Member,
+    graves: Arc<Mutex<Vec<(Session, Arc<Queue>)>>>,
+}
 
-    let again = move |session: &Session| {
-        let fd = session.descriptor().unwrap().try_clone_to_owned().unwrap();
-        Session::attach(fd).unwrap()
-    };
-    let graves: Arc<Mutex<Vec<(Session, Arc<Queue>)>>> = Arc::default();
-    let taken_along: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let lived = Arc::new(AtomicBool::new(false));
-    {
-        let session = session.clone();
-        let (graves, taken_along, lived) = (
-            Arc::clone(&graves),
-            Arc::clone(&taken_along),
-            Arc::clone(&lived),
+fn again(session: &Session) -> Session {
+    let fd = session.descriptor().unwrap().try_clone_to_owned().unwrap();
+    Session::attach(fd).unwrap()
+}
+
+impl Stage {
+    pub fn new(shape: Shape) -> Self {
+        let mut options = bequeath_shm::Options::default();
+        options.size = Some(64 << 20);
+        let session = Session::create(&options).unwrap();
+        let mut options = Options::default();
+        options.capacity = shape.capacity;
+        options.longest_inline = Some(shape.longest_inline);
+        let queue = Queue::with_options(&session, options).unwrap();
+        let me = Member {
+            queue: Arc::new(queue),
+            shape,
+            received: Arc::default(),
+        };
+        Self {
+            session,
+            me,
+            graves: Arc::default(),
+        }
+    }
+
+    /// Starts the victim. What it received is known to the test, and whether it lived to the end of its act.
+    pub fn doomed(
+        &self,
+        stores: u32,
+        act: impl FnOnce(&Member) + Send + 'static,
+    ) -> (Arc<Mutex<Vec<u64>>>, Arc<AtomicBool>) {
+        let (session, object, shape) = (
+            self.session.clone(),
+            self.me.queue.reference(),
+            self.me.shape,
         );
-        let act = plan.victim;
+        let (received, lived): (Arc<Mutex<Vec<u64>>>, Arc<AtomicBool>) = Default::default();
+        let told = (Arc::clone(&received), Arc::clone(&lived));
+        let graves = Arc::clone(&self.graves);
         thread::spawn(move || {
             act_as(VICTIM);
             let session = again(&session);
             let mut member = Member::join(session.clone(), object, shape);
-            member.received = taken_along;
+            member.received = received;
             let grave = (session, Arc::clone(&member.queue));
             graves.lock().unwrap().push(grave);
             dies_after(stores);
@@ -173,17 +191,67 @@ fn run(plan: &Plan, stores: u32) {
             survived();
             stop_for_ever();
         });
+        told
     }
+
+    /// Starts another process.
+    pub fn other<T: Send + 'static>(
+        &self,
+        pid: u32,
+        act: impl FnOnce(&Member) -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let (session, object, shape) = (
+            self.session.clone(),
+            self.me.queue.reference(),
+            self.me.shape,
+        );
+        thread::spawn(move || {
+            act_as(pid);
+            act(&Member::join(again(&session), object, shape))
+        })
+    }
+
+    pub fn wait_for_death(&self) {
+        while !ProcessId::of(VICTIM).unwrap().is_dead() {
+            thread::yield_now();
+        }
+        self.session.scavenge();
+    }
+
+    /// Nothing is left.
+    pub fn end(self) {
+        for (session, queue) in self.graves.lock().unwrap().drain(..) {
+            queue.abandon();
+            std::mem::forget(queue);
+            session.abandon();
+            std::mem::forget(session);
+        }
+        self.session.scavenge();
+        drop(self.me);
+        let usage = self.session.usage().unwrap();
+        assert_eq!((usage.places, usage.references), (0, 0), "{usage:?}");
+        self.session.abandon();
+    }
+}
+
+fn run(plan: &Plan, stores: u32) {
+    let shape = plan.shape;
+    let stage = Stage::new(shape);
+    let me = &stage.me;
+    for _ in 0..plan.passed {
+        me.put(0);
+        me.get();
+    }
+    (0..plan.present).for_each(|number| me.put(number));
+    me.received.lock().unwrap().clear();
+
+    let (taken_along, lived) = stage.doomed(stores, plan.victim);
     let others: Vec<_> = (3..)
         .zip(plan.others)
         .map(|(pid, act)| {
-            let session = session.clone();
-            thread::spawn(move || {
-                act_as(pid);
-                let member = Member::join(again(&session), object, shape);
-                act(&member);
-                let received = member.received.lock().unwrap().clone();
-                received
+            stage.other(pid, move |member| {
+                act(member);
+                member.received()
             })
         })
         .collect();
@@ -193,12 +261,9 @@ fn run(plan: &Plan, stores: u32) {
         in_order(&received);
         seen.extend(received);
     }
-    while !ProcessId::of(VICTIM).unwrap().is_dead() {
-        thread::yield_now();
-    }
-    session.scavenge();
+    stage.wait_for_death();
     me.get_all();
-    let rest = me.received.lock().unwrap().clone();
+    let rest = me.received();
     in_order(&rest);
     seen.extend(rest);
     check(plan, seen, &taken_along, lived.load(Ordering::Relaxed));
@@ -209,17 +274,7 @@ fn run(plan: &Plan, stores: u32) {
     }
     assert_eq!(me.queue.is_full().unwrap(), shape.capacity.is_some());
     me.get_all();
-    for (session, queue) in graves.lock().unwrap().drain(..) {
-        queue.abandon();
-        std::mem::forget(queue);
-        session.abandon();
-        std::mem::forget(session);
-    }
-    session.scavenge();
-    drop(me);
-    let usage = session.usage().unwrap();
-    assert_eq!((usage.places, usage.references), (0, 0), "{usage:?}");
-    session.abandon();
+    stage.end();
 }
 
 /// Messages of one sender arrive in the order sent.

@@ -8,11 +8,10 @@ use bequeath_channel::{Error, Message, Options, Outgoing, Queue};
 use bequeath_os::poll::{self, Events};
 use bequeath_os::socket::{self, SocketType};
 use bequeath_os::Deadline;
-use bequeath_shm::ForkTicket;
 use bequeath_sync::Never;
 use bequeath_testing::{Death, Outcome, Peer, Scenario};
 
-use super::World;
+use super::{Announced, World};
 
 /// A survivor's operation that takes longer than this is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -88,7 +87,7 @@ struct Stage {
     other: Queue,
     results: Queue,
     sleeper: Option<Peer>,
-    ticket: Option<ForkTicket>,
+    announced: Option<Announced>,
     readiness: Option<OwnedFd>,
     /// The victim's message, made before it acts.
     made: Option<(Vec<u8>, Option<OwnedFd>)>,
@@ -235,7 +234,7 @@ impl Scenario for QueueScenario {
             other,
             results,
             sleeper: None,
-            ticket: None,
+            announced: None,
             readiness,
             made: None,
             watch: Vec::new(),
@@ -252,21 +251,21 @@ impl Scenario for QueueScenario {
         }
         stage.sleeper = plan.start_sleeper(&stage);
         stage.made = Some(plan.make(&mut stage, plan.present));
-        stage.ticket = Some(stage.world.session.before_fork().unwrap());
+        stage.announced = Some(stage.world.announce());
         self.stage = Some(stage);
     }
 
     fn forked(&mut self, victim: u32) {
         let stage = self.stage();
-        let ticket = stage.ticket.take().unwrap();
-        stage.world.session.after_fork_parent(ticket, Some(victim));
+        let announced = stage.announced.as_mut().unwrap();
+        announced.forked(&stage.world.session, victim);
         stage.made = None;
     }
 
     fn enter(&mut self) {
         let stage = self.stage();
-        let ticket = stage.ticket.take().unwrap();
-        stage.world.session.after_fork_child(ticket).unwrap();
+        let announced = stage.announced.as_mut().unwrap();
+        announced.enter(&stage.world.session);
     }
 
     fn act(&mut self) {
@@ -363,6 +362,13 @@ impl Scenario for QueueScenario {
                 !death.completed || seen == *done,
                 "completed and not to be seen: {seen:?}"
             );
+            // Every message that came to be seen is work to be reported done, and no other is.
+            let put = if plan.act == Act::Put {
+                seen.len() as u64
+            } else {
+                plan.present + 1
+            };
+            assert_eq!(stage.queue.unfinished().unwrap(), plan.passed + put, "work");
         } else {
             assert_eq!(seen, all);
         }
@@ -404,14 +410,8 @@ impl QueueScenario {
                 .send(Outgoing::bytes(0, b"x"), Deadline::PAST, &mut Never)
                 .is_err());
         }
-        world.session.scavenge();
         drop((queue, other, results, readiness));
-        let usage = world.session.usage().unwrap();
-        assert_eq!(
-            (usage.places, usage.references),
-            (0, 0),
-            "leaked: {usage:?}"
-        );
+        world.is_empty();
         for far in &watch {
             let events = poll::wait_one(far.as_fd(), Events::IN, Deadline::PAST).unwrap();
             assert!(

@@ -3,11 +3,10 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::{get, put, World};
+use super::{get, put, Announced, World};
 use bequeath_channel::{board, Error, Options, Outgoing, Queue};
 use bequeath_os::poll::{self, Events};
 use bequeath_os::Deadline;
-use bequeath_shm::ForkTicket;
 use bequeath_sync::Never;
 use bequeath_testing::{Death, Outcome, Peer, Scenario};
 
@@ -31,7 +30,7 @@ struct Stage {
     /// Bounded, and full.
     full: Queue,
     waiting: Vec<Peer>,
-    ticket: Option<ForkTicket>,
+    announced: Option<Announced>,
     /// What a mistake tested before has left on the board, which is this process's.
     pinned_before: bool,
 }
@@ -74,7 +73,7 @@ impl Scenario for Waits {
             queue,
             full,
             waiting: Vec::new(),
-            ticket: None,
+            announced: None,
             pinned_before: pinned(),
         };
         let (world, queue, full) = (&stage.world, &stage.queue, &stage.full);
@@ -82,8 +81,12 @@ impl Scenario for Waits {
             Act::Close => {
                 put(full, 1, b"x");
                 stage.waiting.push(world.spawn(|| {
-                    let closed = recv(queue, Deadline::NEVER);
-                    assert!(matches!(closed, Err(Error::Closed)));
+                    // (Survivors find out by sending whether it is closed.)
+                    let mut taken = Ok(0);
+                    while taken.is_ok() {
+                        taken = recv(queue, Deadline::NEVER);
+                    }
+                    assert!(matches!(taken, Err(Error::Closed)));
                 }));
                 stage.waiting.push(world.spawn(|| {
                     let message = Outgoing::bytes(2, b"y");
@@ -105,20 +108,20 @@ impl Scenario for Waits {
             Act::FirstReadiness => put(queue, 1, b"there"),
         }
         stage.waiting.iter().for_each(Peer::wait_asleep);
-        stage.ticket = Some(stage.world.session.before_fork().unwrap());
+        stage.announced = Some(stage.world.announce());
         self.stage = Some(stage);
     }
 
     fn forked(&mut self, victim: u32) {
         let stage = self.stage();
-        let ticket = stage.ticket.take().unwrap();
-        stage.world.session.after_fork_parent(ticket, Some(victim));
+        let announced = stage.announced.as_mut().unwrap();
+        announced.forked(&stage.world.session, victim);
     }
 
     fn enter(&mut self) {
         let stage = self.stage();
-        let ticket = stage.ticket.take().unwrap();
-        stage.world.session.after_fork_child(ticket).unwrap();
+        let announced = stage.announced.as_mut().unwrap();
+        announced.enter(&stage.world.session);
     }
 
     fn act(&mut self) {
@@ -164,6 +167,9 @@ impl Scenario for Waits {
                 if death.completed {
                     assert!(is_closed(&queue) && is_closed(&full));
                 }
+                // For senders and receivers alike, or for neither.
+                let ended = matches!(recv(&queue, Deadline::PAST), Err(Error::Closed));
+                assert_eq!(ended, is_closed(&queue), "closed on one side");
                 // Once more is no mistake; who was not told by the dead is told now.
                 queue.close().unwrap();
                 full.close().unwrap();
@@ -177,6 +183,8 @@ impl Scenario for Waits {
                 let left = queue.unfinished().unwrap();
                 assert!(left == 0 || (left == 1 && !death.completed), "{left} left");
                 if left == 1 {
+                    let told = waiting.iter().any(Peer::has_ended);
+                    assert!(!told, "all is said to be done, and one is not");
                     queue.task_done().unwrap();
                 }
                 let more = queue.task_done();
@@ -205,10 +213,8 @@ impl Scenario for Waits {
             assert_eq!(peer.join(), Outcome::Exited(0), "who waited");
         }
         world.session.reap_pid(death.pid);
-        world.session.scavenge();
         drop((queue, full));
-        let usage = world.session.usage().unwrap();
-        assert_eq!((usage.places, usage.references), (0, 0), "{usage:?}");
+        world.is_empty();
         assert!(
             pinned_before || !pinned(),
             "sockets of a queue that is gone are pinned still"

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::Duration;
 
-use crate::world::killed::{Hands, Killed, Operation, NOTHING};
+use crate::world::killed::{fill, shrinks_and_grows, Hands, Killed, Operation, NOTHING, SMALLER};
 use crate::world::{envelope, turn, Place, World};
-use bequeath_shm::{Block, BlockName, Envelope, Memory, Reference, Session};
-use bequeath_testing::{KillPoints, Peer, Watchdog};
+use bequeath_shm::{BlockName, Envelope, Memory, Reference, Session};
+use bequeath_testing::{is_long_for, KillPoints, Peer, Watchdog};
 
 fn run(name: &str, operation: Operation) {
     let _watchdog = Watchdog::new(Duration::from_secs(900));
@@ -229,24 +229,11 @@ fn taking_a_block_in_an_extent_that_another_size_had() {
     run("taking from an extent that was given back", operation);
 }
 
-/// Takes blocks of this length until the arena is full.
-fn fill(session: &Session, len: usize) -> Vec<Block> {
-    std::iter::from_fn(|| session.allocate(len).ok()).collect()
-}
-
 fn in_a_tiny_arena(name: &str, operation: Operation) {
     let _watchdog = Watchdog::new(Duration::from_secs(900));
     let _turn = turn();
-    let mut scenario = Killed::new(operation);
-    scenario.options.size = Some(TINY);
-    KillPoints::from_environment().run(name, &mut scenario);
+    KillPoints::from_environment().run(name, &mut Killed::in_a_tiny_arena(operation));
 }
-
-/// A few extents beside the tables: each that is given back is missed.
-const TINY: u64 = 2 << 20;
-/// Of two sizes of slots.
-const SMALLER: usize = 60_000;
-const LARGER: usize = 200_000;
 
 #[test]
 fn growing_until_a_tiny_arena_is_full() {
@@ -269,28 +256,11 @@ fn growing_until_a_tiny_arena_is_full() {
 
 #[test]
 fn shrinking_and_growing_in_a_tiny_arena() {
-    let long = std::env::var("BEQUEATH_FAULTS").is_ok_and(|it| it == "full" || it == "long");
-    if !long {
-        println!("giving back and growing in a tiny arena: in the long form, `make faults`");
+    let name = "giving back and growing in a tiny arena";
+    if !is_long_for(name) {
         return;
     }
-    let enter = |hands: &mut Hands, _: &World| {
-        hands.blocks = fill(hands.session(), SMALLER);
-        // All but what is taken back in the operation.
-        let kept = hands.blocks.len() - 4;
-        drop(hands.blocks.drain(..kept));
-    };
-    let act = |hands: &mut Hands, _: &World| {
-        hands.blocks.clear();
-        // Another size needs an extent that these were in.
-        hands.blocks.push(hands.session().allocate(LARGER).unwrap());
-    };
-    let operation = Operation {
-        enter,
-        act,
-        ..NOTHING
-    };
-    in_a_tiny_arena("giving back and growing in a tiny arena", operation);
+    in_a_tiny_arena(name, shrinks_and_grows());
 }
 
 #[test]

@@ -42,6 +42,42 @@ pub const NOTHING: Operation = Operation {
     act: |_, _| {},
 };
 
+/// A few extents beside the tables: each that is given back is missed.
+const TINY: u64 = 2 << 20;
+/// Of two sizes of slots.
+pub const SMALLER: usize = 60_000;
+pub const LARGER: usize = 200_000;
+
+/// Takes blocks of this length until the arena is full.
+pub fn fill(session: &Session, len: usize) -> Vec<Block> {
+    std::iter::from_fn(|| session.allocate(len).ok()).collect()
+}
+
+/// In a tiny arena: blocks of one size are freed, and a larger one is taken, which needs an extent that they were in.
+pub fn shrinks_and_grows() -> Operation {
+    Operation {
+        enter: |hands, _| {
+            hands.blocks = fill(hands.session(), SMALLER);
+            // All but what is freed in the operation.
+            let kept = hands.blocks.len() - 4;
+            drop(hands.blocks.drain(..kept));
+        },
+        act: |hands, _| {
+            hands.blocks.clear();
+            hands.blocks.push(hands.session().allocate(LARGER).unwrap());
+        },
+        ..NOTHING
+    }
+}
+
+/// How many of the largest blocks there is room for, when all else is given back.
+fn room(session: &Session) -> usize {
+    session.trim().unwrap();
+    let room = fill(session, LARGER).len();
+    session.trim().unwrap();
+    room
+}
+
 pub struct Killed {
     pub operation: Operation,
     pub joins: bool,
@@ -50,6 +86,8 @@ pub struct Killed {
     pub hands: Hands,
     pub places: u64,
     pub references: u64,
+    /// Of a tiny arena: how many of the largest blocks it has room for.
+    room: usize,
     pub undecided: usize,
     /// While the victim lives and stands still: whether it is wronged.
     pub wrongs: fn(&World, u32) -> bool,
@@ -67,10 +105,22 @@ impl Killed {
             hands,
             places: 0,
             references: 0,
+            room: 0,
             undecided: 0,
             wrongs: |_, _| false,
             wronged: false,
         }
+    }
+
+    /// Afterwards the arena has room for as much as ever.
+    pub fn in_a_tiny_arena(operation: Operation) -> Self {
+        let mut killed = Self::new(operation);
+        killed.options.size = Some(TINY);
+        killed
+    }
+
+    fn is_tiny(&self) -> bool {
+        self.options.size == Some(TINY)
     }
 }
 
@@ -80,6 +130,9 @@ impl Scenario for Killed {
         let world = World::of(&self.options);
         let usage = world.session.usage().unwrap();
         (self.places, self.references) = (usage.places, usage.references);
+        if self.is_tiny() {
+            self.room = room(&world.session);
+        }
         (self.operation.arrange)(&world);
         self.world = Some(world);
     }
@@ -140,6 +193,9 @@ impl Scenario for Killed {
             session.describe_places()
         );
         still_works(&world);
+        if self.is_tiny() {
+            assert_eq!(room(&world.session), self.room, "an extent is lost");
+        }
         world.end();
     }
 }

@@ -6,6 +6,7 @@ pub mod killed;
 #[cfg(shuttle)]
 pub mod model;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bequeath_shm::{
@@ -164,6 +165,30 @@ impl World {
             session.describe_places()
         );
     }
+}
+
+/// One takes blocks, writes into them and reads, while another gives back every extent that is empty for a moment:
+/// whether the pages of a block were ever gone in so many rounds.
+pub fn loses_pages(rounds: usize) -> bool {
+    let session = Session::create(&Options::default()).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                session.trim().unwrap();
+            }
+        });
+        let lost = (0..rounds).any(|round| {
+            let mut bytes = [0; 8];
+            let mut block = session.allocate(60_000).unwrap();
+            block.write_at(50_000, &round.to_ne_bytes());
+            std::thread::yield_now();
+            block.read_at(50_000, &mut bytes);
+            bytes != round.to_ne_bytes()
+        });
+        over.store(true, Relaxed);
+        lost
+    })
 }
 
 pub fn still_works(world: &World) {

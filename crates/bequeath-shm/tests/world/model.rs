@@ -85,6 +85,32 @@ pub const PLAN: Plan = Plan {
     size: 64 << 20,
 };
 
+/// Blocks of two sizes, one after the other, and all of it given back; what is in a block stays in it.
+fn take(member: &Member, lengths: [usize; 2]) {
+    for len in lengths {
+        // (There may be no room left.)
+        if let Ok(mut block) = member.session.allocate(len) {
+            assert!(block.write_at(0, b"mine"));
+            // Others go on meanwhile.
+            member.session.usage().unwrap();
+            let mut bytes = [0; 4];
+            assert!(block.read_at(0, &mut bytes));
+            assert_eq!(&bytes, b"mine", "the pages of a block are gone");
+        }
+    }
+    member.session.trim().unwrap();
+}
+
+/// Extents of a tiny arena are given back and serve another size.
+pub fn tiny() -> Plan {
+    Plan {
+        size: 2 << 20,
+        victim: |member| take(member, [60_000, 200_000]),
+        others: [|member| take(member, [200_000, 60_000]), scavenge],
+        ..PLAN
+    }
+}
+
 pub fn explore(name: &str, plan: Plan) -> Explored {
     explore_with(name, schedules(6, 60), plan)
 }
