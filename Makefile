@@ -13,10 +13,10 @@ BIN := $(VENV)/bin
 SETUP = scripts/environment.sh $(VENV) $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test all check bench bench-pickle bench-pool faults fuzz sanitizers wheel upstream upstream-futures upstream-pickle sid interpreters long clean
+.PHONY: help setup demo test all check bench bench-pickle bench-pool faults fuzz sanitizers wheel upstream upstream-futures upstream-pickle sid sid-upstream sid-upstream-pickle interpreters long clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## the virtual environment .venv with the engine built into it
 	@$(SETUP) requirements/test.txt
@@ -85,6 +85,12 @@ upstream-pickle: ## CPython's own tests of pickle with bequeath.pickle: make ups
 
 sid: ## 3.14 and 3.15 from Debian's unstable suite, in the folder sid (root only)
 	@scripts/sid.sh
+
+sid-upstream: ## the `upstream` targets with these: make sid-upstream [START=spawn]
+	@scripts/sid.sh --make upstream upstream-futures upstream-pickle
+
+sid-upstream-pickle: ## only `upstream-pickle` with these
+	@scripts/sid.sh --make upstream-pickle
 
 clean: ## removes what the commands above made, except the folder sid
 	rm -rf target $(VENV) python/bequeath/*.so

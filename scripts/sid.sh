@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # `make sid`: CPython 3.14 and 3.15 from Debian's unstable suite in the folder sid (about 1 GB),
-# then the tests inside it: sid.sh [pytest options]. SID names another folder to use, for instance
-# another clone's. Needs root and debootstrap, since it makes a root file system.
+# then the tests inside it with each: sid.sh [pytest options], or other targets of the Makefile:
+# sid.sh --make TARGET... SID names another folder to use, for instance another clone's. Needs root
+# and debootstrap, since it makes a root file system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" != 0 ]; then
@@ -22,15 +23,13 @@ if [ ! -x "$root/usr/bin/python3.14" ]; then
         python3.15 python3.15-dev python3.15-venv libpython3.15-testsuite ||
         echo "note: unstable has no python3.15 today"
 fi
-mounted=()
-unmount() {
-    for place in "${mounted[@]}"; do umount --lazy "$root$place"; done
-}
-trap unmount EXIT
+# What is mounted from here on is this script's own, and gone when it ends, however it ends.
+if [ -z "${IN_SID:-}" ]; then
+    IN_SID=1 exec unshare --mount scripts/sid.sh "$@"
+fi
 bind() {
     mkdir -p "$root$2"
     mount --bind "$1" "$root$2"
-    mounted=("$2" "${mounted[@]}")
 }
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
@@ -53,11 +52,18 @@ while IFS== read -r name value; do
     esac
 done < <(env)
 if [ -f /etc/pip.conf ]; then cp /etc/pip.conf "$root/etc/pip.conf"; fi
+inside() {
+    chroot "$root" env -i "${kept[@]}" HOME=/root PATH=/cargo/bin:/usr/bin:/bin CARGO_HOME=/cargo \
+        RUSTUP_HOME=/rustup TERM=dumb CARGO_TARGET_DIR=/bequeath/target/sid "$@"
+}
 status=0
 for version in 3.14 3.15; do
     [ -x "$root/usr/bin/python$version" ] || continue
-    chroot "$root" env -i "${kept[@]}" HOME=/root PATH=/cargo/bin:/usr/bin:/bin CARGO_HOME=/cargo \
-        RUSTUP_HOME=/rustup TERM=dumb CARGO_TARGET_DIR=/bequeath/target/sid \
-        /bequeath/scripts/other.sh "$version" "/usr/bin/python$version" "$@" || status=1
+    if [ "${1:-}" = --make ]; then
+        inside make --no-print-directory -C /bequeath "PYTHON=/usr/bin/python$version" \
+            ${START:+"START=$START"} "${@:2}" || status=1
+    else
+        inside /bequeath/scripts/other.sh "$version" "/usr/bin/python$version" "$@" || status=1
+    fi
 done
 exit $status

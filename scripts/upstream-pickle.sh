@@ -11,4 +11,4 @@ part "the standard library's own" "$environment/bin/python" tests/upstream/run_p
 part "upstream pickle $version" "$environment/bin/python" tests/upstream/run_pickle.py --module bequeath --json "$result"
 print_times
 echo "tests that the standard library passes here and bequeath too (at least 99 of 100):"
-python3 tests/upstream/compare.py --baseline "$baseline" --min 99 --messages "$result"
+"$environment/bin/python" tests/upstream/compare.py --baseline "$baseline" --min 99 --messages "$result"

@@ -20,6 +20,7 @@ import pytest
 
 import bequeath.pickle
 from by_value_cases import CASES, Case
+from by_value_rare_cases import CASES as RARE
 from implementation import Implementation
 
 KINDS = """
@@ -242,7 +243,7 @@ def by_value(obj: object) -> bytes:
 
 
 @pytest.mark.leaves("the reader is the module's")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES + RARE, ids=lambda case: case.name)
 def test_round_trip_to_a_process_without_the_module(case: Case, reader: Reader) -> None:
     namespace = definitions(case.source)
     it = eval(f"({case.sent})", namespace)

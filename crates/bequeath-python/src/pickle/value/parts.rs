@@ -36,6 +36,9 @@ pub(super) enum Part {
     WeakReference,
     WeakSet,
     WeakMapping,
+    MemoryView,
+    /// A file of text, which may be one of the interpreter's own.
+    Text,
     Mark,
     Variable(Variable),
 }
@@ -93,6 +96,7 @@ fn look_up(py: Python<'_>) -> PyResult<HashMap<usize, Part>> {
         (types, "WrapperDescriptorType", Part::Wrapper),
         (types, "MethodDescriptorType", Part::Wrapper),
         (types, "MethodType", Part::Method),
+        (builtins.as_any(), "memoryview", Part::MemoryView),
         (builtins.as_any(), "property", Part::Property),
         (builtins.as_any(), "classmethod", Part::Wrapped),
         (builtins.as_any(), "staticmethod", Part::Wrapped),
@@ -124,6 +128,8 @@ fn look_up(py: Python<'_>) -> PyResult<HashMap<usize, Part>> {
         ("typing", "ParamSpec", Part::Variable(Variable::Parameters)),
         ("typing", "TypeVarTuple", Part::Variable(Variable::Types)),
         ("typing", "TypeAliasType", Part::Variable(Variable::Alias)),
+        ("typing", "NewType", Part::Variable(Variable::New)),
+        ("_io", "TextIOWrapper", Part::Text),
         (
             "typing",
             "ParamSpecArgs",
@@ -252,9 +258,51 @@ pub(super) fn reduce<'py>(object: &Bound<'py, PyAny>, part: Part, to: To) -> Red
             let items = py.get_type::<PyDict>().call1((object,))?;
             call(&kind, (items,))
         }
+        Part::MemoryView => memory_view(object),
+        Part::Text => standard_stream(object, tables),
         Part::Mark => mark(object, tables),
         Part::Variable(variable) => variables::reduce(object, variable, to),
     }
+}
+
+/// A view of a copy of the bytes, with the same items where a view of bytes can have them.
+fn memory_view<'py>(object: &Bound<'py, PyAny>) -> Reduced<'py> {
+    let py = object.py();
+    let kind = object.get_type().into_any();
+    let bytes = object.call_method0(intern!(py, "tobytes"))?;
+    let format = object.getattr(intern!(py, "format"))?;
+    let shape = object.getattr(intern!(py, "shape"))?;
+    let plain = format.extract::<&str>()? == "B" && shape.len()? == 1;
+    if !plain {
+        let view = kind.call1((&bytes,))?;
+        let cast = view.getattr(intern!(py, "cast"))?;
+        if cast.call1((&format, &shape)).is_ok() {
+            return call(&cast, (format, shape));
+        }
+    }
+    call(&kind, (bytes,))
+}
+
+/// What is this interpreter's standard input or output is the reader's there.
+fn standard_stream<'py>(object: &Bound<'py, PyAny>, tables: &Tables) -> Reduced<'py> {
+    let py = object.py();
+    let sys = py.import(intern!(py, "sys"))?;
+    for name in [
+        intern!(py, "stdin"),
+        intern!(py, "stdout"),
+        intern!(py, "stderr"),
+        intern!(py, "__stdin__"),
+        intern!(py, "__stdout__"),
+        intern!(py, "__stderr__"),
+    ] {
+        if sys
+            .getattr_opt(name)?
+            .is_some_and(|stream| stream.is(object))
+        {
+            return call(tables.getattr.bind(py), (sys, name));
+        }
+    }
+    Ok(None)
 }
 
 fn cell<'py>(object: &Bound<'py, PyAny>, callables: &Callables) -> Reduced<'py> {

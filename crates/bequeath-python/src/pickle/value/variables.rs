@@ -17,6 +17,8 @@ pub(super) enum Variable {
     Parameters,
     Types,
     Alias,
+    /// `typing.NewType`: no variable, but made and found in the same way.
+    New,
     /// `P.args` and `P.kwargs`.
     Arguments,
     Keywords,
@@ -43,6 +45,7 @@ pub(super) fn reduce<'py>(
         Variable::Parameters => "ParamSpec",
         Variable::Types => "TypeVarTuple",
         Variable::Alias => "TypeAliasType",
+        Variable::New => "NewType",
     };
     if let Home::Shared = home::of(object, to)? {
         return Ok(None);
@@ -62,6 +65,7 @@ pub(super) fn reduce<'py>(
                 keywords.set_item("type_params", parameters)?;
             }
         }
+        Variable::New => positional.push(object.getattr("__supertype__")?),
         Variable::Types => {}
         _ => {
             if let Some(constraints) = object.getattr_opt("__constraints__")? {
@@ -83,7 +87,7 @@ pub(super) fn reduce<'py>(
             }
         }
     }
-    if !matches!(variable, Variable::Alias) {
+    if !matches!(variable, Variable::Alias | Variable::New) {
         if let Some(has) = object.getattr_opt("has_default")? {
             if has.call0()?.is_truthy()? {
                 keywords.set_item("default", object.getattr("__default__")?)?;
@@ -113,7 +117,7 @@ pub fn rebuild_type_variable<'py>(
     }
     if !matches!(
         kind.to_str()?,
-        "TypeVar" | "ParamSpec" | "TypeVarTuple" | "TypeAliasType"
+        "TypeVar" | "ParamSpec" | "TypeVarTuple" | "TypeAliasType" | "NewType"
     ) {
         return Err(PyTypeError::new_err("no kind of type variable"));
     }
