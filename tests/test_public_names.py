@@ -23,7 +23,6 @@ EXEMPT = {
     "multiprocessing.process.ORIGINAL_DIR": "a value of the run",
     # Not built yet: importable, and what libraries take at import is there (test_unbuilt_...).
     "multiprocessing.managers": "its own issue",
-    "multiprocessing.pool.Pool": "its own issue",
     "multiprocessing.shared_memory": "its own issue",
     # The fork server's and the tracker's protocols: templates speak another, there is no tracker.
     "multiprocessing.forkserver.main": "the server's entry",
@@ -173,7 +172,6 @@ def test_name_exists_and_takes_the_same_calls(module_name: str, name: str) -> No
     ("module_name", "names"),
     [
         ("managers", ["BaseManager", "SyncManager", "BaseProxy", "Token", "SharedMemoryManager"]),
-        ("pool", ["Pool", "ThreadPool"]),
         ("shared_memory", ["SharedMemory", "ShareableList"]),
     ],
 )
@@ -184,7 +182,7 @@ def test_unbuilt_module_has_the_names_that_are_imported(module_name: str, names:
 
 def test_unbuilt_names_refuse_when_called() -> None:
     package = ours("multiprocessing")
-    for call in (package.Manager, package.Pool):
+    for call in (package.Manager,):
         with pytest.raises(NotImplementedError, match="yet"):
             call()
 

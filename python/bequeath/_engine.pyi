@@ -30,11 +30,13 @@ __all__ = [
     "Pickler",
     "PicklerMemoProxy",
     "Pipe",
+    "PoolDriver",
     "Queue",
     "QueueReader",
     "QueueWriter",
     "RLock",
     "Report",
+    "Seat",
     "SemLock",
     "SemLockView",
     "Semaphore",
@@ -82,6 +84,7 @@ __all__ = [
     "rebuild_main",
     "rebuild_module",
     "rebuild_namespace",
+    "rebuild_seat",
     "rebuild_shared_bytes",
     "rebuild_synchronized",
     "rebuild_type_variable",
@@ -567,6 +570,68 @@ class Watch:
     """Made right before a fork, on the same thread, to watch the child."""
 
     def __new__(cls) -> Watch: ...
+
+@final
+class Seat:
+    """What a pool's worker is handed at its start."""
+
+    @property
+    def worker(self) -> int: ...
+    def ready(self) -> None: ...
+    def not_ready(self, packed: Any) -> None: ...
+    def work(self) -> None: ...
+    def interrupt(self) -> str: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+def rebuild_seat(worker: int, max_tasks: int, handles: Sequence[int], bell: int) -> Seat: ...
+
+@final
+class PoolDriver:
+    """Drives a pool's workers."""
+
+    def __new__(
+        cls,
+        hooks: Any,
+        workers: int,
+        *,
+        max_tasks: int | None = None,
+        on_demand: bool = False,
+        on_death: str = "fail",
+        retries: int = 2,
+        terminate_after: float = 2.0,
+        kill_after: float = 2.0,
+    ) -> Self: ...
+    def open(self) -> None: ...
+    def run(self) -> None: ...
+    def submit(
+        self,
+        sink: Any,
+        index: int,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        timeout: float | None = None,
+    ) -> int: ...
+    def submit_many(
+        self,
+        sink: Any,
+        function: Callable[..., Any],
+        elements: Sequence[Any],
+        chunk: int,
+        star: bool = False,
+        values: list[Any] | None = None,
+        timeout: float | None = None,
+    ) -> tuple[int, int]: ...
+    def refuse(self, sink: Any, index: int, error: BaseException) -> None: ...
+    def cancel(self, task: int, running: bool = False) -> bool: ...
+    def close(self) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    def join(self, timeout: float | None = None) -> bool: ...
+    def is_running(self) -> bool: ...
+    def broken_by(self) -> BaseException | None: ...
+    def processes(self) -> list[Any]: ...
+    def stats(self) -> dict[str, Any]: ...
 
 @final
 class Child:

@@ -33,6 +33,7 @@ class ApplyResult:
         self._error_callback = error_callback
         self._success = True
         self._value: Any = None
+        self._task: int | None = None
         pool._results[self._job] = self
 
     __class_getitem__: Any = classmethod(GenericAlias)
@@ -69,6 +70,8 @@ class ApplyResult:
         assert pool is not None
         pool._results.pop(self._job, None)
         callback = self._callback if self._success else self._error_callback
+        if pool._state == "TERMINATE":
+            callback = None  # nobody waits any more
         self._callback = self._error_callback = None
         try:
             if callback is not None:
@@ -110,6 +113,15 @@ class MapResult(ApplyResult):
             self._success, self._value = False, value  # the first error is the map's
         if not self._missing:
             self._done()
+
+    # What a driver calls that puts results into the list itself.
+
+    def _fail(self, error: BaseException) -> None:
+        if self._success:
+            self._success, self._value = False, error  # the first error is the map's
+
+    def _all_set(self) -> None:
+        self._done()
 
 
 class IMapIterator:

@@ -23,9 +23,11 @@ __all__ = [
     "BequeathTypeError",
     "BequeathValueError",
     "BufferTooShort",
+    "PoolBroken",
     "ProcessError",
     "RemoteError",
     "TimeoutError",
+    "WorkerDied",
 ]
 
 
@@ -107,6 +109,65 @@ def _stand_in(builtin: str, type_name: str, text: str, reason: str) -> RemoteErr
     made: RemoteError = kind.__new__(kind)
     made.type_name, made.text, made.reason = type_name, text, reason
     return made
+
+
+class PoolBroken(RuntimeError):  # noqa: N818 - as WorkerDied
+    """No task of a pool can succeed any more; the text says why."""
+
+
+class WorkerDied(RuntimeError):  # noqa: N818 - what happened, as AbandonedLock
+    """A worker of a pool ended with a task in its hands. Only that task is lost.
+
+    `exitcode` is the exit code, or the number of the signal negated; `task` the call in short;
+    `seconds` how long it ran; `stack` the worker's last Python stack as text, where one could be
+    had; `oom` whether the kernel ended it for lack of memory, None where nobody can tell.
+    """
+
+    def __init__(
+        self,
+        pid: int | None = None,
+        name: str | None = None,
+        exitcode: int | None = None,
+        task: str | None = None,
+        seconds: float | None = None,
+        stack: str | None = None,
+        oom: bool | None = None,
+    ) -> None:
+        super().__init__(pid, name, exitcode, task, seconds, stack, oom)
+        self.pid = pid
+        self.name = name
+        self.exitcode = exitcode
+        self.task = task
+        self.seconds = seconds
+        self.stack = stack
+        self.oom = oom
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that ended the worker."""
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        import signal
+
+        try:
+            return signal.Signals(-self.exitcode).name
+        except ValueError:
+            return f"signal {-self.exitcode}"
+
+    def __str__(self) -> str:
+        how = f"was killed by {self.signal}" if self.signal else f"exited with code {self.exitcode}"
+        if self.exitcode is None:
+            how = "ended"
+        if self.oom:
+            how += " (out of memory)"
+        text = f"worker {self.name} (pid {self.pid}) {how}"
+        if self.task is not None:
+            text += f" while it ran {self.task}"
+        if self.seconds is not None:
+            text += f", after {self.seconds:.3g} s"
+        if self.stack:
+            text += f"\n{self.stack}"
+        return text
 
 
 class BequeathError(pickle.PicklingError):

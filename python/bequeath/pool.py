@@ -1,16 +1,17 @@
-"""Pools of workers. Threads work already; the pool of processes is a later issue.
+"""Pools of workers: processes, or threads of this one.
 
-A pool hands chunks of tasks to its workers through one queue; a worker puts what came of a task
-into the result object that the caller holds, and runs the callbacks, one at a time in the pool.
+Both have one interface. A call becomes tasks, one or one per chunk of elements, and a result object
+that the caller holds. Who works on what is the driver's affair (`_pool_driver`), which is native;
+in a pool of threads, the workers take tasks from one queue.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import queue
 import threading
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
@@ -26,7 +27,7 @@ from ._pool_results import (
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import job_counter as job_counter
 from ._remote_traceback import RemoteTraceback as RemoteTraceback
-from ._unbuilt import refusal, unbuilt
+from ._unbuilt import unbuilt
 from .exceptions import TimeoutError as TimeoutError
 
 __all__ = ["Pool", "ThreadPool"]
@@ -96,7 +97,12 @@ class MaybeEncodingError(Exception):
 
 
 class Pool:
-    """A pool of processes: not built yet. Its interface is that of `ThreadPool`."""
+    """A pool of processes.
+
+    Beyond multiprocessing's: a worker that dies costs the task in its hands, whose error is
+    `WorkerDied`; with `on_death="retry"` it is tried again at most `retries` times, with "break"
+    all ends. `timeout` of a call is what each task may take once a worker has begun it.
+    """
 
     _state = INIT
 
@@ -107,8 +113,29 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        *,
+        on_death: str = "fail",
+        retries: int = 2,
     ) -> None:
-        raise refusal("pool.Pool")
+        from ._pool_driver import Driver
+
+        if context is None:
+            from .context import _default_context
+
+            context = _default_context.get_context()
+        self._ctx = context
+        self._begin(processes, initializer, maxtasksperchild)
+        self._driver = Driver(
+            context,
+            self._processes,
+            initializer,
+            initargs,
+            max_tasks=maxtasksperchild,
+            on_death=on_death,
+            retries=retries,
+            process=functools.partial(type(self).Process, context),
+        )
+        self._state = RUN
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - multiprocessing's name
@@ -119,27 +146,31 @@ class Pool:
         self,
         processes: int | None,
         initializer: Callable[..., object] | None,
-        initargs: Iterable[Any],
+        maxtasksperchild: int | None,
     ) -> None:
         if processes is None:
             processes = os.cpu_count() or 1
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (
+            not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+        ):
+            raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._processes = processes
         self._results: dict[int, Any] = {}
-        self._tasks: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
-        self._outcomes = threading.Lock()
-        self._pool: list[Any] = []
-        self._state = RUN
-        self._terminate = util.Finalize(
-            self, _end_workers, (self._tasks, self._pool), exitpriority=15
-        )
-        self._fill(initializer, tuple(initargs))
+        #: Threads that read the iterables of `imap`, and whoever closes the pool, take turns.
+        self._feeding = threading.Condition()
+        self._feeders = 0
 
-    def _fill(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-        raise refusal("pool.Pool")
+    @property
+    def _pool(self) -> list[Any]:
+        """The workers' processes."""
+        return self._driver.processes()
+
+    def _repopulate_pool(self) -> None:
+        """Nothing: who is missing is replaced when that is seen."""
 
     # --- asking for work ---
 
@@ -148,24 +179,33 @@ class Pool:
         func: Callable[..., Any],
         args: Iterable[Any] = (),
         kwds: dict[str, Any] = {},  # noqa: B006
+        *,
+        timeout: float | None = None,
     ) -> Any:
         """Call the function in a worker; its result."""
-        return self.apply_async(func, args, kwds).get()
+        return self.apply_async(func, args, kwds, timeout=timeout).get()
 
     def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
     ) -> list[Any]:
         """Call the function for each item; the results in order."""
-        return self._map_async(func, iterable, mapstar, chunksize).get()  # type: ignore[no-any-return]
+        return self.map_async(func, iterable, chunksize, timeout=timeout).get()  # type: ignore[no-any-return]
 
     def starmap(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
     ) -> list[Any]:
         """`map` for items that are tuples of arguments."""
-        return self._map_async(func, iterable, starmapstar, chunksize).get()  # type: ignore[no-any-return]
+        return self.starmap_async(func, iterable, chunksize, timeout=timeout).get()  # type: ignore[no-any-return]
 
     def apply_async(
         self,
@@ -174,11 +214,13 @@ class Pool:
         kwds: dict[str, Any] = {},  # noqa: B006
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> ApplyResult:
         """`apply` without waiting."""
         self._check_running()
         result = ApplyResult(self, callback, error_callback)
-        self._tasks.put((result._job, 0, func, tuple(args), dict(kwds)))
+        self._submit(result, 0, func, tuple(args), dict(kwds), timeout)
         return result
 
     def map_async(
@@ -188,56 +230,79 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> MapResult:
         """`map` without waiting."""
-        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback)
+        return self._map_async(func, iterable, False, chunksize, callback, error_callback, timeout)
 
     def starmap_async(
         self,
         func: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
+        iterable: Iterable[Any],
         chunksize: int | None = None,
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> MapResult:
         """`starmap` without waiting."""
-        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback)
+        return self._map_async(func, iterable, True, chunksize, callback, error_callback, timeout)
 
     def imap(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        timeout: float | None = None,
     ) -> Iterator[Any]:
         """The results one after the other, in order."""
-        return self._imap(IMapIterator(self), func, iterable, chunksize)
+        return self._imap(IMapIterator(self), func, iterable, chunksize, timeout)
 
     def imap_unordered(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        timeout: float | None = None,
     ) -> Iterator[Any]:
         """The results as they come."""
-        return self._imap(IMapUnorderedIterator(self), func, iterable, chunksize)
+        return self._imap(IMapUnorderedIterator(self), func, iterable, chunksize, timeout)
 
     def _map_async(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Any],
-        mapper: Callable[[Any], list[Any]],
-        chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
+        star: bool,
+        chunksize: int | None,
+        callback: Callable[[list[Any]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        timeout: float | None,
     ) -> MapResult:
         self._check_running()
-        items = iterable if hasattr(iterable, "__len__") else list(iterable)
-        length: int = len(items)  # type: ignore[arg-type]
+        failure: BaseException | None = None
+        items: Any = iterable
+        if not hasattr(iterable, "__len__"):
+            items = list(iterable)
+        elif type(iterable) not in _SEQUENCES:
+            # What says its length may still raise when it is read: that is the result.
+            items, failure = _read(iterable)
+        length = len(items)
+        if failure is not None:
+            result = MapResult(self, 1, 1, callback, error_callback)
+            self._refuse(result, failure)
+            return result
+        if chunksize is None and timeout is not None:
+            chunksize = 1
         if chunksize is None:
-            chunksize, more = divmod(length, len(self._pool) * 4)
+            chunksize, more = divmod(length, self._processes * 4)
             chunksize += bool(more)
         chunksize = max(chunksize, 1)
         result = MapResult(self, chunksize, length, callback, error_callback)
-        chunks = self._get_tasks(func, items, chunksize)
-        for index, chunk in _to_the_end(chunks):
-            if isinstance(chunk, BaseException):
-                self._tasks.put((result._job, index, _raise, (chunk,), {}))
-            else:
-                self._tasks.put((result._job, index, mapper, (chunk,), {}))
+        if length:
+            self._submit_many(result, func, items, chunksize, star, result._value, timeout)
         return result
 
     def _imap(
@@ -246,16 +311,28 @@ class Pool:
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int,
+        timeout: float | None,
     ) -> Iterator[Any]:
         del self._results[results._job]
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         self._results[results._job] = results
-        feeder = threading.Thread(
-            target=self._feed, args=(results, func, iterable, chunksize), daemon=True
-        )
-        feeder.start()
+        if type(iterable) in _SEQUENCES:
+            length = len(iterable)  # type: ignore[arg-type]
+            if length:
+                items = list(iterable) if type(iterable) is list else iterable
+                self._submit_many(results, func, items, chunksize, False, None, timeout)
+            results._set_length(-(-length // chunksize))
+        else:
+            with self._feeding:
+                self._feeders += 1
+            threading.Thread(
+                target=self._feed,
+                args=(results, func, iterable, chunksize, timeout),
+                name="bequeath pool imap",
+                daemon=True,
+            ).start()
         if chunksize == 1:
             return results
         return (item for chunk in results for item in chunk)
@@ -266,23 +343,32 @@ class Pool:
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int,
+        timeout: float | None,
     ) -> None:
         # A thread of its own: the iterable may wait for results of this very call.
         length = 0
-        tasks: Iterable[Any] = iterable
-        if chunksize > 1:
-            tasks = self._get_tasks(func, iterable, chunksize)
-        for index, task in _to_the_end(tasks):
-            if self._state == TERMINATE:
-                break
-            if isinstance(task, BaseException):
-                self._tasks.put((results._job, index, _raise, (task,), {}))
-            elif chunksize > 1:
-                self._tasks.put((results._job, index, mapstar, (task,), {}))
-            else:
-                self._tasks.put((results._job, index, func, (task,), {}))
-            length = index + 1
-        results._set_length(length)
+        try:
+            tasks: Iterable[Any] = iterable
+            if chunksize > 1:
+                tasks = self._get_tasks(func, iterable, chunksize)
+            for index, task in _to_the_end(tasks):
+                if self._state == TERMINATE:
+                    break
+                length = index + 1
+                if isinstance(task, _Raised):
+                    self._refuse(results, task.error, index)
+                elif chunksize > 1:
+                    self._submit(results, index, mapstar, (task,), {}, timeout)
+                else:
+                    self._submit(results, index, func, (task,), {}, timeout)
+        finally:
+            results._set_length(length)
+            with self._feeding:
+                self._feeders -= 1
+                if not self._feeders:
+                    self._feeding.notify_all()
+                    if self._state == CLOSE:
+                        self._end_when_done()
 
     @staticmethod
     def _get_tasks(
@@ -292,13 +378,38 @@ class Pool:
         while chunk := tuple(itertools.islice(items, size)):
             yield func, chunk
 
-    # --- work done ---
+    # --- how work gets to the workers ---
 
-    def _settle(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
-        with self._outcomes:
-            result = self._results.get(job)
-            if result is not None:
-                result._set(index, outcome)
+    def _submit(
+        self,
+        result: Any,
+        index: int,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwds: dict[str, Any],
+        timeout: float | None,
+    ) -> None:
+        try:
+            result._task = self._driver.submit(result, index, func, args, kwds, timeout)
+        except Exception as error:
+            # What cannot be pickled is the task's error, as in multiprocessing.
+            self._refuse(result, error, index)
+
+    def _submit_many(
+        self,
+        result: Any,
+        func: Callable[..., Any],
+        items: Any,
+        chunksize: int,
+        star: bool,
+        values: list[Any] | None,
+        timeout: float | None,
+    ) -> None:
+        limit = None if timeout is None else timeout * chunksize
+        self._driver.submit_many(result, func, items, chunksize, star, values, limit)
+
+    def _refuse(self, result: Any, error: BaseException, index: int = 0) -> None:
+        self._driver.refuse(result, index, error)
 
     # --- the end ---
 
@@ -309,22 +420,20 @@ class Pool:
     def close(self) -> None:
         """Take no more tasks; the workers end when all are done."""
         if self._state == RUN:
-            self._state = CLOSE
-            threading.Thread(target=self._end_when_done, daemon=True).start()
+            with self._feeding:
+                self._state = CLOSE
+                if not self._feeders:
+                    self._end_when_done()
 
     def _end_when_done(self) -> None:
-        while self._results and self._state == CLOSE:
-            result = next(iter(list(self._results.values())), None)
-            if isinstance(result, ApplyResult):
-                result.wait(0.1)
-            elif result is not None:
-                time.sleep(0.01)
-        _release_workers(self._tasks, self._pool)
+        self._driver.close()
 
     def terminate(self) -> None:
-        """Drop all tasks that no worker has begun."""
+        """Drop all tasks, end the workers, and wait for that."""
         self._state = TERMINATE
-        self._terminate()
+        self._driver.terminate()
+        if threading.current_thread() is not self._driver.thread:
+            self._driver.join()
 
     def join(self) -> None:
         """Wait for the workers; after `close` or `terminate`."""
@@ -332,8 +441,14 @@ class Pool:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
-        for worker in self._pool:
-            worker.join()
+        self._join()
+
+    def _join(self) -> None:
+        self._driver.join()
+
+    def stats(self) -> dict[str, Any]:
+        """What each worker has done and spent, and how many tasks wait."""
+        return self._driver.stats()
 
     def __enter__(self) -> Pool:
         self._check_running()
@@ -356,7 +471,7 @@ class Pool:
 
     def __repr__(self) -> str:
         kind = type(self)
-        size = len(getattr(self, "_pool", ()))
+        size = getattr(self, "_processes", 0)
         return f"<{kind.__module__}.{kind.__qualname__} state={self._state} pool_size={size}>"
 
 
@@ -369,7 +484,15 @@ class ThreadPool(Pool):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
     ) -> None:
-        self._begin(processes, initializer, initargs)
+        self._begin(processes, initializer, None)
+        self._tasks: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._outcomes = threading.Lock()
+        self._threads: list[Any] = []
+        self._state = RUN
+        self._terminate = util.Finalize(
+            self, _end_threads, (self._tasks, self._threads), exitpriority=15
+        )
+        self._fill(initializer, tuple(initargs))
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - multiprocessing's name
@@ -377,6 +500,10 @@ class ThreadPool(Pool):
         from .dummy import Process
 
         return Process(*args, **kwds)
+
+    @property
+    def _pool(self) -> list[Any]:
+        return self._threads
 
     def _fill(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
         import weakref
@@ -388,11 +515,100 @@ class ThreadPool(Pool):
             worker.name = worker.name.replace("Process", "PoolWorker")
             worker.daemon = True
             worker.start()
-            self._pool.append(worker)
+            self._threads.append(worker)
+
+    def _submit(
+        self,
+        result: Any,
+        index: int,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwds: dict[str, Any],
+        timeout: float | None,
+    ) -> None:
+        if timeout is not None:
+            raise ValueError("a thread cannot be stopped: no timeout for tasks of a ThreadPool")
+        self._tasks.put((result._job, index, func, args, kwds))
+
+    def _submit_many(
+        self,
+        result: Any,
+        func: Callable[..., Any],
+        items: Any,
+        chunksize: int,
+        star: bool,
+        values: list[Any] | None,
+        timeout: float | None,
+    ) -> None:
+        mapper = starmapstar if star else mapstar
+        if values is None and chunksize == 1:
+            for index, item in enumerate(items):
+                self._submit(result, index, func, (item,), {}, timeout)
+            return
+        for index, chunk in enumerate(self._get_tasks(func, items, chunksize)):
+            self._submit(result, index, mapper, (chunk,), {}, timeout)
+
+    def _refuse(self, result: Any, error: BaseException, index: int = 0) -> None:
+        self._tasks.put((result._job, index, _raise, (error,), {}))
+
+    def _settle(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
+        with self._outcomes:
+            result = self._results.get(job)
+            if result is not None:
+                result._set(index, outcome)
+
+    def _end_when_done(self) -> None:
+        _release_threads(self._tasks, self._threads)
+
+    def terminate(self) -> None:
+        """Drop all tasks that no worker has begun."""
+        self._state = TERMINATE
+        self._terminate()
+
+    def _join(self) -> None:
+        for worker in self._threads:
+            worker.join()
+
+    def stats(self) -> dict[str, Any]:
+        """How many tasks wait."""
+        return {"waiting": self._tasks.qsize(), "workers": []}
+
+
+#: What is handed to the driver as it is: their elements are read whenever, by nobody's code.
+_SEQUENCES = (list, tuple, range)
+
+
+class _Raised:
+    """What an iterable raised, in the place of its next element."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _read(iterable: Iterable[Any]) -> tuple[list[Any], BaseException | None]:
+    items: list[Any] = []
+    try:
+        items.extend(iterable)
+    except Exception as error:
+        return items, error
+    return items, None
+
+
+def _to_the_end(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Items with their numbers; an exception of the iterable is the last item."""
+    index = -1
+    try:
+        for index, item in enumerate(items):
+            yield index, item
+    except Exception as error:
+        yield index + 1, _Raised(error)
+
+
+# --- threads ---
 
 
 def _work(
-    pool: Callable[[], Pool | None],
+    pool: Callable[[], ThreadPool | None],
     tasks: queue.SimpleQueue[tuple[Any, ...] | None],
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
@@ -433,32 +649,22 @@ def _current_error() -> tuple[Any, Any, Any]:
     return sys.exc_info()
 
 
-def _to_the_end(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    """Items with their numbers; an exception of the iterable is the last item."""
-    index = -1
-    try:
-        for index, item in enumerate(items):
-            yield index, item
-    except Exception as error:
-        yield index + 1, error
-
-
 def _raise(error: BaseException) -> None:
     raise error
 
 
-def _release_workers(tasks: queue.SimpleQueue[Any], workers: list[Any]) -> None:
+def _release_threads(tasks: queue.SimpleQueue[Any], workers: list[Any]) -> None:
     for _ in workers:
         tasks.put(None)
 
 
-def _end_workers(tasks: queue.SimpleQueue[Any], workers: list[Any]) -> None:
+def _end_threads(tasks: queue.SimpleQueue[Any], workers: list[Any]) -> None:
     try:
         while True:
             tasks.get_nowait()
     except queue.Empty:
         pass
-    _release_workers(tasks, workers)
+    _release_threads(tasks, workers)
 
 
 worker = unbuilt(__name__, "worker")

@@ -17,6 +17,7 @@ mod origin;
 mod outcome;
 mod packed;
 mod pickle;
+mod pool;
 mod process;
 mod queue_ends;
 mod queues;
@@ -67,6 +68,8 @@ mod _engine {
     use crate::pickle::{
         dump, dumps, load, loads, Pickler, PicklerMemoProxy, Unpickler, UnpicklerMemoProxy,
     };
+    #[pymodule_export]
+    use crate::pool::{rebuild_seat, PoolDriver, Seat};
     #[pymodule_export]
     use crate::process::{
         exit_process, open_this_process, process_after_fork_in_child, set_process_name,

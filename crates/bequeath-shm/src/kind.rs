@@ -20,5 +20,9 @@ pub const KEEPER: u32 = 8;
 pub const QUEUE: u32 = 16;
 /// The `Lock<T>` of Rust programs: a value with its lock.
 pub const LOCKED_VALUE: u32 = 17;
+/// What a pool's worker has in its hands.
+pub const WORKER_SLATE: u32 = 18;
+/// Whether a pool's parent sleeps.
+pub const POOL_BELL: u32 = 19;
 /// Free for Rust programs: first kind that this project does not use.
 pub const FIRST_FREE: u32 = 1024;

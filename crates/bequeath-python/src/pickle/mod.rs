@@ -56,7 +56,7 @@ use objects::Objects;
 
 pub(crate) use look::new_bytes;
 pub(crate) use policy::Policy;
-pub(crate) use room::{give_back, read_transfer, write_full, write_pure};
+pub(crate) use room::{give_back, read_transfer, spare_bytes, write_full, write_pure};
 pub(crate) use version::{code_position, position_table, Position};
 
 pub use pickler::{Pickler, PicklerMemoProxy};

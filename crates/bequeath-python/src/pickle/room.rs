@@ -26,7 +26,7 @@ thread_local! {
 }
 
 /// A buffer to write to. A pickle inside of another one's walk finds none, and gets its own.
-fn bytes() -> Vec<u8> {
+pub(crate) fn spare_bytes() -> Vec<u8> {
     BYTES.try_with(Cell::take).unwrap_or_default()
 }
 
@@ -142,7 +142,7 @@ pub(super) fn write<'py>(
     hooks: &Hooks<'py>,
     beside: Option<&mut Vec<Large>>,
 ) -> PyResult<Vec<u8>> {
-    let mut bytes = bytes();
+    let mut bytes = spare_bytes();
     if !hooks.are_none() || !walk_purely(object, protocol, framing, hooks, &mut bytes, beside)? {
         walk_fully(object, protocol, framing, hooks, &mut bytes)?;
     }
@@ -168,7 +168,7 @@ pub(crate) fn write_pure(
     object: &Bound<'_, PyAny>,
     policy: &'static dyn Policy,
 ) -> PyResult<Option<Vec<u8>>> {
-    let mut bytes = bytes();
+    let mut bytes = spare_bytes();
     if walk_purely(
         object,
         HIGHEST_PROTOCOL,
@@ -189,7 +189,7 @@ pub(crate) fn write_full(
     policy: &'static dyn Policy,
 ) -> PyResult<Vec<u8>> {
     let _walk = Walk::begin();
-    let mut bytes = bytes();
+    let mut bytes = spare_bytes();
     walk_fully(
         object,
         HIGHEST_PROTOCOL,

@@ -77,6 +77,18 @@ impl Pickled {
         }
     }
 
+    /// The payload, which moves out of `self`, with room for so many bytes more.
+    pub fn take_bytes(&mut self, py: Python<'_>, more: usize) -> Vec<u8> {
+        if let Bytes::Vec(bytes) = &mut self.bytes {
+            return std::mem::take(bytes);
+        }
+        let payload = self.payload(py);
+        let mut bytes = pickle::spare_bytes();
+        bytes.reserve(payload.len() + more);
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
     /// The same as the channel takes it; what it carried besides bytes has moved out of `self` then.
     pub fn outgoing(&mut self, py: Python<'_>) -> Outgoing<'_> {
         let (buffers, mut references, descriptors) = (

@@ -1,0 +1,259 @@
+//! The driver's thread: it hears of results, of workers that end and of deadlines, all in one wait.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bequeath_channel::{Error, Message};
+use bequeath_os::poll::{self, Events};
+use bequeath_os::{eventfd, Deadline};
+use bequeath_pool::Event;
+use bequeath_sync::Never;
+use pyo3::prelude::*;
+
+use crate::blocking;
+use crate::error::EngineError;
+use crate::intern;
+use crate::transfer;
+
+use super::driver::{Dead, PoolDriver};
+use super::member::Member;
+use super::shared::now;
+use super::wire::{AnswerLabel, Verdict};
+
+/// After so many results it looks whether anything else has happened.
+const AT_A_TIME: usize = 256;
+
+impl PoolDriver {
+    /// Attends to the pool until all workers have ended.
+    pub(super) fn attend(&self, py: Python<'_>) -> PyResult<()> {
+        let mut message = Message::default();
+        let (mut members, mut changes) = (Vec::new(), u64::MAX);
+        let mut ended = Vec::new();
+        loop {
+            self.hear(py, &mut message, AT_A_TIME);
+            for member in std::mem::take(&mut ended) {
+                self.bury(py, &member, &mut message);
+            }
+            self.tick(py);
+            self.settle_left(py);
+            if self.has_ended() {
+                self.settle_left(py);
+                return Ok(());
+            }
+            let deadline = {
+                let books = self.books();
+                if changes != books.changes {
+                    changes = books.changes;
+                    members = books.members();
+                }
+                books.scheduler.next_deadline()
+            };
+            let deadline = deadline.map_or(Deadline::NEVER, |at| {
+                Deadline::after(Duration::from_nanos(at.saturating_sub(now())))
+            });
+            ended = self.sleep(py, &members, deadline)?;
+        }
+    }
+
+    fn settle_left(&self, py: Python<'_>) {
+        loop {
+            let left = std::mem::take(&mut *self.left());
+            if left.is_empty() {
+                return;
+            }
+            for one in left {
+                self.settle(py, one);
+            }
+        }
+    }
+
+    /// Takes what workers have sent, up to so many messages.
+    fn hear(&self, py: Python<'_>, message: &mut Message, most: usize) {
+        for _ in 0..most {
+            let received = self.results.recv_into(message, Deadline::PAST, &mut Never);
+            match received {
+                Ok(()) => self.hear_one(py, message),
+                Err(Error::Empty) => return,
+                // What a worker sent cannot be read: its task would never end.
+                Err(error) => return self.show(py, Err(EngineError::from(error).into())),
+            }
+            if !self.left().is_empty() {
+                self.settle_left(py);
+            }
+        }
+        // Others may want the interpreter.
+        py.detach(|| ());
+    }
+
+    fn hear_one(&self, py: Python<'_>, message: &mut Message) {
+        let Some(label) = AnswerLabel::take(message) else {
+            return;
+        };
+        self.bytes_received
+            .fetch_add(message.payload.len() as u64, Ordering::Relaxed);
+        let event = match label.verdict {
+            Verdict::Ready => Event::Ready(label.worker),
+            Verdict::NotReady => {
+                let cause = self.load(py, message, Verdict::Raised);
+                let (Ok(cause) | Err(cause)) = cause;
+                *self.cause() = Some(cause.unbind());
+                Event::InitializerFailed(label.worker)
+            }
+            _ => Event::Answered {
+                worker: label.worker,
+                task: label.task,
+                took: label.took,
+            },
+        };
+        if let Some(closing) = self.happen(py, event) {
+            let outcome = self.load(py, message, label.verdict);
+            self.complete(py, &closing, outcome);
+        }
+    }
+
+    /// What a message says came of its task.
+    fn load<'py>(
+        &self,
+        py: Python<'py>,
+        message: &mut Message,
+        verdict: Verdict,
+    ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
+        let hooks = self.hooks.bind(py);
+        let loaded = match verdict {
+            Verdict::Interrupted => hooks.call_method0(intern!(py, "cancelled")),
+            _ => transfer::load(py, message).map(|object| object.into_bound(py)),
+        };
+        let loaded = loaded.and_then(|object| match verdict {
+            Verdict::Returned => Ok(Ok(object)),
+            Verdict::Interrupted => Ok(Err(object)),
+            _ => hooks
+                .call_method1(intern!(py, "unpack"), (object,))
+                .map(Err),
+        });
+        loaded.unwrap_or_else(|error| {
+            // It arrived and cannot be rebuilt: that is this task's error.
+            let error = error.into_value(py).into_bound(py).into_any();
+            let explained = hooks.call_method1(intern!(py, "unloadable"), (&error,));
+            Err(explained.unwrap_or(error))
+        })
+    }
+
+    fn tick(&self, py: Python<'_>) {
+        let mut steps = Vec::new();
+        {
+            let mut books = self.books();
+            let now = now();
+            if books.scheduler.next_deadline().is_none_or(|at| at > now) {
+                return;
+            }
+            if books.scheduler.asks_who_began() {
+                for member in books.members() {
+                    if let Some(in_hand) = member.slate.in_hand() {
+                        let event = Event::Began {
+                            worker: member.id,
+                            task: in_hand.task,
+                            at: in_hand.since,
+                        };
+                        books.note(event, &mut steps);
+                    }
+                }
+            }
+            books.note(Event::Tick, &mut steps);
+        }
+        self.carry_out(py, steps);
+    }
+
+    /// A worker's process has ended: what it sent is heard, what it had is found out, then it is told.
+    fn bury(&self, py: Python<'_>, member: &Arc<Member>, message: &mut Message) {
+        if member.gone.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // All that it sent is in the queue by now; what others send meanwhile need not be waited for.
+        let there = self.results.len().unwrap_or(0);
+        self.hear(py, message, usize::try_from(there).unwrap_or(usize::MAX));
+        let Some(started) = member.started.get() else {
+            return;
+        };
+        let exitcode = self
+            .hooks
+            .bind(py)
+            .call_method1(intern!(py, "reap"), (member.id, started.process.bind(py)));
+        let exitcode = exitcode.and_then(|code| code.extract::<Option<i32>>());
+        let exitcode = exitcode.unwrap_or_else(|error| {
+            self.show(py, Err(error));
+            None
+        });
+        let in_hand = member.slate.in_hand();
+        let seconds = in_hand.map(|one| now().saturating_sub(one.since) as f64 / 1e9);
+        *self.last_dead() = Some(Dead {
+            member: Arc::clone(member),
+            exitcode,
+            seconds,
+        });
+        let mut steps = Vec::new();
+        {
+            let mut books = self.books();
+            // What it had not taken keeps the form that it has.
+            while let Some((label, message)) = member.take_back() {
+                if let Some(job) = books.job(label.task) {
+                    job.keep(message, label);
+                }
+            }
+            books.remove(member.id);
+            let event = Event::Ended {
+                worker: member.id,
+                begun: in_hand.map(|one| one.task),
+            };
+            books.note(event, &mut steps);
+        }
+        self.carry_out(py, steps);
+        self.settle_left(py);
+    }
+
+    /// Sleeps until something happens; who of the members has ended.
+    fn sleep(
+        &self,
+        py: Python<'_>,
+        members: &[Arc<Member>],
+        deadline: Deadline,
+    ) -> PyResult<Vec<Arc<Member>>> {
+        self.bell.about_to_sleep();
+        let nothing = self.results.is_empty().unwrap_or(true) && self.left().is_empty();
+        let deadline = if nothing && !self.is_woken() {
+            deadline
+        } else {
+            Deadline::PAST
+        };
+        let bell = self.bell_fd();
+        let mut watched: Vec<(BorrowedFd<'_>, Events)> = vec![(bell, Events::IN)];
+        let mut whose = Vec::new();
+        for member in members {
+            if let Some(sentinel) = member.sentinel() {
+                if !member.gone.load(Ordering::Relaxed) {
+                    watched.push((sentinel, Events::IN));
+                    whose.push(member);
+                }
+            }
+        }
+        let came = if deadline == Deadline::PAST {
+            poll::wait(&watched, deadline).map_err(EngineError::from)
+        } else {
+            blocking::wait(py, "pool", |_| loop {
+                match poll::wait(&watched, deadline) {
+                    Err(error) if error.is_interrupted() => {}
+                    other => return other,
+                }
+            })
+        };
+        self.bell.awake();
+        let came = came.map_err(PyErr::from)?;
+        if !came[0].is_empty() {
+            eventfd::lower(bell).map_err(EngineError::from)?;
+        }
+        let ended = whose.into_iter().zip(&came[1..]);
+        let ended = ended.filter(|(_, came)| !came.is_empty());
+        Ok(ended.map(|(member, _)| Arc::clone(member)).collect())
+    }
+}

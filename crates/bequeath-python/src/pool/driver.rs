@@ -1,0 +1,463 @@
+//! `PoolDriver`: a pool's workers and the calls that they work on, as the facade sees them.
+//!
+//! Any thread submits, cancels and ends; what follows is done in that thread where it can be, a task goes right into
+//! its worker's queue. Results are heard by the one thread that calls `run`.
+//!
+//! # After fork
+//! The workers are the parent's: in a forked child everything but looking is refused.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bequeath_channel::Queue;
+use bequeath_os::eventfd::EventFd;
+use bequeath_os::Deadline;
+use bequeath_pool::{Escalation, Event, OnDeath, Policy, Scheduler};
+use bequeath_shm::Handle;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::blocking;
+use crate::error::EngineError;
+use crate::intern;
+use crate::transfer;
+
+use super::act::Later;
+use super::books::Books;
+use super::job::{pickle_call, Job, What};
+use super::member::Member;
+use super::shared::{now, Bell};
+
+/// The worker that died last.
+pub struct Dead {
+    pub member: Arc<Member>,
+    pub exitcode: Option<i32>,
+    /// How long it had been at its task.
+    pub seconds: Option<f64>,
+}
+
+/// Drives a pool's workers. `hooks` is asked for processes and exceptions.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct PoolDriver {
+    pub(super) hooks: Py<PyAny>,
+    books: Mutex<Books>,
+    left: Mutex<Vec<Later>>,
+    pub(super) results: Queue,
+    pub(super) bell: Handle<Bell>,
+    bell_fd: OwnedFd,
+    woken: AtomicBool,
+    ended: AtomicBool,
+    finished: Mutex<bool>,
+    told_finished: Condvar,
+    pub(super) max_tasks: Option<u64>,
+    next_task: AtomicU64,
+    pid: u32,
+    last_dead: Mutex<Option<Dead>>,
+    /// Why the initializer or a start failed.
+    cause: Mutex<Option<Py<PyAny>>>,
+    broken: Mutex<Option<Py<PyAny>>>,
+    pub(super) bytes_received: AtomicU64,
+}
+
+#[pymethods]
+impl PoolDriver {
+    #[new]
+    #[pyo3(signature = (hooks, workers, *, max_tasks=None, on_demand=false, on_death="fail", retries=2, terminate_after=2.0, kill_after=2.0))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        hooks: Py<PyAny>,
+        workers: usize,
+        max_tasks: Option<u64>,
+        on_demand: bool,
+        on_death: &str,
+        retries: u32,
+        terminate_after: f64,
+        kill_after: f64,
+    ) -> PyResult<Self> {
+        let on_death = match on_death {
+            "fail" => OnDeath::Fail,
+            "retry" => OnDeath::Retry(retries),
+            "break" => OnDeath::Break,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "on_death must be 'fail', 'retry' or 'break', not {other:?}"
+                )))
+            }
+        };
+        transfer::make_ready(py)?;
+        let session = transfer::current_session(py)?;
+        let results = Queue::create(&session, None).map_err(EngineError::from)?;
+        let bell = session
+            .create_object(|_: &Bell| ())
+            .map_err(EngineError::from)?;
+        let bell_fd = EventFd::create().map_err(EngineError::from)?;
+        let policy = Policy {
+            workers,
+            max_tasks,
+            on_demand,
+            on_death,
+            escalation: Escalation {
+                terminate_after: nanoseconds(terminate_after)?,
+                kill_after: nanoseconds(kill_after)?,
+            },
+        };
+        Ok(Self {
+            hooks,
+            books: Mutex::new(Books::new(Scheduler::new(policy), session)),
+            left: Mutex::default(),
+            results,
+            bell,
+            bell_fd: bell_fd.into_fd(),
+            woken: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            finished: Mutex::new(false),
+            told_finished: Condvar::new(),
+            max_tasks,
+            next_task: AtomicU64::new(0),
+            pid: std::process::id(),
+            last_dead: Mutex::new(None),
+            cause: Mutex::new(None),
+            broken: Mutex::new(None),
+            bytes_received: AtomicU64::new(0),
+        })
+    }
+
+    /// Starts the first workers. Raises what keeps all of them from starting.
+    fn open(&self, py: Python<'_>) -> PyResult<()> {
+        self.happen(py, Event::Open);
+        let failed = self.books().scheduler.broken().is_some();
+        match self.cause().take().filter(|_| failed) {
+            Some(cause) => Err(PyErr::from_value(cause.into_bound(py))),
+            None => Ok(()),
+        }
+    }
+
+    /// The one thread's life: returns when all workers have ended.
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        let attended = self.attend(py);
+        self.finish();
+        attended
+    }
+
+    /// One call for a worker, pickled here and now. Its number.
+    #[pyo3(signature = (sink, index, function, arguments, keywords, timeout=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        sink: &Bound<'_, PyAny>,
+        index: u64,
+        function: &Bound<'_, PyAny>,
+        arguments: &Bound<'_, PyTuple>,
+        keywords: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<u64> {
+        self.check_home()?;
+        let task = self.next_task.fetch_add(1, Ordering::Relaxed);
+        let parcel = pickle_call(function, arguments, keywords, task)?;
+        let what = What::One {
+            index,
+            function: function.clone().unbind(),
+            arguments: arguments.clone().unbind(),
+            keywords: keywords.clone().unbind(),
+            parcel: Mutex::new(Some(parcel)),
+        };
+        self.enter(py, sink, task, 1, timeout, what)
+    }
+
+    /// One function for all elements of a list, tuple or range, so many per task, each pickled when a worker is
+    /// about to take it. Results go into the list `values`, if there is one; then the sink has `_fail(error)` and
+    /// `_all_set()`. The number of the first task, and how many there are.
+    #[pyo3(signature = (sink, function, elements, chunk, star=false, values=None, timeout=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn submit_many(
+        &self,
+        py: Python<'_>,
+        sink: &Bound<'_, PyAny>,
+        function: &Bound<'_, PyAny>,
+        elements: &Bound<'_, PyAny>,
+        chunk: usize,
+        star: bool,
+        values: Option<&Bound<'_, PyList>>,
+        timeout: Option<f64>,
+    ) -> PyResult<(u64, u64)> {
+        self.check_home()?;
+        let length = elements.len()?;
+        if chunk == 0 || length == 0 {
+            return Err(PyValueError::new_err("nothing to submit"));
+        }
+        let count = length.div_ceil(chunk) as u64;
+        let first = self.next_task.fetch_add(count, Ordering::Relaxed);
+        let what = What::Many {
+            function: function.clone().unbind(),
+            elements: elements.clone().unbind(),
+            length,
+            chunk,
+            star,
+            values: values.map(|values| values.clone().unbind()),
+        };
+        self.enter(py, sink, first, count, timeout, what)?;
+        Ok((first, count))
+    }
+
+    /// Gives a sink an error, in the driver's thread: for a call that cannot be submitted.
+    fn refuse(&self, sink: Py<PyAny>, index: u64, error: Py<PyAny>) -> PyResult<()> {
+        self.check_home()?;
+        self.leave(Later::Refuse { sink, index, error });
+        Ok(())
+    }
+
+    /// Whether the task will not run, or with `running`, will be stopped: its sink gets `hooks.cancelled()`.
+    #[pyo3(signature = (task, running=false))]
+    fn cancel(&self, py: Python<'_>, task: u64, running: bool) -> PyResult<bool> {
+        self.check_home()?;
+        // First it is taken back if nobody has begun it; only then is anybody interrupted.
+        for running in [false, running] {
+            if !self.books().scheduler.is_open(task) {
+                return Ok(false);
+            }
+            self.happen(py, Event::Cancelled { task, running });
+            if !self.books().scheduler.is_open(task) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes no more tasks; workers end when all are done.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.end(py, Event::Closed)
+    }
+
+    /// Ends all now: open tasks get `hooks.terminated()`.
+    fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+        self.end(py, Event::Terminated)
+    }
+
+    /// The same with SIGKILL.
+    fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        self.end(py, Event::Killed)
+    }
+
+    /// Waits until all workers have ended and all is told; false when the timeout passed first.
+    #[pyo3(signature = (timeout=None))]
+    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        self.check_home()?;
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
+        loop {
+            let slice = deadline.earlier(Deadline::after(SLICE));
+            let finished = blocking::wait(py, "pool", |_| {
+                let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+                let left = slice.remaining().unwrap_or(SLICE);
+                let waited = self
+                    .told_finished
+                    .wait_timeout_while(finished, left, |finished| !*finished);
+                Ok::<_, EngineError>(*waited.unwrap_or_else(PoisonError::into_inner).0)
+            })?;
+            if finished || deadline.is_past() {
+                return Ok(finished);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// Whether tasks may be submitted.
+    fn is_running(&self) -> bool {
+        self.books().scheduler.is_running()
+    }
+
+    /// Why no task can succeed any more, if so.
+    fn broken_by(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.broken().as_ref().map(|error| error.clone_ref(py))
+    }
+
+    /// The workers' processes, oldest first.
+    fn processes(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let members = self.books().members();
+        let started = members.iter().filter_map(|member| member.started.get());
+        started
+            .map(|started| started.process.clone_ref(py))
+            .collect()
+    }
+
+    /// What each worker has done, and what waits.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (members, waiting) = {
+            let books = self.books();
+            (books.members(), books.scheduler.waiting())
+        };
+        let workers = PyList::empty(py);
+        for member in members {
+            workers.append(self.stats_of(py, &member)?)?;
+        }
+        let stats = PyDict::new(py);
+        stats.set_item("waiting", waiting)?;
+        stats.set_item(
+            "bytes_received",
+            self.bytes_received.load(Ordering::Relaxed),
+        )?;
+        stats.set_item("workers", workers)?;
+        Ok(stats)
+    }
+}
+
+/// A waiting thread looks so often whether a signal handler is to run.
+const SLICE: std::time::Duration = std::time::Duration::from_millis(100);
+
+impl PoolDriver {
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn left(&self) -> MutexGuard<'_, Vec<Later>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn cause(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn broken(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn last_dead(&self) -> MutexGuard<'_, Option<Dead>> {
+        self.last_dead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn bell_fd(&self) -> BorrowedFd<'_> {
+        self.bell_fd.as_fd()
+    }
+
+    /// Leaves something to the driver's thread.
+    pub(super) fn leave(&self, later: Later) {
+        self.left().push(later);
+        self.bell.ring(self.bell_fd());
+    }
+
+    /// The driver's thread shall look again at what it waits for.
+    pub(super) fn wake(&self) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.bell.ring(self.bell_fd());
+    }
+
+    pub(super) fn is_woken(&self) -> bool {
+        self.woken.swap(false, Ordering::SeqCst)
+    }
+
+    /// No worker is left: the driver's thread ends when all is told.
+    pub(super) fn note_end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    fn finish(&self) {
+        *self.finished.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.told_finished.notify_all();
+    }
+
+    /// An error that is nobody's result is shown.
+    pub(super) fn show(&self, py: Python<'_>, result: PyResult<()>) {
+        let Err(error) = result else {
+            return;
+        };
+        let shown = self
+            .hooks
+            .bind(py)
+            .call_method1(intern!(py, "show"), (error.value(py),));
+        if shown.is_err() {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    fn check_home(&self) -> PyResult<()> {
+        if self.pid == std::process::id() {
+            return Ok(());
+        }
+        Err(PyRuntimeError::new_err(
+            "the pool belongs to the process that made it",
+        ))
+    }
+
+    fn end(&self, py: Python<'_>, event: Event) -> PyResult<()> {
+        self.check_home()?;
+        self.happen(py, event);
+        self.wake();
+        Ok(())
+    }
+
+    fn enter(
+        &self,
+        py: Python<'_>,
+        sink: &Bound<'_, PyAny>,
+        first: u64,
+        count: u64,
+        timeout: Option<f64>,
+        what: What,
+    ) -> PyResult<u64> {
+        let limit = timeout.map(nanoseconds).transpose()?;
+        let tasks = first..first + count;
+        let job = Job {
+            tasks: tasks.clone(),
+            sink: sink.clone().unbind(),
+            asks: sink.hasattr(intern!(py, "_begin"))?,
+            timeout,
+            what,
+        };
+        let mut steps = Vec::new();
+        {
+            let mut books = self.books();
+            books.enter(Arc::new(job));
+            let event = Event::Submitted {
+                tasks,
+                timeout: limit,
+            };
+            books.note(event, &mut steps);
+        }
+        self.carry_out(py, steps);
+        if limit.is_some() {
+            self.wake();
+        }
+        Ok(first)
+    }
+
+    fn stats_of<'py>(&self, py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>> {
+        let slate = &*member.slate;
+        let seconds = |word: &AtomicU64| word.load(Ordering::Relaxed) as f64 / 1e9;
+        let stats = PyDict::new(py);
+        if let Some(started) = member.started.get() {
+            let process = started.process.bind(py);
+            stats.set_item("pid", process.getattr(intern!(py, "pid"))?)?;
+            stats.set_item("name", process.getattr(intern!(py, "name"))?)?;
+        }
+        let ready = slate.ready.load(Ordering::Relaxed);
+        let start_up = (ready != 0).then(|| ready.saturating_sub(member.since) as f64 / 1e9);
+        let at = slate.in_hand();
+        stats.set_item("tasks", slate.done.load(Ordering::Relaxed))?;
+        stats.set_item("busy", seconds(&slate.busy))?;
+        stats.set_item("waiting", seconds(&slate.idle))?;
+        stats.set_item("pickling", seconds(&slate.pickling))?;
+        stats.set_item("start_up", start_up)?;
+        stats.set_item("bytes_in", slate.received.load(Ordering::Relaxed))?;
+        stats.set_item("bytes_out", slate.sent.load(Ordering::Relaxed))?;
+        let at_task = at.map(|at| now().saturating_sub(at.since) as f64 / 1e9);
+        stats.set_item("at_task_for", at_task)?;
+        Ok(stats)
+    }
+}
+
+fn nanoseconds(seconds: f64) -> PyResult<u64> {
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
+    }
+    Ok((seconds.max(0.0) * 1e9) as u64)
+}

@@ -1,0 +1,189 @@
+//! What the parent knows of a worker.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use bequeath_channel::{Message, Queue};
+use bequeath_os::Deadline;
+use bequeath_pool::WorkerId;
+use bequeath_shm::{Handle, Session};
+use bequeath_sync::Never;
+use pyo3::prelude::*;
+
+use crate::error::{EngineError, Result};
+use crate::intern;
+
+use super::shared::{now, Bell, Slate};
+use super::wire::{Parcel, Shape, TaskLabel};
+
+/// Its process, once it has one.
+pub struct Started {
+    pub process: Py<PyAny>,
+    /// Readable when it has ended.
+    pub sentinel: OwnedFd,
+}
+
+/// How a process is to be ended that is only being started.
+const TERMINATE: u8 = 1;
+const KILL: u8 = 2;
+
+/// A worker as the parent has it.
+pub struct Member {
+    pub id: WorkerId,
+    pub tasks: Queue,
+    pub definitions: Queue,
+    pub slate: Handle<Slate>,
+    pub started: OnceLock<Started>,
+    /// When its start began.
+    pub since: u64,
+    /// Which functions it was sent.
+    known: Mutex<HashSet<u64>>,
+    wanted_end: AtomicU8,
+    /// Its end was told to the scheduler.
+    pub gone: AtomicBool,
+}
+
+impl Member {
+    pub fn new(session: &Session, id: WorkerId) -> Result<Self> {
+        Ok(Self {
+            id,
+            tasks: Queue::create(session, None)?,
+            definitions: Queue::create(session, None)?,
+            slate: session.create_object(|_: &Slate| ())?,
+            started: OnceLock::new(),
+            since: now(),
+            known: Mutex::default(),
+            wanted_end: AtomicU8::new(0),
+            gone: AtomicBool::new(false),
+        })
+    }
+
+    /// Sends a task.
+    pub fn send(&self, parcel: &mut Parcel) -> Result<()> {
+        send(&self.tasks, parcel)
+    }
+
+    pub fn knows(&self, definition: u64) -> bool {
+        self.known().contains(&definition)
+    }
+
+    /// Sends a definition, unless another thread has. It is there before anybody knows that it is.
+    pub fn define(&self, definition: u64, parcel: &mut Parcel) -> Result<()> {
+        let mut known = self.known();
+        if !known.contains(&definition) {
+            send(&self.definitions, parcel)?;
+            known.insert(definition);
+        }
+        Ok(())
+    }
+
+    /// The worker may forget a definition; it hears of it before the next one.
+    pub fn undefine(&self, definition: u64) {
+        if self.known().remove(&definition) {
+            let label = TaskLabel {
+                task: 0,
+                shape: Shape::Stop,
+                definition,
+            };
+            // Not worth an error: it would only save memory.
+            let _ = send(&self.definitions, &mut Parcel::bare(&label.encode()));
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells it to end when it comes to this.
+    pub fn retire(&self) -> Result<()> {
+        let label = TaskLabel {
+            task: 0,
+            shape: Shape::Stop,
+            definition: 0,
+        };
+        self.send(&mut Parcel::bare(&label.encode()))
+    }
+
+    /// Takes back the oldest task that it has not taken.
+    pub fn take_back(&self) -> Option<(TaskLabel, Message)> {
+        let mut message = Message::default();
+        let received = self
+            .tasks
+            .recv_into(&mut message, Deadline::PAST, &mut Never);
+        received.ok()?;
+        let label = TaskLabel::take(&mut message)?;
+        Some((label, message))
+    }
+
+    pub fn sentinel(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.started.get()?.sentinel.as_fd())
+    }
+
+    /// It has a process now; what was wanted of that meanwhile is done.
+    pub fn set_started(&self, py: Python<'_>, process: &Bound<'_, PyAny>) -> PyResult<()> {
+        let sentinel: i32 = process.getattr(intern!(py, "sentinel"))?.extract()?;
+        let sentinel = crate::process::duplicate(sentinel)?;
+        let process = process.clone().unbind();
+        let _ = self.started.set(Started { process, sentinel });
+        match self.wanted_end.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            KILL => self.call(py, "kill"),
+            _ => self.call(py, "terminate"),
+        }
+    }
+
+    pub fn terminate(&self, py: Python<'_>) -> PyResult<()> {
+        self.wanted_end.fetch_max(TERMINATE, Ordering::SeqCst);
+        self.call(py, "terminate")
+    }
+
+    pub fn kill(&self, py: Python<'_>) -> PyResult<()> {
+        self.wanted_end.fetch_max(KILL, Ordering::SeqCst);
+        self.call(py, "kill")
+    }
+
+    /// Interrupts it if it is at this task; it finds out itself.
+    pub fn interrupt(&self, py: Python<'_>, task: u64) -> PyResult<()> {
+        self.slate.do_not_want(task);
+        self.call(py, "interrupt")
+    }
+
+    fn call(&self, py: Python<'_>, what: &str) -> PyResult<()> {
+        match self.started.get() {
+            Some(started) => started.process.bind(py).call_method0(what).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn send(queue: &Queue, parcel: &mut Parcel) -> Result<()> {
+    let mut prepared = queue.prepare(parcel.outgoing())?;
+    queue
+        .send_prepared(&mut prepared, Deadline::PAST, &mut Never)
+        .map_err(EngineError::from)
+}
+
+/// What a new worker is handed.
+pub fn seat(
+    member: &Member,
+    results: &Queue,
+    bell: &Handle<Bell>,
+    bell_fd: BorrowedFd<'_>,
+    max_tasks: Option<u64>,
+) -> Result<super::Seat> {
+    let again = |queue: &Queue| Queue::from_handle(&queue.handle());
+    Ok(super::Seat {
+        worker: member.id,
+        max_tasks: max_tasks.unwrap_or(u64::MAX),
+        tasks: again(&member.tasks)?,
+        definitions: again(&member.definitions)?,
+        results: again(results)?,
+        slate: member.slate.clone(),
+        bell: bell.clone(),
+        bell_fd: bequeath_os::memfd::duplicate(bell_fd)?,
+        interrupted: AtomicBool::new(false),
+        known: Mutex::default(),
+    })
+}

@@ -1,0 +1,386 @@
+//! The worker's side: take a task, do it, answer, until told to end.
+//!
+//! # If a peer dies
+//! A worker that is killed leaves in its slate which task it had begun. What it had only taken is not lost
+//! either: the parent knows what it sent. The parent's death ends workers, as it does all daemonic children.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bequeath_channel::{Error, Message, Queue};
+use bequeath_os::Deadline;
+use bequeath_shm::Handle;
+use bequeath_sync::Never;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::blocking;
+use crate::error::EngineError;
+use crate::intern;
+use crate::transfer::{self, Purpose};
+
+use super::shared::{now, Bell, Slate};
+use super::wire::{AnswerLabel, Parcel, Shape, TaskLabel, Verdict};
+
+/// What a worker is handed at its start: the way to its tasks and from its results.
+#[pyclass(frozen, module = "bequeath._engine")]
+pub struct Seat {
+    pub(super) worker: u32,
+    pub(super) max_tasks: u64,
+    pub(super) tasks: Queue,
+    pub(super) definitions: Queue,
+    pub(super) results: Queue,
+    pub(super) slate: Handle<Slate>,
+    pub(super) bell: Handle<Bell>,
+    pub(super) bell_fd: OwnedFd,
+    /// The parent's interrupt has come for the task in hand.
+    pub(super) interrupted: AtomicBool,
+    /// Functions by their numbers, as far as they have arrived.
+    pub(super) known: Mutex<HashMap<u64, Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Seat {
+    /// Says that tasks may come.
+    fn ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.slate.ready.store(now(), Ordering::Relaxed);
+        self.tell(py, Verdict::Ready)
+    }
+
+    /// Says that the initializer raised; `packed` is the exception.
+    fn not_ready(&self, packed: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.answer(packed, 0, Verdict::NotReady, 0)
+    }
+
+    /// Does tasks until told to end, or until there were enough.
+    fn work(&self, py: Python<'_>) -> PyResult<()> {
+        let mut message = Message::default();
+        let mut done = 0;
+        while done < self.max_tasks {
+            let waited = now();
+            self.take(py, &mut message)?;
+            let taken = now();
+            add(&self.slate.idle, taken.saturating_sub(waited));
+            let Some(label) = TaskLabel::take(&mut message) else {
+                return Err(malformed());
+            };
+            if label.shape == Shape::Stop {
+                return Ok(());
+            }
+            // What was meant for the task before shall not meet this one.
+            py.check_signals()?;
+            self.run(py, &mut message, label)?;
+            done += 1;
+        }
+        Ok(())
+    }
+
+    /// What the handler of SIGINT asks: "task" when the parent wants the task in hand to stop, "stale" when
+    /// it wanted one to stop that is over, "busy" or "idle" when the signal is not the parent's.
+    fn interrupt(&self) -> &'static str {
+        match self.slate.take_unwanted() {
+            Some(true) => {
+                self.interrupted.store(true, Ordering::Relaxed);
+                "task"
+            }
+            Some(false) => "stale",
+            None if self.slate.in_hand().is_some() => "busy",
+            None => "idle",
+        }
+    }
+
+    /// The worker's number in its pool.
+    #[getter]
+    fn worker(&self) -> u32 {
+        self.worker
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, seat) = (slf.py(), slf.get());
+        let handles = [
+            seat.tasks.handle(),
+            seat.definitions.handle(),
+            seat.results.handle(),
+            seat.slate.erase(),
+            seat.bell.erase(),
+        ];
+        let handles = handles.iter().map(|handle| transfer::export(slf, handle));
+        let handles = handles.collect::<PyResult<Vec<usize>>>()?;
+        let bell = transfer::export_descriptor(seat.bell_fd.as_raw_fd())?;
+        let rebuild = py
+            .import(intern!(py, "bequeath._engine"))?
+            .getattr(intern!(py, "rebuild_seat"))?;
+        let arguments = (seat.worker, seat.max_tasks, handles, bell);
+        Ok((rebuild, arguments).into_pyobject(py)?.into_any())
+    }
+}
+
+/// Rebuilds what `Seat.__reduce__` took apart.
+///
+/// # Errors
+/// What the transfer refuses.
+#[pyfunction]
+pub fn rebuild_seat(
+    worker: u32,
+    max_tasks: u64,
+    handles: [usize; 5],
+    bell: usize,
+) -> PyResult<Seat> {
+    let [tasks, definitions, results, slate, bell_word] = handles;
+    let queue = |token| -> PyResult<Queue> {
+        let handle = transfer::import(token)?;
+        Ok(Queue::from_handle(&handle).map_err(EngineError::from)?)
+    };
+    let slate = transfer::import(slate)?;
+    let bell_word = transfer::import(bell_word)?;
+    Ok(Seat {
+        worker,
+        max_tasks,
+        tasks: queue(tasks)?,
+        definitions: queue(definitions)?,
+        results: queue(results)?,
+        slate: slate.downcast().map_err(EngineError::from)?,
+        bell: bell_word.downcast().map_err(EngineError::from)?,
+        bell_fd: crate::process::take(transfer::import_descriptor(bell)?)?,
+        interrupted: AtomicBool::new(false),
+        known: Mutex::default(),
+    })
+}
+
+impl Seat {
+    /// The next message of the parent.
+    fn take(&self, py: Python<'_>, message: &mut Message) -> PyResult<()> {
+        let taken = self
+            .tasks
+            .recv_into(message, Deadline::PAST, &mut Never)
+            .map_err(EngineError::from);
+        let taken = match taken {
+            Err(EngineError::Channel(Error::Empty)) => blocking::wait(py, "task", |signals| {
+                self.tasks.recv_into(message, Deadline::NEVER, signals)
+            }),
+            taken => taken,
+        };
+        Ok(taken?)
+    }
+
+    fn run(&self, py: Python<'_>, message: &mut Message, label: TaskLabel) -> PyResult<()> {
+        let slate = &*self.slate;
+        add(&slate.received, message.payload.len() as u64);
+        let began = now();
+        slate.begin(label.task, began);
+        let outcome = if slate.is_unwanted(label.task) {
+            self.interrupt();
+            Err(PyValueError::new_err("interrupted before it began"))
+        } else {
+            self.call(py, message, label)
+        };
+        let called = now();
+        // The parent's interrupt may come in the last moment: then it is of no use, and not an answer.
+        match outcome {
+            Ok(value) => {
+                self.interrupted.store(false, Ordering::Relaxed);
+                self.answer_value(&value, label.task, began)?;
+            }
+            Err(_) if self.interrupted.swap(false, Ordering::Relaxed) => {
+                let none = py.None();
+                self.answer(none.bind(py), label.task, Verdict::Interrupted, began)?;
+            }
+            Err(error) => self.answer_error(py, error, label.task, began)?,
+        }
+        add(&slate.pickling, now().saturating_sub(called));
+        slate.end();
+        add(&slate.done, 1);
+        Ok(())
+    }
+
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        message: &mut Message,
+        label: TaskLabel,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let loading = now();
+        let function = match label.shape {
+            Shape::Call => None,
+            _ => Some(self.definition(py, label.definition)?),
+        };
+        let object = transfer::load(py, message)?.into_bound(py);
+        let loaded = now();
+        add(&self.slate.pickling, loaded.saturating_sub(loading));
+        let value = match (label.shape, function) {
+            (Shape::Item, Some(function)) => function.call1((object,)),
+            (Shape::Items, Some(function)) => each(&object, |argument| function.call1((argument,))),
+            (Shape::Arguments, Some(function)) => each(&object, |arguments| {
+                match arguments.cast_exact::<PyTuple>() {
+                    Ok(arguments) => function.call1(arguments.clone()),
+                    Err(_) => function.call1(
+                        arguments
+                            .try_iter()?
+                            .collect::<PyResult<Vec<_>>>()
+                            .and_then(|all| PyTuple::new(py, all))?,
+                    ),
+                }
+            }),
+            (Shape::Call, _) => {
+                let call = object.cast_exact::<PyTuple>()?;
+                let function = call.get_item(0)?;
+                let (arguments, keywords) = (call.get_item(1)?, call.get_item(2)?);
+                let keywords = keywords.cast_into::<PyDict>()?;
+                let keywords = (!keywords.is_empty()).then_some(&keywords);
+                drop(object);
+                function.call(arguments.cast::<PyTuple>()?.clone(), keywords)
+            }
+            _ => Err(malformed()),
+        };
+        add(&self.slate.busy, now().saturating_sub(loaded));
+        value
+    }
+
+    /// What was sent under a number; it is there, since it was sent before whatever names it.
+    fn definition<'py>(&self, py: Python<'py>, number: u64) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(known) = self.known().get(&number) {
+            return Ok(known.bind(py).clone());
+        }
+        let mut message = Message::default();
+        loop {
+            let received = self
+                .definitions
+                .recv_into(&mut message, Deadline::PAST, &mut Never);
+            received.map_err(EngineError::from)?;
+            let label = TaskLabel::take(&mut message).ok_or_else(malformed)?;
+            if label.shape == Shape::Stop {
+                let forgotten = self.known().remove(&label.definition);
+                drop(forgotten);
+                continue;
+            }
+            let loaded = transfer::load(py, &mut message);
+            let wanted = label.definition == number;
+            match loaded {
+                Ok(value) => {
+                    let former = self.known().insert(label.definition, value.clone_ref(py));
+                    drop(former);
+                    if wanted {
+                        return Ok(value.into_bound(py));
+                    }
+                }
+                Err(error) if wanted => {
+                    // Each task of this function says so.
+                    let raising = py
+                        .import(intern!(py, "bequeath._pool_worker"))?
+                        .call_method1(intern!(py, "raising"), (error.value(py),))?;
+                    self.known().insert(number, raising.clone().unbind());
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer_value(&self, value: &Bound<'_, PyAny>, task: u64, began: u64) -> PyResult<()> {
+        let py = value.py();
+        let Err(error) = self.answer(value, task, Verdict::Returned, began) else {
+            return Ok(());
+        };
+        let better = py
+            .import(intern!(py, "bequeath._pool_worker"))?
+            .call_method1(intern!(py, "cannot_send"), (error.value(py), value))?;
+        self.answer(&better, task, Verdict::Raised, began)
+    }
+
+    fn answer_error(&self, py: Python<'_>, error: PyErr, task: u64, began: u64) -> PyResult<()> {
+        let value = error.value(py);
+        if let Some(trace) = error.traceback(py) {
+            value.setattr(intern!(py, "__traceback__"), trace)?;
+        }
+        let worker = py.import(intern!(py, "bequeath._pool_worker"))?;
+        let packed = worker.call_method1(intern!(py, "pack"), (value,))?;
+        let Err(refused) = self.answer(&packed, task, Verdict::Raised, began) else {
+            return Ok(());
+        };
+        let better = worker.call_method1(
+            intern!(py, "cannot_send"),
+            (refused.value(py), error.value(py)),
+        )?;
+        self.answer(&better, task, Verdict::Raised, began)
+    }
+
+    fn answer(
+        &self,
+        object: &Bound<'_, PyAny>,
+        task: u64,
+        verdict: Verdict,
+        began: u64,
+    ) -> PyResult<()> {
+        let pickled = transfer::dumps(object, Purpose::Message)?;
+        let label = AnswerLabel {
+            task,
+            worker: self.worker,
+            verdict,
+            took: now().saturating_sub(began),
+        };
+        self.send(
+            object.py(),
+            Parcel::new(object.py(), pickled, &label.encode()),
+        )
+    }
+
+    fn tell(&self, py: Python<'_>, verdict: Verdict) -> PyResult<()> {
+        let label = AnswerLabel {
+            task: 0,
+            worker: self.worker,
+            verdict,
+            took: 0,
+        };
+        self.send(py, Parcel::bare(&label.encode()))
+    }
+
+    fn send(&self, py: Python<'_>, mut parcel: Parcel) -> PyResult<()> {
+        add(&self.slate.sent, parcel.len() as u64);
+        let mut prepared = self
+            .results
+            .prepare(parcel.outgoing())
+            .map_err(EngineError::from)?;
+        let sent = self
+            .results
+            .send_prepared(&mut prepared, Deadline::PAST, &mut Never);
+        match sent {
+            // Descriptors that the kernel has no room for until the parent takes some.
+            Err(Error::Full) => blocking::wait(py, "pool's results", |signals| {
+                self.results
+                    .send_prepared(&mut prepared, Deadline::NEVER, signals)
+            })?,
+            sent => sent.map_err(EngineError::from)?,
+        }
+        self.bell.ring(self.bell_fd.as_fd());
+        Ok(())
+    }
+}
+
+/// The results of all elements.
+fn each<'py>(
+    chunk: &Bound<'py, PyAny>,
+    mut call: impl FnMut(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let results = PyList::empty(chunk.py());
+    for element in chunk.cast_exact::<PyTuple>()?.iter() {
+        results.append(call(element)?)?;
+    }
+    Ok(results.into_any())
+}
+
+/// Only the worker's main thread writes: no read-modify-write is needed.
+fn add(word: &AtomicU64, amount: u64) {
+    let sum = word.load(Ordering::Relaxed).wrapping_add(amount);
+    word.store(sum, Ordering::Relaxed);
+}
+
+fn malformed() -> PyErr {
+    PyValueError::new_err("the message is malformed: shared memory was written by something else")
+}

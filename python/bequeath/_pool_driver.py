@@ -1,0 +1,226 @@
+"""The workers of one pool and the thread that drives them, for `Pool` and the executor.
+
+Who runs which task is decided by the engine (`bequeath-pool`); here are the processes, the thread
+and the exceptions. The thread is the only one that a pool has besides its callers': it waits for
+results, for workers that end and for deadlines, and gives results to those who asked for them.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from . import _engine, _pool_worker, _remote_error, util
+
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Driver", "Errors"]
+
+
+class Errors:
+    """Which exceptions tasks end with that have no result. Interfaces have their own."""
+
+    def died(self, facts: dict[str, Any]) -> BaseException:
+        """The worker died with the task in its hands."""
+        from .exceptions import WorkerDied
+
+        return WorkerDied(**death(facts))
+
+    def broken(
+        self, reason: str, cause: BaseException | None, facts: dict[str, Any]
+    ) -> BaseException:
+        """No task can succeed any more."""
+        from .exceptions import PoolBroken
+
+        error = PoolBroken(broken_text(reason, facts))
+        error.__cause__ = cause
+        return error
+
+    def timed_out(self, seconds: float, task: tuple[Any, ...]) -> BaseException:
+        """The task took longer than it may."""
+        from .exceptions import TimeoutError
+
+        return TimeoutError(f"{in_short(*task)} took longer than {seconds:g} s")
+
+    def cancelled(self) -> BaseException:
+        """The task is not wanted any more."""
+        from concurrent.futures import CancelledError
+
+        return CancelledError()
+
+    def terminated(self) -> BaseException:
+        """The pool was terminated before the task was done."""
+        return RuntimeError("the pool was terminated before the task was done")
+
+
+class _Hooks:
+    """What the engine asks for. It does not know the pool, which may be forgotten meanwhile."""
+
+    def __init__(self, make: Callable[[int, Any], Any], errors: Errors) -> None:
+        self.start = make
+        self.died = errors.died
+        self.broken = errors.broken
+        self.timed_out = errors.timed_out
+        self.cancelled = errors.cancelled
+        self.terminated = errors.terminated
+        self.unpack = _remote_error.unpack
+        self.unloadable = _remote_error.unloadable
+
+    @staticmethod
+    def reap(worker: int, process: Any) -> int | None:
+        """A worker's process has ended: its exit code."""
+        process.join()
+        return process.exitcode  # type: ignore[no-any-return]
+
+    @staticmethod
+    def show(error: BaseException) -> None:
+        """An error that is nobody's result."""
+        threading.excepthook(
+            threading.ExceptHookArgs(
+                (type(error), error, error.__traceback__, threading.current_thread())
+            )
+        )
+
+
+class Driver:
+    """Workers, and the thread that drives them."""
+
+    def __init__(
+        self,
+        ctx: Any,
+        processes: int,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        max_tasks: int | None = None,
+        on_death: str = "fail",
+        retries: int = 2,
+        on_demand: bool = False,
+        daemon: bool = True,
+        name: str = "PoolWorker",
+        errors: Errors | None = None,
+        terminate_after: float = 2.0,
+        kill_after: float = 2.0,
+        process: Callable[..., Any] | None = None,
+    ) -> None:
+        make_process = process or ctx.Process
+        initargs = tuple(initargs)
+
+        def make(worker: int, seat: _engine.Seat) -> Any:
+            made = make_process(target=_pool_worker.work, args=(seat, initializer, initargs))
+            made.name = made.name.replace("Process", name)
+            made.daemon = daemon
+            made.start()
+            return made
+
+        self._engine = engine = _engine.PoolDriver(
+            _Hooks(make, errors or Errors()),
+            processes,
+            max_tasks=max_tasks,
+            on_demand=on_demand,
+            on_death=on_death,
+            retries=retries,
+            terminate_after=terminate_after,
+            kill_after=kill_after,
+        )
+        engine.open()
+        self.thread = threading.Thread(target=engine.run, name="bequeath pool driver", daemon=True)
+        self.thread.start()
+        # Before the interpreter is taken apart, and when whoever has the driver has forgotten it.
+        self._ending = util.Finalize(self, _end, (engine, self.thread), exitpriority=15)
+        self.submit = engine.submit
+        self.submit_many = engine.submit_many
+        self.refuse = engine.refuse
+        self.cancel = engine.cancel
+        self.close = engine.close
+        self.terminate = engine.terminate
+        self.kill = engine.kill
+        self.stats = engine.stats
+        self.processes = engine.processes
+        self.is_running = engine.is_running
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until all workers have ended; false when the timeout passed first."""
+        done = self._engine.join(timeout)
+        if done and threading.current_thread() is not self.thread:
+            self.thread.join()
+        return done
+
+    @property
+    def broken(self) -> BaseException | None:
+        """Why no task can succeed any more, if so."""
+        return self._engine.broken_by()
+
+
+def _end(engine: _engine.PoolDriver, thread: threading.Thread) -> None:
+    engine.terminate()
+    if threading.current_thread() is not thread:
+        thread.join()
+
+
+# --- texts ---
+
+
+def in_short(function: Any, args: Sequence[Any], kwargs: dict[str, Any], how: str = "call") -> str:
+    """A call as one short line; what cannot be shown is left out."""
+    import reprlib
+
+    shown = reprlib.Repr()
+    shown.maxother = shown.maxstring = 40
+    name = getattr(function, "__qualname__", None) or shown.repr(function)
+
+    def one(value: Any) -> str:
+        try:
+            return shown.repr(value)
+        except Exception:
+            return f"<{type(value).__name__}>"
+
+    if how != "call" and len(args) != 1:
+        first, last = one(args[0]), one(args[-1])
+        return f"{name} for {len(args)} elements, {first} to {last}"
+    if how == "star":
+        args = tuple(args[0])
+    parts = [*map(one, args), *(f"{key}={one(value)}" for key, value in kwargs.items())]
+    return f"{name}({', '.join(parts)})"
+
+
+def death(facts: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a worker's death, as `WorkerDied` takes it."""
+    process = facts.get("process")
+    task = facts.get("task")
+    return {
+        "pid": process.pid if process is not None else None,
+        "name": process.name if process is not None else None,
+        "exitcode": facts.get("exitcode"),
+        "task": in_short(*task) if task is not None else None,
+        "seconds": facts.get("seconds"),
+        "stack": facts.get("stack"),
+        "oom": facts.get("oom"),
+    }
+
+
+def ending(exitcode: int | None) -> str:
+    """How a process ended, in words."""
+    if exitcode is None:
+        return "ended"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"
+
+
+def broken_text(reason: str, facts: dict[str, Any]) -> str:
+    """Why a pool is broken, in words."""
+    process = facts.get("process")
+    who = f"worker {process.name} (pid {process.pid})" if process is not None else "a worker"
+    return {
+        "initializer": "the initializer raised in a worker; no more are started",
+        "never ready": f"workers end before they are ready; the last, {who}, "
+        + ending(facts.get("exitcode")),
+        "no process": "no worker process could be started",
+    }.get(reason, f"{who} {ending(facts.get('exitcode'))}")

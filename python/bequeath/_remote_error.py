@@ -1,0 +1,31 @@
+"""Exceptions on their way from a worker to the caller: packed there, rebuilt by their arrival."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _engine
+
+
+def pack(error: BaseException) -> Any:
+    """In the worker: what is sent for an exception, and arrives as the exception itself."""
+    return _engine.Failure(error)
+
+
+def unpack(arrived: Any) -> BaseException:
+    """In the caller: the exception."""
+    if isinstance(arrived, BaseException):
+        return arrived
+    return TypeError(f"a worker sent {type(arrived).__name__} as an exception")
+
+
+def cannot_send(error: BaseException, value: object) -> Any:
+    """In the worker: what is sent instead of a result that cannot be."""
+    from .pool import MaybeEncodingError
+
+    return pack(MaybeEncodingError(error, value))
+
+
+def unloadable(error: BaseException) -> BaseException:
+    """In the caller: a task's exception when what came of it arrived and cannot be rebuilt."""
+    return error
