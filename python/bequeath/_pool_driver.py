@@ -7,6 +7,7 @@ results, for workers that end and for deadlines, and gives results to those who 
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -170,6 +171,12 @@ def in_short(function: Any, args: Sequence[Any], kwargs: dict[str, Any], how: st
 
     shown = reprlib.Repr()
     shown.maxother = shown.maxstring = 40
+    if isinstance(function, functools.partial):
+        inner, kwargs = function.func, {**function.keywords, **kwargs}
+        if how == "call":
+            function, args = inner, (*function.args, *args)
+        elif not function.args:
+            function = inner
     name = getattr(function, "__qualname__", None) or shown.repr(function)
 
     def one(value: Any) -> str:

@@ -148,11 +148,13 @@ class BaseContext:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        **options: Any,
     ) -> pool.Pool:
-        """Worker processes that share out tasks."""
+        """Worker processes that share out tasks; `options` are bequeath's own."""
         from .pool import Pool
 
-        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+        context = self.get_context()
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=context, **options)
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A shared ctypes object without a lock."""

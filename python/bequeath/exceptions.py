@@ -19,6 +19,7 @@ __all__ = [
     "AuthenticationError",
     "BequeathAttributeError",
     "BequeathError",
+    "BequeathNotImplementedError",
     "BequeathRuntimeError",
     "BequeathTypeError",
     "BequeathValueError",
@@ -228,7 +229,19 @@ class BequeathValueError(BequeathError, ValueError):
     _like = ValueError
 
 
-_FAMILY = (BequeathTypeError, BequeathAttributeError, BequeathRuntimeError, BequeathValueError)
+class BequeathNotImplementedError(BequeathRuntimeError, NotImplementedError):
+    """Refused where the standard library raises NotImplementedError."""
+
+    _like = NotImplementedError
+
+
+_FAMILY = (
+    BequeathTypeError,
+    BequeathAttributeError,
+    BequeathNotImplementedError,
+    BequeathRuntimeError,
+    BequeathValueError,
+)
 
 #: What the standard library's pickler raises, by what it met, in (first version, class) pairs.
 STANDARD: dict[str, tuple[tuple[tuple[int, int], type[Exception]], ...]] = {
@@ -242,6 +255,8 @@ STANDARD: dict[str, tuple[tuple[tuple[int, int], type[Exception]], ...]] = {
     "found": (((3, 10), pickle.PicklingError),),
     # what may only be handed to a process that is being started
     "inheritance": (((3, 10), RuntimeError),),
+    # what says of itself that it does not travel: a pool
+    "unimplemented": (((3, 10), NotImplementedError),),
     # a reducer that returns what pickle does not understand
     "pickling": (((3, 10), pickle.PicklingError),),
     "attribute": (((3, 10), AttributeError),),

@@ -101,7 +101,8 @@ class Pool:
 
     Beyond multiprocessing's: a worker that dies costs the task in its hands, whose error is
     `WorkerDied`; with `on_death="retry"` it is tried again at most `retries` times, with "break"
-    all ends. `timeout` of a call is what each task may take once a worker has begun it.
+    all ends. `timeout` of a call is what each task may take once a worker has begun it; then the
+    worker is interrupted, after `terminate_after` seconds terminated, `kill_after` later killed.
     """
 
     _state = INIT
@@ -116,6 +117,8 @@ class Pool:
         *,
         on_death: str = "fail",
         retries: int = 2,
+        terminate_after: float = 2.0,
+        kill_after: float = 2.0,
     ) -> None:
         from ._pool_driver import Driver
 
@@ -133,6 +136,8 @@ class Pool:
             max_tasks=maxtasksperchild,
             on_death=on_death,
             retries=retries,
+            terminate_after=terminate_after,
+            kill_after=kill_after,
             process=functools.partial(type(self).Process, context),
         )
         self._state = RUN

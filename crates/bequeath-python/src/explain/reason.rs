@@ -1,8 +1,8 @@
 //! What to say about a part: what it is, where that was defined, why it is refused.
 
 use pyo3::exceptions::{
-    PyAttributeError, PyMemoryError, PyOSError, PyRecursionError, PyRuntimeError, PyTypeError,
-    PyValueError,
+    PyAttributeError, PyMemoryError, PyNotImplementedError, PyOSError, PyRecursionError,
+    PyRuntimeError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyType};
@@ -181,7 +181,9 @@ pub(super) fn situation(object: &Bound<'_, PyAny>, error: &PyErr) -> &'static st
             "missing"
         };
     }
-    if error.is_instance_of::<PyRuntimeError>(py) {
+    if error.is_instance_of::<PyNotImplementedError>(py) {
+        "unimplemented"
+    } else if error.is_instance_of::<PyRuntimeError>(py) {
         "inheritance"
     } else if error.is_instance_of::<PyTypeError>(py) {
         "unpicklable"

@@ -3,6 +3,7 @@
 //! Sinks are only called by the driver's thread: what another thread finds settled it leaves to that one.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use bequeath_pool::{Event, Outcome, TaskId, Why, WorkerId};
@@ -70,13 +71,11 @@ impl PoolDriver {
     }
 
     fn start(&self, py: Python<'_>, member: &Arc<Member>, more: &mut Vec<Step>) {
-        let made = seat(
-            member,
-            &self.results,
-            &self.bell,
-            self.bell_fd(),
-            self.max_tasks,
-        );
+        let Some(bell_fd) = self.bell_fd() else {
+            return; // all is over
+        };
+        let bell_fd = bell_fd.as_fd();
+        let made = seat(member, &self.results, &self.bell, bell_fd, self.max_tasks);
         let started = made
             .map_err(PyErr::from)
             .and_then(|seat| self.hooks.bind(py).call_method1("start", (member.id, seat)))
@@ -228,7 +227,14 @@ impl PoolDriver {
             _ => "death",
         };
         let cause = self.cause().as_ref().map(|cause| cause.clone_ref(py));
-        let facts = self.facts_of_death(py, None)?;
+        // Who dies later does so because the pool is broken.
+        let known = self.breaking().as_ref().map(|facts| facts.clone_ref(py));
+        let facts = match known {
+            Some(facts) => facts.into_bound(py),
+            None => self.facts_of_death(py, None)?,
+        };
+        let former = self.breaking().replace(facts.clone().unbind());
+        drop(former);
         self.hooks
             .bind(py)
             .call_method1("broken", (reason, cause, facts))

@@ -1,6 +1,6 @@
 //! The driver's thread: it hears of results, of workers that end and of deadlines, all in one wait.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl PoolDriver {
         }
     }
 
-    fn settle_left(&self, py: Python<'_>) {
+    pub(super) fn settle_left(&self, py: Python<'_>) {
         loop {
             let left = std::mem::take(&mut *self.left());
             if left.is_empty() {
@@ -226,7 +226,10 @@ impl PoolDriver {
         } else {
             Deadline::PAST
         };
-        let bell = self.bell_fd();
+        let Some(bell) = self.bell_fd() else {
+            return Ok(Vec::new());
+        };
+        let bell = bell.as_fd();
         let mut watched: Vec<(BorrowedFd<'_>, Events)> = vec![(bell, Events::IN)];
         let mut whose = Vec::new();
         for member in members {

@@ -6,7 +6,7 @@
 //! # After fork
 //! The workers are the parent's: in a forked child everything but looking is refused.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -46,7 +46,8 @@ pub struct PoolDriver {
     left: Mutex<Vec<Later>>,
     pub(super) results: Queue,
     pub(super) bell: Handle<Bell>,
-    bell_fd: OwnedFd,
+    /// Until all is over.
+    bell_fd: Mutex<Option<Arc<OwnedFd>>>,
     woken: AtomicBool,
     ended: AtomicBool,
     finished: Mutex<bool>,
@@ -58,6 +59,8 @@ pub struct PoolDriver {
     /// Why the initializer or a start failed.
     cause: Mutex<Option<Py<PyAny>>>,
     broken: Mutex<Option<Py<PyAny>>>,
+    /// What was known of the worker whose death, or failure, broke the pool.
+    breaking: Mutex<Option<Py<PyDict>>>,
     pub(super) bytes_received: AtomicU64,
 }
 
@@ -110,7 +113,7 @@ impl PoolDriver {
             left: Mutex::default(),
             results,
             bell,
-            bell_fd: bell_fd.into_fd(),
+            bell_fd: Mutex::new(Some(Arc::new(bell_fd.into_fd()))),
             woken: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             finished: Mutex::new(false),
@@ -121,6 +124,7 @@ impl PoolDriver {
             last_dead: Mutex::new(None),
             cause: Mutex::new(None),
             broken: Mutex::new(None),
+            breaking: Mutex::new(None),
             bytes_received: AtomicU64::new(0),
         })
     }
@@ -139,6 +143,7 @@ impl PoolDriver {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let attended = self.attend(py);
         self.finish();
+        self.settle_left(py);
         attended
     }
 
@@ -204,9 +209,18 @@ impl PoolDriver {
     }
 
     /// Gives a sink an error, in the driver's thread: for a call that cannot be submitted.
-    fn refuse(&self, sink: Py<PyAny>, index: u64, error: Py<PyAny>) -> PyResult<()> {
+    fn refuse(
+        &self,
+        py: Python<'_>,
+        sink: Py<PyAny>,
+        index: u64,
+        error: Py<PyAny>,
+    ) -> PyResult<()> {
         self.check_home()?;
         self.leave(Later::Refuse { sink, index, error });
+        if self.is_finished() {
+            self.settle_left(py);
+        }
         Ok(())
     }
 
@@ -324,26 +338,42 @@ impl PoolDriver {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn breaking(&self) -> MutexGuard<'_, Option<Py<PyDict>>> {
+        self.breaking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn last_dead(&self) -> MutexGuard<'_, Option<Dead>> {
         self.last_dead
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn bell_fd(&self) -> BorrowedFd<'_> {
-        self.bell_fd.as_fd()
+    pub(super) fn bell_fd(&self) -> Option<Arc<OwnedFd>> {
+        let fd = self.bell_fd.lock().unwrap_or_else(PoisonError::into_inner);
+        fd.clone()
+    }
+
+    fn is_finished(&self) -> bool {
+        *self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The driver's thread is to look at what there is now.
+    fn ring(&self) {
+        if let Some(fd) = self.bell_fd() {
+            self.bell.ring(fd.as_fd());
+        }
     }
 
     /// Leaves something to the driver's thread.
     pub(super) fn leave(&self, later: Later) {
         self.left().push(later);
-        self.bell.ring(self.bell_fd());
+        self.ring();
     }
 
     /// The driver's thread shall look again at what it waits for.
     pub(super) fn wake(&self) {
         self.woken.store(true, Ordering::SeqCst);
-        self.bell.ring(self.bell_fd());
+        self.ring();
     }
 
     pub(super) fn is_woken(&self) -> bool {
@@ -361,6 +391,12 @@ impl PoolDriver {
     }
 
     fn finish(&self) {
+        let fd = self
+            .bell_fd
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop((fd, self.last_dead().take()));
         *self.finished.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.told_finished.notify_all();
     }
@@ -426,6 +462,10 @@ impl PoolDriver {
         self.carry_out(py, steps);
         if limit.is_some() {
             self.wake();
+        }
+        if self.is_finished() {
+            // The thread that settles is gone; whoever comes first of the two settles.
+            self.settle_left(py);
         }
         Ok(first)
     }

@@ -178,6 +178,7 @@ impl Seat {
             self.call(py, message, label)
         };
         let called = now();
+        add(&slate.done, 1);
         // The parent's interrupt may come in the last moment: then it is of no use, and not an answer.
         match outcome {
             Ok(value) => {
@@ -192,7 +193,6 @@ impl Seat {
         }
         add(&slate.pickling, now().saturating_sub(called));
         slate.end();
-        add(&slate.done, 1);
         Ok(())
     }
 
