@@ -11,7 +11,6 @@ import gc
 import importlib
 import io
 import os
-import pickle
 import signal
 import sys
 import time
@@ -20,7 +19,6 @@ from . import (
     _ending,
     _engine,
     _leftovers,
-    _logging,
     _noticing,
     _randomness,
     forkserver,
@@ -91,6 +89,7 @@ def main(number: int) -> NoReturn:
         server.refuse_all("unfit")
     preload.tell(server)
     threads = _Threads()
+    util._make_empty_input()
     gc.collect()
     known = Loaded()
     gc.freeze()
@@ -155,74 +154,12 @@ def _serve(server: _engine.TemplateServer, learner: Learner | None) -> _engine.B
         if pid == 0:
             if work.is_ahead:
                 _engine.set_process_name("bequeath-spare", "spare")
-                _rehearse(work)
+                _randomness.renew()  # for good
             becoming = server.become_child(work)
             if becoming is None:
                 os._exit(0)
             return becoming
         server.forked(work, pid)
-
-
-def _rehearse(work: _engine.Work) -> None:
-    """In a child that was forked ahead: walk the way it will go, until somebody asks for it.
-
-    Little comes of it but that the memory on the way, shared with the template until then,
-    becomes its own.
-    """
-    _randomness.renew()  # for good
-    for step in (_rehearse_stream, _rehearse_unpickling, _rehearse_preparation, _rehearse_main):
-        if work.is_asked_for:
-            return
-        step()
-
-
-def _rehearse_stream() -> None:
-    _stream(1, "<stdout>", sys.stdout)
-
-
-def _rehearse_unpickling() -> None:
-    pickle.loads(_PICKLED).run()
-
-
-def _rehearse_preparation() -> None:
-    spawn.prepare({"sys_path": sys.path, "sys_argv": sys.argv})
-    try:
-        os.chdir(os.getcwd())
-    except OSError:
-        pass
-    _logging.name_records()
-    util._flush_std_streams()
-
-
-def _rehearse_main() -> None:
-    mains = {name: sys.modules.get(name) for name in _ending.MAINS}
-    spawn._become_main(_run_rehearsal)
-    for name, module in mains.items():
-        if module is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = module
-    spawn.old_main_modules.clear()
-
-
-def _run_rehearsal(namespace: dict[str, Any]) -> None:
-    exec(_REHEARSAL, namespace)
-    namespace.clear()  # its functions and it would keep each other alive
-
-
-class _Rehearsal(process.BaseProcess):
-    """A process that is not going to be one."""
-
-    def __init__(self, target: Any, name: str) -> None:
-        self._target, self._args, self._kwargs, self._name = target, (), {}, name
-
-
-def _nothing() -> None:
-    pass
-
-
-_PICKLED = pickle.dumps(_Rehearsal(target=_nothing, name="rehearsal"))
-_REHEARSAL = compile("import sys, os\ndef function(): pass\n", "-", "exec")
 
 
 # --- loading ------------------------------------------------------------------------------------
@@ -416,7 +353,8 @@ def _run_child(becoming: _engine.Becoming, learner: Learner | None, threads: _Th
     forkserver._forkserver._inherited_fds = becoming.arrived.given
     if learner is not None:
         learner.begin(environment)
-    becoming.unblock_signals()
+    if not becoming.go_ahead():
+        os._exit(0)  # nobody has heard of this process
     return spawn.run(becoming.arrived)
 
 

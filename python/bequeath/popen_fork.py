@@ -88,6 +88,7 @@ class Popen:
             from . import _narrate
 
             _narrate.inherited(process_obj)
+        util._make_empty_input()
         end = on_parent_death(process_obj)
         tie = None if end is None else _engine.Tie(end)
         this_process = _engine.open_this_process()
@@ -124,6 +125,7 @@ def leave(code: int) -> NoReturn:
         atexit._run_exitfuncs()
     finally:
         _engine.session_leave()
+        _engine.tell_footprint()
         os._exit(code & 0xFF)
 
 
@@ -137,6 +139,3 @@ def on_parent_death(process_obj: process.BaseProcess) -> str | None:
     if process_obj.daemon or process._current_process.daemon:
         return "kill"
     return process_obj._on_parent_death
-
-
-os.register_at_fork(after_in_child=_engine.process_after_fork_in_child)

@@ -14,6 +14,7 @@ pub mod clone;
 pub mod epoll;
 pub mod errno;
 pub mod eventfd;
+pub mod footprint;
 pub mod futex;
 pub mod handover;
 pub mod huge_pages;

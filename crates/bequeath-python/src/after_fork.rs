@@ -64,6 +64,9 @@ fn session_after_fork_in_parent() {
 
 #[pyfunction]
 fn session_after_fork_in_child() {
+    // What belongs to the parent alone is let go of first.
+    bequeath_process::tie::after_fork_in_child();
+    bequeath_process::watch::after_fork_in_child();
     if let Some((session, ticket)) = TICKET.take() {
         // An expired ticket: the session has joined anew, which is all that can be done.
         let _ = session.after_fork_child(ticket);

@@ -72,8 +72,8 @@ mod _engine {
     use crate::pool::{rebuild_seat, PoolDriver, Seat};
     #[pymodule_export]
     use crate::process::{
-        exit_process, open_this_process, process_after_fork_in_child, set_process_name,
-        tell_starter, Arrived, Child, Launch, Report, Tie, Watch,
+        exit_process, open_this_process, set_process_name, tell_starter, Arrived, Child, Launch,
+        Report, Tie, Watch,
     };
     #[pymodule_export]
     use crate::queue_ends::{QueueReader, QueueWriter};
@@ -99,8 +99,8 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::template::{
-        can_compare_states, gather_memory, lay_ready, run_fork_handlers, template_key, Becoming,
-        Leftovers, Template, TemplateServer, Work,
+        can_compare_states, gather_memory, lay_ready, run_fork_handlers, tell_footprint,
+        template_key, Becoming, Leftovers, Template, TemplateServer, Work,
     };
     #[pymodule_export]
     use crate::transfer::{

@@ -454,6 +454,7 @@ pub fn set_process_name(name: &str, role: Option<&str>) {
 /// Ends this process with the C library's exit functions, but without taking the interpreter apart.
 #[pyfunction]
 pub fn exit_process(code: i32) {
+    engine::template::tell_footprint();
     std::process::exit(code);
 }
 
@@ -462,13 +463,6 @@ pub fn exit_process(code: i32) {
 pub fn open_this_process() -> PyResult<i32> {
     let pidfd = engine::watch::this_process().map_err(raise)?;
     Ok(pidfd.into_fd().into_raw_fd())
-}
-
-/// For `os.register_at_fork`: lets go of what belongs to the parent alone.
-#[pyfunction]
-pub fn process_after_fork_in_child() {
-    engine::tie::after_fork_in_child();
-    engine::watch::after_fork_in_child();
 }
 
 /// Python signal handlers run between two attempts.

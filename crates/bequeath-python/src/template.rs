@@ -221,6 +221,12 @@ impl Leftovers {
     }
 }
 
+/// A template's child is about to end: what memory it used is made ready for those that come after it.
+#[pyfunction]
+pub fn tell_footprint() {
+    template::tell_footprint();
+}
+
 /// Lets libraries end those of their threads that would not survive a fork.
 #[pyfunction]
 pub fn run_fork_handlers() -> PyResult<()> {
@@ -338,7 +344,7 @@ impl TemplateServer {
         let server = self.leave()?;
         let own = own_descriptors();
         let done = match work.take()? {
-            template::Work::Child(request) => request.become_child(server, &own),
+            template::Work::Child(request) => request.become_child(server, &own).map(Some),
             template::Work::Spare(seat) => seat.wait(server.into_knowledge(), &own),
             template::Work::Rest => Ok(None),
         };
@@ -347,13 +353,13 @@ impl TemplateServer {
         };
         let (ignore, heed) = (become_.ignore, become_.heed);
         let environment = become_.environment.take();
-        let (arrived, signals) = become_.split();
+        let (arrived, last_step) = become_.split();
         Ok(Some(Becoming {
             arrived: Py::new(py, Arrived::take_over(py, arrived)?)?,
             environment,
             ignore: signals_in(ignore),
             heed: signals_in(heed),
-            signals,
+            last_step: Mutex::new(Some(last_step)),
         }))
     }
 }
@@ -383,16 +389,6 @@ impl Work {
     fn is_ahead(&self) -> bool {
         let work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*work, Some(template::Work::Spare(_)))
-    }
-
-    /// In a child that was forked ahead: whether somebody waits for it now.
-    #[getter]
-    fn is_asked_for(&self) -> bool {
-        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*work {
-            Some(template::Work::Spare(seat)) => seat.is_asked_for(),
-            _ => true,
-        }
     }
 }
 
@@ -430,7 +426,7 @@ pub struct Becoming {
     #[pyo3(get)]
     heed: Vec<i32>,
     environment: Option<Environment>,
-    signals: template::SignalMask,
+    last_step: Mutex<Option<template::LastStep>>,
 }
 
 #[pymethods]
@@ -455,9 +451,15 @@ impl Becoming {
         Ok(Some(dict))
     }
 
-    /// The last step: signals arrive as the starter wanted it.
-    fn unblock_signals(&self) -> PyResult<()> {
-        self.signals.apply().map_err(raise)
+    /// The last step: waits until the starter has heard of this process, from when on signals arrive as it
+    /// wanted it. False when there is no starter any more: this process must end at once.
+    fn go_ahead(&self) -> PyResult<bool> {
+        let step = self
+            .last_step
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        step.map_or(Ok(true), |step| step.take().map_err(raise))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use bequeath_os::attributes as os;
 
 use super::environment::Environment;
-use super::status::{failed, Status};
+use super::status::{failed, told, Status};
 use super::{Fixed, Settable, State, NAMESPACES};
 use crate::error::Result;
 
@@ -53,7 +53,7 @@ impl State {
                     os::without_huge_pages().into(),
                 ],
                 root: os::root_directory()?,
-                cgroup: std::fs::read("/proc/thread-self/cgroup").unwrap_or_default(),
+                cgroup: told("/proc/thread-self/cgroup").unwrap_or_default(),
                 namespaces: namespaces(),
             },
             environment: Environment::current(),
@@ -62,8 +62,8 @@ impl State {
 }
 
 fn oom_score_adj() -> Result<i32> {
-    let text = std::fs::read_to_string("/proc/self/oom_score_adj")
-        .map_err(|error| failed("read", &error))?;
+    let text = told("/proc/self/oom_score_adj").map_err(|error| failed("read", &error))?;
+    let text = String::from_utf8_lossy(&text);
     Ok(text.trim().parse().unwrap_or(0))
 }
 

@@ -1,5 +1,8 @@
 //! What `/proc/thread-self/status` tells of the calling thread, in one read.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+
 use bequeath_os::{Errno, Error as OsError};
 
 use crate::error::Result;
@@ -22,9 +25,8 @@ pub(crate) struct Status {
 impl Status {
     /// Of the calling thread.
     pub(crate) fn read() -> Result<Self> {
-        let text = std::fs::read_to_string("/proc/thread-self/status")
-            .map_err(|error| failed("read", &error))?;
-        Ok(Self::parse(&text))
+        let text = told("/proc/thread-self/status").map_err(|error| failed("read", &error))?;
+        Ok(Self::parse(&String::from_utf8_lossy(&text)))
     }
 
     /// A line that an old kernel does not have leaves its value at zero, on both sides alike.
@@ -55,6 +57,26 @@ impl Status {
         }
         status
     }
+}
+
+/// What a file of procfs tells. (The standard library begins with 32 bytes, and reads on; the kernel writes the
+/// text anew for each piece.)
+pub(super) fn told(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let (mut text, mut end) = (vec![0; 4096], 0);
+    loop {
+        match file.read(&mut text[end..]) {
+            Ok(0) => break,
+            Ok(length) => end += length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if end == text.len() {
+            text.resize(2 * end, 0);
+        }
+    }
+    text.truncate(end);
+    Ok(text)
 }
 
 pub(crate) fn failed(call: &'static str, error: &std::io::Error) -> OsError {

@@ -19,6 +19,10 @@ use crate::launch::Launch;
 use crate::state::State;
 use crate::watch;
 
+const SIGKILL: i32 = 9;
+/// A child that was kept ahead and takes longer to answer is stopped, or starved: then a fresh fork serves.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// A template, as a process that starts children through it holds it.
 ///
 /// # After fork
@@ -150,37 +154,52 @@ impl Template {
             .transpose()?;
         let inline = large.is_none().then_some(launch.payload);
         let open = streams.map(|stream| stream.is_some());
-        let packet = protocol::start(&state, open, &manifest.header, inline);
-        if packet.len() > PACKET {
-            return Ok(Answer::Refused(
-                "an environment too large for a message".into(),
-            ));
-        }
         let mut descriptors = vec![directory.as_fd()];
         descriptors.extend(streams.iter().flatten());
         descriptors.extend(large.as_ref().map(OwnedFd::as_fd));
         descriptors.extend(manifest.descriptors.iter().copied());
-        let told = self.line.ask(&packet, &descriptors, interrupted)?;
-        self.answer(told)
+        let mut ask = |fresh| {
+            let packet = protocol::start(fresh, &state, open, &manifest.header, inline);
+            if packet.len() > PACKET {
+                let reason = "an environment too large for a message";
+                return Ok(Some(Answer::Refused(reason.into())));
+            }
+            let told = self.line.ask(&packet, &descriptors, interrupted)?;
+            self.answer(told, interrupted)
+        };
+        if let Some(answer) = ask(false)? {
+            return Ok(answer);
+        }
+        // The child that was kept ahead is dead, stopped or starved: one is forked.
+        ask(true)?.ok_or(Error::Malformed { what: "answer" })
     }
 
-    fn answer(&self, (told, came): (Told, Vec<OwnedFd>)) -> Result<Answer> {
+    /// `None`: the child was kept ahead, and is not there.
+    fn answer(
+        &self,
+        (told, came): (Told, Vec<OwnedFd>),
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Answer>> {
         match (told, <[OwnedFd; 2]>::try_from(came)) {
-            (Told::Started(pid), Ok([pidfd, word])) => {
-                go_ahead::say(&word);
+            (Told::Started { pid, ahead }, Ok([pidfd, line])) => {
+                let pidfd = PidFd::arrived(pidfd, pid);
+                match is_awake(ahead, line.as_fd(), interrupted) {
+                    Ok(true) => go_ahead::say(&line),
+                    other => {
+                        self.line.forgo(pid);
+                        let _ = pidfd.send_signal(SIGKILL);
+                        return other.map(|_| None);
+                    }
+                }
                 let reaper: Arc<dyn Reaper> = Arc::clone(&self.line) as _;
-                Ok(Answer::Child(Child::of_template(
-                    pid,
-                    PidFd::arrived(pidfd, pid),
-                    reaper,
-                )))
+                Ok(Some(Answer::Child(Child::of_template(pid, pidfd, reaper))))
             }
             // The message arrived without its descriptors: our table is full. The child ends by itself.
-            (Told::Started(pid), Err(_)) => {
-                self.line.notes().unwanted.insert(pid);
+            (Told::Started { pid, .. }, Err(_)) => {
+                self.line.forgo(pid);
                 Err(bequeath_os::Error::new("recvmsg", Errno::MFILE).into())
             }
-            (Told::Refused(reason), _) => Ok(Answer::Refused(reason)),
+            (Told::Refused(reason), _) => Ok(Some(Answer::Refused(reason))),
             (Told::Failed(errno), _) => Err(Error::Fork { errno }),
             (Told::Ended(..) | Told::Staying | Told::Note(_), _) => {
                 Err(Error::Malformed { what: "answer" })
@@ -217,6 +236,16 @@ impl Line {
         self.notes
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Nobody will ask after this child, which was never told to go ahead.
+    fn forgo(&self, pid: u32) {
+        let mut notes = self.notes();
+        if notes.ended.remove(&pid).is_some() {
+            let _ = send(self.socket.as_fd(), &protocol::collected(pid), &[]);
+        } else {
+            notes.unwanted.insert(pid);
+        }
     }
 
     fn ask(
@@ -318,8 +347,27 @@ impl Notes {
     /// The answer to a request that was given up. The child, never told to go ahead, ends by itself.
     fn forgo(&mut self, told: &Told) {
         self.abandoned = self.abandoned.saturating_sub(1);
-        if let Told::Started(pid) = told {
+        if let Told::Started { pid, .. } = told {
             self.unwanted.insert(*pid);
+        }
+    }
+}
+
+/// Whether a child that was kept ahead says so in time; any other needs not say it.
+fn is_awake(
+    ahead: bool,
+    line: BorrowedFd<'_>,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<bool> {
+    if !ahead {
+        return Ok(true);
+    }
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        match poll::wait_one(line, Events::IN, deadline) {
+            Ok(events) => return Ok(!events.is_empty() && go_ahead::is_heard(line)),
+            Err(error) if error.is_interrupted() && !interrupted() => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

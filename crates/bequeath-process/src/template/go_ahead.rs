@@ -5,6 +5,9 @@
 //! a second time. So the starter gets one end of a line together with the child's pidfd, and says the
 //! word; when the last copy of that end is closed unused, by whose death ever, the child ends as if it
 //! had never been. It costs no time: the child becomes what its starter is while the word is on its way.
+//!
+//! A child that was kept ahead says a word first: that it is awake, and that signals which came while it was
+//! nobody are forgotten.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +22,7 @@ pub(crate) fn line() -> Result<(OwnedFd, OwnedFd)> {
     Ok(socket::pair(SocketType::SeqPacket)?)
 }
 
-/// At the starter's end. (A child that has been killed meanwhile needs no word.)
+/// At either end. (A child that has been killed meanwhile needs no word.)
 pub(crate) fn say(line: impl AsFd) {
     let word = [IoSlice::new(b"!")];
     while socket::send(&line, &word, &[], SendFlags::DONTWAIT)
@@ -29,9 +32,11 @@ pub(crate) fn say(line: impl AsFd) {
 
 /// At the child's end: whether the word came, which is waited for.
 pub(crate) fn comes(line: impl AsFd) -> bool {
-    if broken::is(Mistake::GoesAheadUnasked) {
-        return true;
-    }
+    broken::is(Mistake::GoesAheadUnasked) || is_heard(line)
+}
+
+/// Whether the word comes, at either end, which is waited for; not when the other end is closed.
+pub(crate) fn is_heard(line: impl AsFd) -> bool {
     loop {
         match socket::recv(&line, &mut [0; 1], 0, RecvFlags::empty()) {
             Ok(received) => return received.len > 0,

@@ -23,6 +23,7 @@
 mod cleanliness;
 mod client;
 mod dependence;
+mod footprint;
 pub(crate) mod go_ahead;
 mod protocol;
 mod request;
@@ -34,7 +35,8 @@ mod spare;
 pub use cleanliness::Cleanliness;
 pub use client::{Answer, Template};
 pub use dependence::Dependence;
-pub use request::{Become, Request, SignalMask};
+pub use footprint::tell_footprint;
+pub use request::{Become, LastStep, Request};
 pub use server::{Server, Work};
 pub use spare::{leave_template, Knowledge, Seat};
 

@@ -44,6 +44,8 @@ pub(crate) enum Asked {
 /// The body of a START.
 #[derive(Debug)]
 pub(crate) struct Start {
+    /// Not by the child that is kept ahead: one did not answer.
+    pub(crate) fresh: bool,
     pub(crate) state: State,
     pub(crate) streams: [bool; 3],
     pub(crate) header: Vec<u8>,
@@ -66,12 +68,14 @@ pub(crate) fn collected(pid: u32) -> Vec<u8> {
 }
 
 pub(crate) fn start(
+    fresh: bool,
     state: &State,
     streams: [bool; 3],
     header: &[u8],
     payload: Option<&[u8]>,
 ) -> Vec<u8> {
     let mut writer = head(START);
+    writer.u8(fresh.into());
     state.encode(&mut writer);
     for open in streams {
         writer.u8(open.into());
@@ -90,6 +94,7 @@ impl Asked {
             GOODBYE => Ok(Self::Goodbye),
             COLLECTED => Ok(Self::Collected(reader.u32("pid")?)),
             START => {
+                let fresh = reader.u8("fresh")? != 0;
                 let state = State::decode(&mut reader)?;
                 let mut streams = [false; 3];
                 for open in &mut streams {
@@ -100,6 +105,7 @@ impl Asked {
                 let payload = reader.bytes("payload")?;
                 let payload = here.then(|| payload.to_vec());
                 Ok(Self::Start(Box::new(Start {
+                    fresh,
                     state,
                     streams,
                     header,
@@ -114,8 +120,9 @@ impl Asked {
 /// From the template.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// With the child's pidfd.
-    Started(u32),
+    /// With the child's pidfd, and the line by which to tell it to go ahead. One that was kept `ahead` says a
+    /// word there first.
+    Started { pid: u32, ahead: bool },
     /// This template cannot give the child the starter's state.
     Refused(String),
     /// `fork` failed, with this errno.
@@ -132,9 +139,10 @@ impl Told {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut writer;
         match self {
-            Self::Started(pid) => {
+            Self::Started { pid, ahead } => {
                 writer = head(STARTED);
                 writer.u32(*pid);
+                writer.u8((*ahead).into());
             }
             Self::Refused(reason) => {
                 writer = head(REFUSED);
@@ -161,7 +169,10 @@ impl Told {
     pub(crate) fn decode(packet: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(packet);
         match kind(&mut reader)? {
-            STARTED => Ok(Self::Started(reader.u32("pid")?)),
+            STARTED => Ok(Self::Started {
+                pid: reader.u32("pid")?,
+                ahead: reader.u8("ahead")? != 0,
+            }),
             REFUSED => {
                 let reason = reader.bytes("reason")?;
                 Ok(Self::Refused(String::from_utf8_lossy(reason).into_owned()))

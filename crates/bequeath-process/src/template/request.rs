@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use bequeath_os::attributes;
 
+use super::footprint;
 use super::go_ahead;
 use super::protocol::{Carried, Start};
 use super::server::Server;
@@ -45,6 +46,7 @@ pub struct Become {
     /// Signals to ignore no longer.
     pub heed: u64,
     plan: Plan,
+    line: OwnedFd,
 }
 
 impl Request {
@@ -83,19 +85,18 @@ impl Request {
 
     /// The child's first steps: the starter's streams, directory, limits and the rest; the template's
     /// descriptors are closed, but for `also_keep`. Ends with signals still blocked as in the template; see
-    /// [`SignalMask`]. `None` when the starter, or the template before it told the starter, is gone: then
-    /// this process has to end at once.
+    /// [`LastStep`].
     ///
     /// # Errors
     /// What the kernel refused against expectation.
-    pub fn become_child(mut self, server: Server, also_keep: &[RawFd]) -> Result<Option<Become>> {
+    pub fn become_child(mut self, server: Server, also_keep: &[RawFd]) -> Result<Become> {
         // Everything the template owned is closed below, by range.
         std::mem::forget((server, self.outside.take()));
         self.become_starter(also_keep)
     }
 
     /// The same in a child that was forked before there was a request.
-    pub(super) fn become_starter(self, also_keep: &[RawFd]) -> Result<Option<Become>> {
+    pub(super) fn become_starter(self, also_keep: &[RawFd]) -> Result<Become> {
         let streams = self
             .streams
             .each_ref()
@@ -112,37 +113,46 @@ impl Request {
         // request's own; a template that had any more would not have been forked from.
         unsafe { attributes::close_all_but(&keep) }?;
         self.plan.apply()?;
-        if !go_ahead::comes(&self.inside) {
-            return Ok(None);
-        }
-        Ok(Some(Become {
+        footprint::become_teller();
+        Ok(Become {
             environment: (self.environment != self.own_environment).then_some(self.environment),
             arrived: self.arrived,
             ignore: self.plan.ignore,
             heed: self.plan.heed,
             plan: self.plan,
-        }))
+            line: self.inside,
+        })
     }
 }
 
 impl Become {
     /// What arrived, and the last step.
     #[must_use]
-    pub fn split(self) -> (Arrived, SignalMask) {
-        (self.arrived, SignalMask(self.plan))
+    pub fn split(self) -> (Arrived, LastStep) {
+        let (plan, line) = (self.plan, self.line);
+        (self.arrived, LastStep { plan, line })
     }
 }
 
-/// The last step of a child, when its signal handlers are in place.
+/// The last step of a child, when all that is its own affair is in place.
 #[derive(Debug)]
-pub struct SignalMask(Plan);
+pub struct LastStep {
+    plan: Plan,
+    line: OwnedFd,
+}
 
-impl SignalMask {
-    /// From now on signals arrive as the starter wanted it.
+impl LastStep {
+    /// Waits until the starter has heard of this process; from then on signals arrive as it wanted it. False when
+    /// the starter, or the template before it told the starter, is gone: then this process has to end at once.
     ///
     /// # Errors
     /// Never, in practice.
-    pub fn apply(&self) -> Result<()> {
-        self.0.apply_signal_mask()
+    pub fn take(self) -> Result<bool> {
+        if !go_ahead::comes(&self.line) {
+            return Ok(false);
+        }
+        drop(self.line);
+        self.plan.apply_signal_mask()?;
+        Ok(true)
     }
 }

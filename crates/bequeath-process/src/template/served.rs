@@ -23,6 +23,12 @@ pub(super) struct Served {
     pub(super) ended: bool,
 }
 
+/// How a child came to be.
+pub(super) struct Birth {
+    pub(super) tied: bool,
+    pub(super) ahead: bool,
+}
+
 impl Server {
     /// Books a child that was forked for this request, and tells its starter.
     pub fn started(&mut self, request: Box<Request>, pid: u32) {
@@ -32,7 +38,10 @@ impl Server {
             return;
         };
         match self.made(pid) {
-            Ok(pidfd) => self.book(pid, pidfd, line, requester, tied),
+            Ok(pidfd) => {
+                let birth = Birth { tied, ahead: false };
+                self.book(pid, pidfd, line, requester, birth);
+            }
             Err(error) => self.tell(requester, &Told::Failed(error.errno()), None),
         }
     }
@@ -43,7 +52,7 @@ impl Server {
         pidfd: PidFd,
         line: OwnedFd,
         requester: u64,
-        tied: bool,
+        Birth { tied, ahead }: Birth,
     ) {
         let token = self.take_tokens();
         let copy = self
@@ -63,7 +72,7 @@ impl Server {
                         ended: false,
                     },
                 );
-                self.tell(requester, &Told::Started(pid), Some(newborn));
+                self.tell(requester, &Told::Started { pid, ahead }, Some(newborn));
             }
             Err(error) => {
                 // Not watched, so it must not run; its starter is told why.

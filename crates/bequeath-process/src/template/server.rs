@@ -12,11 +12,12 @@ use bequeath_os::epoll::{Epoll, Events};
 use bequeath_os::{Deadline, PidFd};
 
 use super::dependence::Dependence;
+use super::footprint::Footprint;
 use super::go_ahead;
 use super::protocol::{Start, Told, PACKET};
 use super::request::Request;
 use super::requesters::Requester;
-use super::served::Served;
+use super::served::{Birth, Served};
 use super::spare::{Knowledge, Seat, Spare};
 use crate::error::Result;
 use crate::launch::Arrived;
@@ -51,6 +52,7 @@ pub struct Server {
     /// Whether libraries were loaded that read the environment.
     pub(super) loaded: bool,
     spare: Keeping,
+    footprint: Footprint,
     /// A child that finds out what the template may load.
     trial: Option<PidFd>,
     /// What loaded modules asked for when they were loaded.
@@ -109,6 +111,7 @@ impl Server {
             own: State::capture()?,
             loaded,
             spare: Keeping::NotYet(0),
+            footprint: Footprint::new(),
             trial: None,
             asked: Dependence::default(),
             notes: Vec::new(),
@@ -152,6 +155,7 @@ impl Server {
                 // Only when there is nothing else to do.
                 self.ready = self.epoll.look()?.into();
                 if self.ready.is_empty() {
+                    self.footprint.learn();
                     match self.before_fork().and_then(|()| Seat::new()) {
                         Ok(seat) => return Ok(Some(Work::Spare(seat))),
                         // No room for a luxury.
@@ -266,6 +270,7 @@ impl Server {
             return None;
         }
         let (spare, keeping) = match std::mem::replace(&mut self.spare, Keeping::NeverAgain) {
+            keeping if start.fresh => (None, keeping),
             Keeping::NotYet(0) => (None, Keeping::NotYet(1)),
             Keeping::NotYet(_) | Keeping::Wanted => (None, Keeping::Wanted),
             Keeping::Ready(spare) => (Some(spare), Keeping::Wanted),
@@ -274,11 +279,11 @@ impl Server {
         self.spare = keeping;
         if let Some(spare) = spare {
             let _ = self.epoll.remove(&spare.pidfd);
-            if spare.take(&self.packet[..len], &fds) {
+            if spare.forward(&self.packet[..len], &fds) {
                 let tied = Arrived::tells_tie(&start.header);
                 drop(fds);
                 let (pid, pidfd, line) = spare.given_away();
-                self.book(pid, pidfd, line, token, tied);
+                self.book(pid, pidfd, line, token, Birth { tied, ahead: true });
                 return None;
             }
             spare.end();
@@ -317,6 +322,7 @@ impl Server {
 
     /// The template has loaded more: a spare child that was forked before gives way to the next.
     pub fn renew_spare(&mut self) {
+        self.footprint.ask_again();
         if matches!(self.spare, Keeping::Ready(_)) {
             self.dismiss_spare();
             self.spare = Keeping::Wanted;
@@ -362,10 +368,11 @@ impl Server {
 
     /// In the spare child: what this server knows that [`Seat::wait`] needs.
     #[must_use]
-    pub fn into_knowledge(self) -> Knowledge {
+    pub fn into_knowledge(mut self) -> Knowledge {
         let knowledge = Knowledge {
             own: self.own.clone(),
             loaded: self.loaded,
+            footprint: std::mem::take(&mut self.footprint),
         };
         // Its descriptors are closed by range.
         std::mem::forget(self);

@@ -2,8 +2,9 @@
 //! A child that was forked ahead of its request, so that no starter waits for a fork.
 //!
 //! It is an ordinary child of the template that waits at a socket. The template forwards the next
-//! request to it as it came, and tells the starter only when the spare has answered: from then on
-//! signals sent to the child are kept for it, and those that came while it was nobody are gone.
+//! request to it as it came, and hands the other end to the starter, to whom the spare says that it is
+//! awake: from then on signals sent to the child are kept for it, and those that came while it was
+//! nobody are gone.
 //!
 //! # Safety invariants
 //! A spare uses no descriptor that the template owned: its owners were forgotten before the spare
@@ -11,12 +12,12 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use bequeath_os::poll::{self, Events};
 use bequeath_os::socket::{self, RecvFlags, SendFlags, MAX_DESCRIPTORS};
 use bequeath_os::{attributes, Deadline, PidFd};
 
+use super::footprint::Footprint;
 use super::go_ahead;
 use super::protocol::Asked;
 use super::request::{Become, Request};
@@ -26,8 +27,6 @@ use crate::state::State;
 use crate::watch;
 
 const SIGKILL: i32 = 9;
-/// A spare that takes longer to answer is stopped, or starved: then a fresh fork serves.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The two ends at which a spare will wait, before the fork.
 #[derive(Debug)]
@@ -49,6 +48,7 @@ pub(super) struct Spare {
 pub struct Knowledge {
     pub(super) own: State,
     pub(super) loaded: bool,
+    pub(super) footprint: Footprint,
 }
 
 impl Seat {
@@ -63,12 +63,6 @@ impl Seat {
             pidfd,
             socket: self.outside,
         }
-    }
-
-    /// In the spare child: whether there is a request, or will never be one.
-    #[must_use]
-    pub fn is_asked_for(&self) -> bool {
-        poll::is_ready(self.inside.as_fd(), Events::IN).unwrap_or(true)
     }
 
     /// In the spare child: waits for a request and becomes what it asks for; `None` when the template
@@ -86,14 +80,13 @@ impl Seat {
         // SAFETY: the server was turned into `knowledge`, which forgot its descriptors, and the
         // outer end was forgotten above.
         unsafe { attributes::close_all_but(&keep) }?;
+        let asked = || poll::is_ready(inside.as_fd(), Events::IN).unwrap_or(true);
+        knowledge.footprint.make(asked);
         let Some((packet, fds)) = next_packet(&inside) else {
             return Ok(None);
         };
         attributes::forget_pending_signals();
-        let answer = [IoSlice::new(b"!")];
-        if socket::send(&inside, &answer, &[], SendFlags::DONTWAIT).is_err() {
-            return Ok(None);
-        }
+        go_ahead::say(&inside);
         let Asked::Start(start) = Asked::decode(&packet)? else {
             return Err(Error::Malformed { what: "request" });
         };
@@ -105,7 +98,7 @@ impl Seat {
             })?;
         let own = knowledge.own.environment;
         let request = Request::new(0, plan, *start, own, fds, inside, None)?;
-        request.become_starter(also_keep)
+        request.become_starter(also_keep).map(Some)
     }
 }
 
@@ -143,24 +136,11 @@ pub fn leave_template(server: Server, also_keep: &[RawFd]) -> Result<()> {
 }
 
 impl Spare {
-    /// Forwards a request; false when the spare does not take it.
-    pub(super) fn take(&self, packet: &[u8], fds: &[OwnedFd]) -> bool {
+    /// Forwards a request; false when the spare is not there to take it.
+    pub(super) fn forward(&self, packet: &[u8], fds: &[OwnedFd]) -> bool {
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(OwnedFd::as_fd).collect();
         let packet = [IoSlice::new(packet)];
-        if socket::send(&self.socket, &packet, &fds, SendFlags::DONTWAIT).is_err() {
-            return false;
-        }
-        let deadline = Deadline::after(PATIENCE);
-        loop {
-            match poll::wait_one(self.socket.as_fd(), Events::IN, deadline) {
-                Err(error) if error.is_interrupted() => {}
-                Ok(events) if !events.is_empty() => break,
-                _ => return false,
-            }
-        }
-        let mut answer = [0; 1];
-        socket::recv(&self.socket, &mut answer, 0, RecvFlags::DONTWAIT)
-            .is_ok_and(|received| received.len == 1)
+        socket::send(&self.socket, &packet, &fds, SendFlags::DONTWAIT).is_ok()
     }
 
     /// What its starter gets of it, and its number: the line at which it sat is that of its word.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bequeath_os::socket::{self, SocketType};
 use bequeath_os::{Deadline, PidFd};
-use bequeath_process::template::{Answer, Become, Server, Template, Work};
+use bequeath_process::template::{tell_footprint, Answer, Become, Server, Template, Work};
 use bequeath_process::{Child, ExitStatus, Launch, OnParentDeath};
 use bequeath_testing::{wait_until, Peer};
 
@@ -19,6 +19,9 @@ pub fn turn() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// What a template has in memory when it begins, and a child may write to.
+pub static MEMORY: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// What a template does, with `fork` where the interpreter would call it.
 pub fn serve(door: OwnedFd) {
@@ -37,7 +40,7 @@ pub fn fork_for(server: &mut Option<Server>, work: Work) {
             let pid = Peer::leave_behind(|| {
                 let request = request.take().unwrap();
                 let become_ = request.become_child(server.take().unwrap(), &[]).unwrap();
-                become_.into_iter().for_each(live);
+                live(become_);
             });
             let server = server.as_mut().unwrap();
             server.started(request.take().unwrap(), pid);
@@ -56,9 +59,11 @@ pub fn fork_for(server: &mut Option<Server>, work: Work) {
 
 /// What a child does: says who it is where it was told to, and then what its payload says.
 pub fn live(become_: Become) {
-    let (mut arrived, signals) = become_.split();
+    let (mut arrived, last_step) = become_.split();
     arrived.hold_tie().unwrap();
-    signals.apply().unwrap();
+    if !last_step.take().unwrap() {
+        return;
+    }
     let mut wire = File::from(arrived.given.remove(0));
     let words = format!("{} {}\n", arrived.name, std::process::id());
     wire.write_all(words.as_bytes()).unwrap(); // at once: somebody reads once
@@ -68,6 +73,11 @@ pub fn live(become_: Become) {
             .send_signal(9)
             .unwrap(),
         b'w' => drop(wire.read(&mut [0])), // until nobody holds the other end
+        b't' => {
+            let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+            memory.iter_mut().step_by(4096).for_each(|byte| *byte = 2);
+            tell_footprint();
+        }
         _ => {}
     }
 }
