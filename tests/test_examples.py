@@ -23,6 +23,7 @@ SHORT = {
     "share_array": "sum: 249750.0",
     "killed_worker": "the lock is ours again",
     "send_lambda": "from the child: 42",
+    "executor": "sum of the others: 106",
 }
 
 

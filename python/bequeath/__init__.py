@@ -20,6 +20,10 @@ from ._settings import set_strict as set_strict
 from .exceptions import AbandonedLock as AbandonedLock
 from .exceptions import BequeathError as BequeathError
 
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
+if TYPE_CHECKING:
+    from ._executor import ProcessPoolExecutor as ProcessPoolExecutor
+
 __all__ = [
     "Array",
     "AuthenticationError",
@@ -105,3 +109,11 @@ SUBWARNING = 25
 
 _alias_main()
 _inspect.listen()
+
+
+def __getattr__(name: str) -> object:
+    if name != "ProcessPoolExecutor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _executor  # brings concurrent.futures along, for who asks for it
+
+    return _executor.ProcessPoolExecutor

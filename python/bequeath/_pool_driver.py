@@ -106,6 +106,7 @@ class Driver:
         terminate_after: float = 2.0,
         kill_after: float = 2.0,
         process: Callable[..., Any] | None = None,
+        finished: Callable[[], object] = lambda: None,
     ) -> None:
         make_process = process or ctx.Process
         initargs = tuple(initargs)
@@ -128,7 +129,9 @@ class Driver:
             kill_after=kill_after,
         )
         engine.open()
-        self.thread = threading.Thread(target=engine.run, name="bequeath pool driver", daemon=True)
+        self.thread = threading.Thread(
+            target=_run, args=(engine, finished), name="bequeath pool driver", daemon=True
+        )
         self.thread.start()
         # Before the interpreter is taken apart, and when whoever has the driver has forgotten it.
         self._ending = util.Finalize(self, _end, (engine, self.thread), exitpriority=15)
@@ -154,6 +157,13 @@ class Driver:
     def broken(self) -> BaseException | None:
         """Why no task can succeed any more, if so."""
         return self._engine.broken_by()
+
+
+def _run(engine: _engine.PoolDriver, finished: Callable[[], object]) -> None:
+    try:
+        engine.run()
+    finally:
+        finished()
 
 
 def _end(engine: _engine.PoolDriver, thread: threading.Thread) -> None:

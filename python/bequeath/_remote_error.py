@@ -23,7 +23,9 @@ def cannot_send(error: BaseException, value: object) -> Any:
     """In the worker: what is sent instead of a result that cannot be."""
     from .pool import MaybeEncodingError
 
-    return pack(MaybeEncodingError(error, value))
+    told = MaybeEncodingError(error, value)
+    told.__cause__ = error
+    return pack(told)
 
 
 def unloadable(error: BaseException) -> BaseException:

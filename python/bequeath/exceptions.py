@@ -112,11 +112,15 @@ def _stand_in(builtin: str, type_name: str, text: str, reason: str) -> RemoteErr
     return made
 
 
-class PoolBroken(RuntimeError):  # noqa: N818 - as WorkerDied
+class _Broken(RuntimeError):
+    """Stands as the base until concurrent.futures is there; a builtin one could not be changed."""
+
+
+class PoolBroken(_Broken):  # noqa: N818 - as WorkerDied
     """No task of a pool can succeed any more; the text says why."""
 
 
-class WorkerDied(RuntimeError):  # noqa: N818 - what happened, as AbandonedLock
+class WorkerDied(_Broken):  # noqa: N818 - what happened, as AbandonedLock
     """A worker of a pool ended with a task in its hands. Only that task is lost.
 
     `exitcode` is the exit code, or the number of the signal negated; `task` the call in short;

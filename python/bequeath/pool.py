@@ -197,9 +197,11 @@ class Pool:
         chunksize: int | None = None,
         *,
         timeout: float | None = None,
+        progress: Any = None,
     ) -> list[Any]:
         """Call the function for each item; the results in order."""
-        return self.map_async(func, iterable, chunksize, timeout=timeout).get()  # type: ignore[no-any-return]
+        result = self.map_async(func, iterable, chunksize, timeout=timeout, progress=progress)
+        return result.get()  # type: ignore[no-any-return]
 
     def starmap(
         self,
@@ -208,9 +210,11 @@ class Pool:
         chunksize: int | None = None,
         *,
         timeout: float | None = None,
+        progress: Any = None,
     ) -> list[Any]:
         """`map` for items that are tuples of arguments."""
-        return self.starmap_async(func, iterable, chunksize, timeout=timeout).get()  # type: ignore[no-any-return]
+        result = self.starmap_async(func, iterable, chunksize, timeout=timeout, progress=progress)
+        return result.get()  # type: ignore[no-any-return]
 
     def apply_async(
         self,
@@ -237,9 +241,12 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         timeout: float | None = None,
+        progress: Any = None,
     ) -> MapResult:
         """`map` without waiting."""
-        return self._map_async(func, iterable, False, chunksize, callback, error_callback, timeout)
+        return self._map_async(
+            func, iterable, False, chunksize, callback, error_callback, timeout, progress
+        )
 
     def starmap_async(
         self,
@@ -250,9 +257,12 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         timeout: float | None = None,
+        progress: Any = None,
     ) -> MapResult:
         """`starmap` without waiting."""
-        return self._map_async(func, iterable, True, chunksize, callback, error_callback, timeout)
+        return self._map_async(
+            func, iterable, True, chunksize, callback, error_callback, timeout, progress
+        )
 
     def imap(
         self,
@@ -261,9 +271,10 @@ class Pool:
         chunksize: int = 1,
         *,
         timeout: float | None = None,
+        progress: Any = None,
     ) -> Iterator[Any]:
         """The results one after the other, in order."""
-        return self._imap(IMapIterator(self), func, iterable, chunksize, timeout)
+        return self._imap(IMapIterator(self), func, iterable, chunksize, timeout, progress)
 
     def imap_unordered(
         self,
@@ -272,9 +283,10 @@ class Pool:
         chunksize: int = 1,
         *,
         timeout: float | None = None,
+        progress: Any = None,
     ) -> Iterator[Any]:
         """The results as they come."""
-        return self._imap(IMapUnorderedIterator(self), func, iterable, chunksize, timeout)
+        return self._imap(IMapUnorderedIterator(self), func, iterable, chunksize, timeout, progress)
 
     def _map_async(
         self,
@@ -285,6 +297,7 @@ class Pool:
         callback: Callable[[list[Any]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
         timeout: float | None,
+        progress: Any,
     ) -> MapResult:
         self._check_running()
         failure: BaseException | None = None
@@ -306,9 +319,34 @@ class Pool:
             chunksize += bool(more)
         chunksize = max(chunksize, 1)
         result = MapResult(self, chunksize, length, callback, error_callback)
-        if length:
+        if length and _wanted(progress):
+            bare = chunksize == 1 and not star
+            shown = self._shown(result, func, length, chunksize, progress, bare)
+            self._submit_many(shown, func, items, chunksize, star, None, timeout)
+        elif length:
             self._submit_many(result, func, items, chunksize, star, result._value, timeout)
         return result
+
+    def _shown(
+        self,
+        results: Any,
+        func: Callable[..., Any],
+        length: int | None,
+        chunksize: int,
+        progress: Any,
+        bare: bool = False,
+    ) -> Any:
+        """Results that are shown by a bar as they come."""
+        from ._progress import Bar, Shown
+
+        try:
+            bar = Bar(progress, length, getattr(func, "__name__", "tasks"))
+        except BaseException:
+            self._results.pop(results._job, None)
+            raise
+        shown = Shown(results, bar, length, chunksize, bare)
+        self._results[results._job] = shown
+        return shown
 
     def _imap(
         self,
@@ -317,24 +355,30 @@ class Pool:
         iterable: Iterable[Any],
         chunksize: int,
         timeout: float | None,
+        progress: Any,
     ) -> Iterator[Any]:
         del self._results[results._job]
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         self._results[results._job] = results
+        sink: Any = results
+        if _wanted(progress):
+            sized: Any = iterable
+            known = len(sized) if hasattr(sized, "__len__") else None
+            sink = self._shown(results, func, known, chunksize, progress)
         if type(iterable) in _SEQUENCES:
             length = len(iterable)  # type: ignore[arg-type]
             if length:
                 items = list(iterable) if type(iterable) is list else iterable
-                self._submit_many(results, func, items, chunksize, False, None, timeout)
-            results._set_length(-(-length // chunksize))
+                self._submit_many(sink, func, items, chunksize, False, None, timeout)
+            sink._set_length(-(-length // chunksize))
         else:
             with self._feeding:
                 self._feeders += 1
             threading.Thread(
                 target=self._feed,
-                args=(results, func, iterable, chunksize, timeout),
+                args=(sink, func, iterable, chunksize, timeout),
                 name="bequeath pool imap",
                 daemon=True,
             ).start()
@@ -581,6 +625,10 @@ class ThreadPool(Pool):
 
 #: What is handed to the driver as it is: their elements are read whenever, by nobody's code.
 _SEQUENCES = (list, tuple, range)
+
+
+def _wanted(progress: Any) -> bool:
+    return progress is not None and progress is not False  # a tqdm bar has no truth
 
 
 class _Raised:
