@@ -69,8 +69,11 @@ impl<V> Decoder<V> {
     }
 
     /// Remembers a value under a number.
-    pub fn remember(&mut self, number: u64, value: V) {
-        self.memo.put(number, value);
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn remember(&mut self, number: u64, value: V) -> Result<(), Error> {
+        self.memo.put(number, value)
     }
 
     /// Forgets all that is remembered.
@@ -109,12 +112,12 @@ impl<V> Decoder<V> {
                 op::SHORT_BINUNICODE => {
                     let len = usize::from(argument(source)?);
                     let text = builder.text(source.take(len)?)?;
-                    self.stack.push(text);
+                    self.push(text)?;
                 }
                 op::MEMOIZE => {
                     let top = self.top()?;
                     let same = builder.same(top);
-                    self.memo.push(same);
+                    self.memo.push(same)?;
                 }
                 op::BINGET => {
                     let number = u64::from(argument(source)?);
@@ -126,36 +129,36 @@ impl<V> Decoder<V> {
                 }
                 op::BININT1 => {
                     let value = builder.int(i64::from(argument(source)?))?;
-                    self.stack.push(value);
+                    self.push(value)?;
                 }
                 op::BININT2 => {
                     let value = builder.int(i64::from(u16::from_le_bytes(array(source)?)))?;
-                    self.stack.push(value);
+                    self.push(value)?;
                 }
                 op::BININT => {
                     let value = builder.int(i64::from(i32::from_le_bytes(array(source)?)))?;
-                    self.stack.push(value);
+                    self.push(value)?;
                 }
                 op::BINFLOAT => {
                     let value = builder.float(f64::from_be_bytes(array(source)?))?;
-                    self.stack.push(value);
+                    self.push(value)?;
                 }
-                op::NONE => self.stack.push(builder.none()),
-                op::NEWTRUE => self.stack.push(builder.boolean(true)),
-                op::NEWFALSE => self.stack.push(builder.boolean(false)),
-                op::MARK => self.mark(),
+                op::NONE => self.push(builder.none())?,
+                op::NEWTRUE => self.push(builder.boolean(true))?,
+                op::NEWFALSE => self.push(builder.boolean(false))?,
+                op::MARK => self.mark()?,
                 op::EMPTY_DICT => {
                     let dict = builder.dict()?;
-                    self.stack.push(dict);
+                    self.push(dict)?;
                 }
                 op::EMPTY_LIST => {
                     let list = builder.list(self.stack.drain(self.stack.len()..))?;
-                    self.stack.push(list);
+                    self.push(list)?;
                 }
                 op::EMPTY_TUPLE => self.tuple(0, builder)?,
                 op::EMPTY_SET => {
                     let set = builder.set()?;
-                    self.stack.push(set);
+                    self.push(set)?;
                 }
                 op::TUPLE1 => self.tuple(1, builder)?,
                 op::TUPLE2 => self.tuple(2, builder)?,
@@ -204,19 +207,19 @@ impl<V> Decoder<V> {
                     let arguments = self.pop()?;
                     let class = self.pop()?;
                     let object = builder.new_object(class, arguments)?;
-                    self.stack.push(object);
+                    self.push(object)?;
                 }
                 op::REDUCE => {
                     let arguments = self.pop()?;
                     let callable = self.pop()?;
                     let object = builder.reduce(callable, arguments)?;
-                    self.stack.push(object);
+                    self.push(object)?;
                 }
                 op::STACK_GLOBAL => {
                     let name = self.pop()?;
                     let module = self.pop()?;
                     let global = builder.stack_global(module, name)?;
-                    self.stack.push(global);
+                    self.push(global)?;
                 }
                 op::STOP => return Ok(self.pop()?),
                 op::FRAME => {
@@ -243,9 +246,18 @@ impl<V> Decoder<V> {
         }
     }
 
-    fn mark(&mut self) {
+    #[inline(always)]
+    fn push(&mut self, value: V) -> Result<(), Error> {
+        room_for_one(&mut self.stack)?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<(), Error> {
+        room_for_one(&mut self.marks)?;
         self.marks.push(self.stack.len());
         self.fence = self.stack.len();
+        Ok(())
     }
 
     #[inline]
@@ -346,7 +358,7 @@ impl<V> Decoder<V> {
             return Err(self.underflow().into());
         };
         let tuple = builder.tuple(self.stack.drain(start..))?;
-        self.stack.push(tuple);
+        self.push(tuple)?;
         Ok(())
     }
 
@@ -357,15 +369,32 @@ impl<V> Decoder<V> {
     {
         let found = self.memo.get(number).ok_or(Error::NotRemembered(number))?;
         let same = builder.same(found);
-        self.stack.push(same);
+        self.push(same)?;
         Ok(())
     }
 
     fn put<B: Builder<Value = V>>(&mut self, number: u64, builder: &mut B) -> Result<(), B::Error> {
         let same = builder.same(self.top()?);
-        self.memo.put(number, same);
+        self.memo.put(number, same)?;
         Ok(())
     }
+}
+
+/// Makes room for one value more: without any a pickle ends in an error, not the process.
+#[inline(always)]
+pub(crate) fn room_for_one<V>(values: &mut Vec<V>) -> Result<(), Error> {
+    if values.len() == values.capacity() {
+        return larger(values);
+    }
+    Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn larger<V>(values: &mut Vec<V>) -> Result<(), Error> {
+    let more = values.len().max(64);
+    let reserved = values.try_reserve(more);
+    reserved.map_err(|_| Error::NoMemory(more))
 }
 
 /// The room of a vector, unless it is large, for other values: what collects from an empty vector takes its room over.

@@ -49,6 +49,16 @@ impl Encoder {
     pub fn new(protocol: u8, framing: bool, out: Vec<u8>) -> Self {
         Self {
             len: out.len(),
+            ..Self::over(protocol, framing, out)
+        }
+    }
+
+    /// The same from the first byte of `out` on, over whatever it holds: room that was written to once need not be
+    /// cleared again.
+    #[must_use]
+    pub fn over(protocol: u8, framing: bool, out: Vec<u8>) -> Self {
+        Self {
+            len: 0,
             out,
             protocol,
             framing: framing && protocol >= 4,
@@ -96,9 +106,23 @@ impl Encoder {
 
     /// Ends the encoder and hands out its buffer.
     #[must_use]
-    pub fn into_bytes(mut self) -> Vec<u8> {
-        self.out.truncate(self.len);
-        self.out
+    pub fn into_bytes(self) -> Vec<u8> {
+        let (mut out, len) = self.into_room();
+        out.truncate(len);
+        out
+    }
+
+    /// Ends the encoder and hands out its buffer as it is, of which so many bytes are written.
+    #[must_use]
+    pub fn into_room(self) -> (Vec<u8>, usize) {
+        (self.out, self.len)
+    }
+
+    /// There was no memory for `more` bytes that the caller needs to go on: what was written is not a pickle then, as
+    /// [`Encoder::lost`] tells.
+    #[cold]
+    pub fn give_up(&mut self, more: usize) {
+        self.lose(self.len.saturating_add(more));
     }
 
     /// The start of a pickle.

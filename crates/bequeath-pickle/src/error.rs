@@ -67,6 +67,9 @@ pub enum Error {
     /// Nested deeper, or shared more often, than a reader of plain data follows.
     #[error("{0}")]
     TooMuch(&'static str),
+    /// There is no memory for so many values more.
+    #[error("no memory for {0} values more")]
+    NoMemory(usize),
     /// What serde says.
     #[error("{0}")]
     Custom(String),

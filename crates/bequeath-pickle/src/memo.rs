@@ -1,13 +1,16 @@
 //! What a pickle remembers by number.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use crate::decode::room_for_one;
+use crate::error::Error;
 
 /// Values by number. Numbers normally count up from zero; one that is far away (a hostile pickle names any)
 /// costs no more than itself.
 #[derive(Debug)]
 pub(crate) struct Memo<V> {
     near: Vec<Option<V>>,
-    far: BTreeMap<u64, V>,
+    far: HashMap<u64, V>,
     count: usize,
 }
 
@@ -19,7 +22,7 @@ impl<V> Memo<V> {
     pub(crate) fn new() -> Self {
         Self {
             near: Vec::new(),
-            far: BTreeMap::new(),
+            far: HashMap::new(),
             count: 0,
         }
     }
@@ -28,7 +31,7 @@ impl<V> Memo<V> {
     pub(crate) fn emptied<W>(self) -> Memo<W> {
         Memo {
             near: crate::decode::emptied(self.near),
-            far: BTreeMap::new(),
+            far: HashMap::new(),
             count: 0,
         }
     }
@@ -46,44 +49,54 @@ impl<V> Memo<V> {
 
     /// Remembers a value under the next number.
     #[inline]
-    pub(crate) fn push(&mut self, value: V) {
+    pub(crate) fn push(&mut self, value: V) -> Result<(), Error> {
         if self.near.len() == self.count && self.far.is_empty() {
+            room_for_one(&mut self.near)?;
             self.near.push(Some(value));
             self.count += 1;
-        } else {
-            self.put(self.count as u64, value);
+            return Ok(());
         }
+        self.put(self.count as u64, value)
     }
 
-    pub(crate) fn put(&mut self, number: u64, value: V) {
+    pub(crate) fn put(&mut self, number: u64, value: V) -> Result<(), Error> {
         let limit = self.count as u64 * 2 + SLACK;
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         let replaced = if number < limit {
             if at >= self.near.len() {
-                self.near.resize_with(at + 1, || None);
-                // Whatever was far and is near now moves over, so that each number has one place.
-                let beyond = self.far.split_off(&(at as u64 + 1));
-                for (number, value) in std::mem::replace(&mut self.far, beyond) {
-                    if let Some(place) = usize::try_from(number)
-                        .ok()
-                        .and_then(|at| self.near.get_mut(at))
-                    {
-                        *place = Some(value);
-                    }
-                }
+                self.reach(at)?;
             }
             self.near[at].replace(value)
         } else {
+            self.far.try_reserve(1).map_err(|_| Error::NoMemory(1))?;
             self.far.insert(number, value)
         };
         self.count += usize::from(replaced.is_none());
+        Ok(())
+    }
+
+    /// Makes the vector reach so far. Whatever was far and is near now moves over: each number has one place.
+    fn reach(&mut self, at: usize) -> Result<(), Error> {
+        let from = self.near.len();
+        let more = at + 1 - from;
+        let reserved = self.near.try_reserve(more);
+        reserved.map_err(|_| Error::NoMemory(more))?;
+        self.near.resize_with(at + 1, || None);
+        if !self.far.is_empty() {
+            for (number, place) in (from as u64..).zip(&mut self.near[from..]) {
+                *place = self.far.remove(&number);
+            }
+        }
+        Ok(())
     }
 
     /// All of them, by number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
         let near = self.near.iter().enumerate();
+        let mut far: Vec<_> = self.far.iter().collect();
+        far.sort_unstable_by_key(|(number, _)| **number);
         near.filter_map(|(at, value)| Some((at as u64, value.as_ref()?)))
-            .chain(self.far.iter().map(|(number, value)| (*number, value)))
+            .chain(far.into_iter().map(|(number, value)| (*number, value)))
     }
 
     pub(crate) fn clear(&mut self) {

@@ -91,6 +91,17 @@ macro_rules! looked_up {
                     })
                 })
             }
+
+            /// Under which name an object was found, if it is one of these.
+            #[allow(dead_code)]
+            $visibility fn name_of(&self, object: &pyo3::Bound<'_, pyo3::PyAny>) -> Option<&'static str> {
+                $(
+                    if object.as_ptr() == self.$field.as_ptr() {
+                        return Some($name);
+                    }
+                )*
+                None
+            }
         }
     };
 }

@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyFunction, PyNotImplemented, PyString, PyType};
 
 use crate::intern;
 use crate::pickle::value::{self, To};
+use crate::pickle::Reduced;
 
 /// What is looked up for each object; all of it lives as long as the interpreter.
 struct Tables {
@@ -134,7 +135,7 @@ pub fn has_name(module: &Bound<'_, PyString>, name: &Bound<'_, PyString>) -> PyR
 ///
 /// # Errors
 /// Whatever a reducer raises.
-pub fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(crate) fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Reduced<'py>>> {
     let py = object.py();
     if let Some(listener) = listener(py) {
         listener.bind(py).call1((object,))?;
@@ -146,7 +147,7 @@ pub fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
     }
     if is_definition(object, &kind) {
         if !crate::transfer::is_strict(py)? && !is_by_reference(object, tables)? {
-            return value::reduce(object, To::Session);
+            return Ok(value::reduce(object, To::Session)?.map(Reduced::Fresh));
         }
         return Ok(None);
     }
@@ -155,7 +156,7 @@ pub fn reduce<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
             return answer(&reducer, object);
         }
         if let Some(reduced) = value::reduce(object, To::Session)? {
-            return Ok(Some(reduced));
+            return Ok(Some(Reduced::Fresh(reduced)));
         }
     }
     match registered_with_the_standard_library(&kind, tables)? {
@@ -186,10 +187,10 @@ fn is_definition(object: &Bound<'_, PyAny>, kind: &Bound<'_, PyType>) -> bool {
 fn answer<'py>(
     reducer: &Bound<'py, PyAny>,
     object: &Bound<'py, PyAny>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+) -> PyResult<Option<Reduced<'py>>> {
     let reduced = reducer.call1((object,))?;
     let is_none = reduced.is(PyNotImplemented::get(object.py()));
-    Ok((!is_none).then_some(reduced))
+    Ok((!is_none).then_some(Reduced::Said(reduced)))
 }
 
 /// Reducers that packages registered with multiprocessing's own pickler, in a program that has loaded it beside us.

@@ -172,8 +172,7 @@ impl<V> Decoder<V> {
             }
             unknown => return Err(Error::Opcode(unknown).into()),
         };
-        self.stack.push(value);
-        Ok(())
+        Ok(self.push(value)?)
     }
 }
 

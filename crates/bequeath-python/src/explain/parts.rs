@@ -243,7 +243,7 @@ fn ask<'py>(object: &Bound<'py, PyAny>, rules: Rules) -> PyResult<Bound<'py, PyA
     }
     if rules.transfer {
         if let Some(reduced) = crate::reduction::reduce(object)? {
-            return Ok(reduced);
+            return reduced.into_value(py);
         }
     }
     if rules.portable {

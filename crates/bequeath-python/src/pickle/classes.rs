@@ -4,13 +4,12 @@
 //! not changed. A pure walk only reads what is remembered, and is started again after a class was looked at.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyString, PyTuple, PyType};
 
+use super::identities::ByAddress;
 use super::library;
 use super::look::Object;
 use super::moments::Moment;
@@ -60,25 +59,7 @@ struct Known {
     kind: Option<Rc<Kind>>,
 }
 
-/// Addresses are spread well enough by one multiplication.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    fn write_usize(&mut self, address: usize) {
-        self.0 = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-type Classes = HashMap<usize, Known, BuildHasherDefault<AddressHasher>>;
+type Classes = ByAddress<Known>;
 
 thread_local! {
     static KNOWN: RefCell<Classes> = RefCell::default();

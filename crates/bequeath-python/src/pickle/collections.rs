@@ -18,22 +18,9 @@ impl<'py> Saver<'_, 'py> {
         once: bool,
     ) -> Saved {
         self.class_of(class)?;
-        let len = look::tuple_len(object);
-        if len > 3 {
-            self.encoder.opcode(op::MARK);
-        }
         self.open_tuples += usize::from(!once);
-        for at in 0..len {
-            self.save(look::tuple_item(object, at))?;
-        }
+        self.tuple_of(object, Self::save)?;
         self.open_tuples -= usize::from(!once);
-        self.encoder.opcode(match len {
-            0 => op::EMPTY_TUPLE,
-            1 => op::TUPLE1,
-            2 => op::TUPLE2,
-            3 => op::TUPLE3,
-            _ => op::TUPLE,
-        });
         self.encoder.opcode(op::NEWOBJ);
         self.made(object, once).map(|_| ())
     }

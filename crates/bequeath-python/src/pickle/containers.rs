@@ -233,47 +233,77 @@ impl<'py> Saver<'_, 'py> {
 
     pub(super) fn tuple(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
         let len = look::tuple_len(object);
-        let protocol = self.encoder.protocol();
-        if len == 0 {
-            if protocol >= 1 {
-                self.encoder.opcode(op::EMPTY_TUPLE);
+        if once || len == 0 {
+            return self.tuple_of(object, Self::save);
+        }
+        self.open_tuples += 1;
+        self.tuple_items(object, Self::save)?;
+        self.open_tuples -= 1;
+        if let Some(number) = self.memo.get(object) {
+            // It holds itself, and was written on the way: what lies on the stack is not needed.
+            let marked = self.is_marked(len);
+            if !marked || self.encoder.protocol() == 0 {
+                for _ in 0..len + usize::from(marked) {
+                    self.encoder.opcode(op::POP);
+                }
             } else {
-                self.encoder.opcode(op::MARK);
-                self.encoder.opcode(op::TUPLE);
+                self.encoder.opcode(op::POP_MARK);
             }
+            self.encoder.get(number);
             return Ok(());
         }
-        let short = len <= 3 && protocol >= 2;
-        if !short {
+        self.tuple_end(len);
+        self.remember(object);
+        Ok(())
+    }
+
+    /// Writes a tuple that is not remembered.
+    #[inline]
+    pub(super) fn tuple_of(
+        &mut self,
+        tuple: Object<'_, 'py>,
+        save: impl Fn(&mut Self, Object<'_, 'py>) -> Saved,
+    ) -> Saved {
+        self.tuple_items(tuple, save)?;
+        self.tuple_end(look::tuple_len(tuple));
+        Ok(())
+    }
+
+    #[inline]
+    fn tuple_items(
+        &mut self,
+        tuple: Object<'_, 'py>,
+        save: impl Fn(&mut Self, Object<'_, 'py>) -> Saved,
+    ) -> Saved {
+        let len = look::tuple_len(tuple);
+        if self.is_marked(len) {
             self.encoder.opcode(op::MARK);
         }
-        self.open_tuples += usize::from(!once);
         for at in 0..len {
-            self.save(look::tuple_item(object, at))?;
+            save(self, look::tuple_item(tuple, at))?;
         }
-        self.open_tuples -= usize::from(!once);
-        if !once {
-            if let Some(number) = self.memo.get(object) {
-                // It holds itself, and was written on the way: what lies on the stack is not needed.
-                if short || protocol == 0 {
-                    for _ in 0..len + usize::from(!short) {
-                        self.encoder.opcode(op::POP);
-                    }
-                } else {
-                    self.encoder.opcode(op::POP_MARK);
-                }
-                self.encoder.get(number);
-                return Ok(());
-            }
-        }
-        self.encoder.opcode(match (short, len) {
-            (true, 1) => op::TUPLE1,
-            (true, 2) => op::TUPLE2,
-            (true, 3) => op::TUPLE3,
-            _ => op::TUPLE,
-        });
-        self.remember_unless(once, object);
         Ok(())
+    }
+
+    #[inline]
+    fn tuple_end(&mut self, len: usize) {
+        self.encoder.opcode(match len {
+            _ if self.is_marked(len) => op::TUPLE,
+            0 => op::EMPTY_TUPLE,
+            1 => op::TUPLE1,
+            2 => op::TUPLE2,
+            _ => op::TUPLE3,
+        });
+    }
+
+    /// Whether a tuple of so many items begins with a mark.
+    #[inline]
+    fn is_marked(&self, len: usize) -> bool {
+        match self.encoder.protocol() {
+            0 => true,
+            1 => len > 0,
+            _ => len > 3,
+        }
     }
 
     pub(super) fn set(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {

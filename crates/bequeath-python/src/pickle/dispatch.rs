@@ -8,6 +8,7 @@ use super::classes::{self, Kind};
 use super::library;
 use super::look::{self, Object};
 use super::plain;
+use super::reduce::Reduced;
 use super::save::{Saved, Saver, Stop};
 use super::tables::{pickling_error, Tables};
 use super::value;
@@ -29,7 +30,7 @@ impl<'py> Saver<'_, 'py> {
                 && !class.is(self.py.get_type::<PyFunction>());
             if !(asked_first && self.registered(&class)?.is_some()) {
                 if let Some(reduced) = value::reduce(&object, to)? {
-                    return self.reduced(object, &reduced);
+                    return self.in_place(object, &Reduced::Fresh(reduced));
                 }
             }
         }
@@ -39,7 +40,7 @@ impl<'py> Saver<'_, 'py> {
                     return Err(Stop::Impure);
                 }
             } else if let Some(reduced) = policy.reduce(&object)? {
-                return self.reduced(object, &reduced);
+                return self.in_place(object, &reduced);
             }
         }
         if self.pure {
@@ -122,7 +123,7 @@ impl<'py> Saver<'_, 'py> {
     }
 
     /// Whether nobody wants to be asked about, or counts, the parts that a reduction would have had.
-    fn writes_libraries(&self) -> bool {
+    pub(super) fn writes_libraries(&self) -> bool {
         self.encoder.protocol() >= 4 && self.hooks.persistent_id.is_none() && !self.hooks.fast
     }
 
@@ -221,7 +222,7 @@ impl<'py> Saver<'_, 'py> {
         class: &Bound<'py, PyType>,
     ) -> Saved {
         let reduced = self.ask(object, class)?;
-        self.memo.keep(&reduced);
+        self.memo.keep(&reduced).map_err(PyErr::from)?;
         if self.pure && reduced.cast::<PyString>().is_ok() {
             return Err(Stop::Impure);
         }

@@ -1,7 +1,7 @@
 //! What goes wrong while a pickle is read, as Python shows it.
 
 use bequeath_pickle::Error;
-use pyo3::exceptions::{PyEOFError, PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 
 use super::tables::unpickling_error;
@@ -42,6 +42,7 @@ impl From<Error> for Failure {
             Error::Protocol(protocol) => {
                 PyValueError::new_err(format!("unsupported pickle protocol: {protocol}"))
             }
+            Error::NoMemory(_) => PyMemoryError::new_err(error.to_string()),
             Error::NotANumber(_) | Error::BadEscape => PyValueError::new_err(error.to_string()),
             other => unpickling_error(py, other.to_string()),
         }))

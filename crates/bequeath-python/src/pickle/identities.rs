@@ -1,5 +1,9 @@
 //! Which objects have been written, by identity, and under which number.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 use super::look::Object;
@@ -24,6 +28,18 @@ struct Place {
     number: u32,
     /// When it was filled, and in the lowest bit whether it is [checked](Identities::check).
     age: u32,
+}
+
+/// There is no memory for so many bytes more.
+pub(super) struct NoMemory(pub(super) usize);
+
+impl From<NoMemory> for PyErr {
+    #[cold]
+    fn from(NoMemory(bytes): NoMemory) -> Self {
+        PyMemoryError::new_err(format!(
+            "no memory to remember what is pickled: {bytes} bytes"
+        ))
+    }
 }
 
 const FIRST: usize = 64;
@@ -77,18 +93,26 @@ impl Identities {
 
     /// Remembers an object under the next number; `keep` takes a reference.
     #[inline]
-    pub(super) fn add(&mut self, object: Object<'_, '_>, keep: bool) -> u32 {
+    pub(super) fn add(&mut self, object: Object<'_, '_>, keep: bool) -> Result<u32, NoMemory> {
         #[allow(clippy::cast_possible_truncation)]
         // 2**32 objects do not fit into memory, 16 bytes each and more
         let number = self.count as u32;
-        self.set(object, number, keep);
-        number
+        self.set(object, number, keep)?;
+        Ok(number)
     }
 
     #[inline]
-    pub(super) fn set(&mut self, object: Object<'_, '_>, number: u32, keep: bool) {
+    pub(super) fn set(
+        &mut self,
+        object: Object<'_, '_>,
+        number: u32,
+        keep: bool,
+    ) -> Result<(), NoMemory> {
         if (self.count + 1) * 2 > self.places.len() {
-            self.grow();
+            self.grow()?;
+        }
+        if keep {
+            self.keep(&object)?;
         }
         let address = object.as_ptr() as usize;
         let at = self.place(address);
@@ -101,23 +125,28 @@ impl Identities {
             number,
             age,
         };
-        if keep {
-            self.kept.push(object.to_owned().unbind());
-        }
+        Ok(())
     }
 
     /// Keeps an object alive as long as numbers are used.
-    pub(super) fn keep(&mut self, object: &Bound<'_, PyAny>) {
+    pub(super) fn keep(&mut self, object: &Bound<'_, PyAny>) -> Result<(), NoMemory> {
+        if self.kept.len() == self.kept.capacity() {
+            let more = self.kept.len().max(FIRST);
+            let reserved = self.kept.try_reserve(more);
+            reserved.map_err(|_| NoMemory(more * size_of::<Py<PyAny>>()))?;
+        }
         self.kept.push(object.clone().unbind());
+        Ok(())
     }
 
     #[cold]
-    fn grow(&mut self) {
+    fn grow(&mut self) -> Result<(), NoMemory> {
         let larger = (self.places.len() * 4).max(FIRST);
-        let (old, age) = (
-            std::mem::replace(&mut self.places, vec![Place::default(); larger]),
-            self.age,
-        );
+        let mut places = Vec::new();
+        let reserved = places.try_reserve_exact(larger);
+        reserved.map_err(|_| NoMemory(larger * size_of::<Place>()))?;
+        places.resize(larger, Place::default());
+        let (old, age) = (std::mem::replace(&mut self.places, places), self.age);
         self.age = self.age.max(CHECKED + 1);
         self.shift = u64::BITS - larger.ilog2();
         let filled = |place: &Place| place.age & !CHECKED == age;
@@ -125,6 +154,7 @@ impl Identities {
             let at = self.place(entry.address);
             self.places[at] = entry;
         }
+        Ok(())
     }
 
     pub(super) fn clear(&mut self) {
@@ -136,7 +166,11 @@ impl Identities {
         }
         self.count = 0;
         // Dropping runs destructors: what they pickle with this table finds it empty.
-        drop(std::mem::take(&mut self.kept));
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.clear();
+        if kept.capacity() <= KEEP {
+            self.kept = kept;
+        }
     }
 
     /// Bytes of memory.
@@ -164,5 +198,26 @@ impl Identities {
             .collect();
         all.sort_unstable_by_key(|(number, _)| *number);
         all
+    }
+}
+
+/// A table by the address of an object that is alive as long as it is in there.
+pub(super) type ByAddress<V> = HashMap<usize, V, BuildHasherDefault<AddressHasher>>;
+
+/// Addresses are spread well enough by one multiplication.
+#[derive(Default)]
+pub(super) struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }

@@ -365,3 +365,15 @@ pub(super) fn instance_dict<'py>(object: Object<'_, 'py>) -> Option<Bound<'py, P
     }
     dict
 }
+
+/// What lies in a cell; nothing in an empty one.
+pub(super) fn cell_contents<'py>(cell: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    // SAFETY: any object; what is no cell raises.
+    let contents = unsafe { ffi::PyCell_Get(cell.as_ptr()) };
+    // SAFETY: a new reference or null.
+    let contents = unsafe { Bound::from_owned_ptr_or_opt(cell.py(), contents) };
+    if contents.is_none() && PyErr::occurred(cell.py()) {
+        return Err(PyErr::fetch(cell.py()));
+    }
+    Ok(contents)
+}

@@ -56,7 +56,8 @@ use objects::Objects;
 
 pub(crate) use look::new_bytes;
 pub(crate) use policy::Policy;
-pub(crate) use room::{give_back, read_transfer, spare_bytes, write_full, write_pure};
+pub(crate) use reduce::Reduced;
+pub(crate) use room::{give_back, read_transfer, spare_bytes, write_full, write_pure, Written};
 pub(crate) use version::{code_position, position_table, Position};
 
 pub use pickler::{Pickler, PicklerMemoProxy};
@@ -104,13 +105,10 @@ pub fn dumps<'py>(
     let hooks = pickler::hooks(protocol, fix_imports, buffer_callback, by_value)?;
     let mut beside = Vec::new();
     let bytes = room::write(obj, protocol, true, &hooks, Some(&mut beside))?;
-    let pickle = if beside.is_empty() {
-        look::new_bytes(obj.py(), &bytes)
-    } else {
-        buffers::joined(obj.py(), &bytes, &beside)
-    };
-    give_back(bytes);
-    pickle
+    if beside.is_empty() {
+        return look::new_bytes(obj.py(), &bytes);
+    }
+    buffers::joined(obj.py(), &bytes, &beside)
 }
 
 /// Writes the pickle of an object to a file.
@@ -127,8 +125,7 @@ pub fn dump<'py>(
     let protocol = protocol_of(protocol)?;
     let mut hooks = pickler::hooks(protocol, fix_imports, buffer_callback, by_value)?;
     hooks.write = Some(pickler::write_method(file)?);
-    give_back(room::write(obj, protocol, true, &hooks, None)?);
-    Ok(())
+    room::write(obj, protocol, true, &hooks, None).map(drop)
 }
 
 /// The object that a pickle says; what follows the pickle is ignored.

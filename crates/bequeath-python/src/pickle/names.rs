@@ -125,8 +125,9 @@ impl<'py> Saver<'_, 'py> {
         }
         if protocol >= 4 {
             // The texts may have been made just now, and be gone before their places in memory are forgotten.
-            self.memo.keep(module.as_any());
-            self.memo.keep(name.as_any());
+            for text in [module, name] {
+                self.memo.keep(text.as_any()).map_err(PyErr::from)?;
+            }
             self.save(module.as_any().as_borrowed())?;
             self.save(name.as_any().as_borrowed())?;
             self.encoder.opcode(op::STACK_GLOBAL);

@@ -204,7 +204,7 @@ impl Pickler {
             fast_depth: 0,
             fast_inside: Vec::new(),
             stack: StackMark::here(),
-            kinds: Kinds::default(),
+            kinds: &mut Kinds::default(),
             beside: None,
         }
         .dump(obj.as_borrowed());
@@ -280,7 +280,7 @@ impl Pickler {
             let Ok((number, object)) = value.extract::<(u32, Bound<'_, PyAny>)>() else {
                 return Err(PyTypeError::new_err("'memo' values must be 2-item tuples"));
             };
-            new.set(object.as_borrowed(), number, true);
+            new.set(object.as_borrowed(), number, true)?;
         }
         let old = std::mem::replace(&mut self.state().memo, new);
         drop(old);

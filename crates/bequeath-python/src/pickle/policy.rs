@@ -3,6 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
+use super::reduce::Reduced;
+
 /// Asked about objects that are not of an exact builtin type. Nothing is asked of Python for it: a question costs a
 /// few lookups.
 pub(crate) trait Policy {
@@ -13,8 +15,8 @@ pub(crate) trait Policy {
     /// Whether the reader surely finds what stands in a module under a name, found without running anybody's code.
     fn has_name(&self, module: &Bound<'_, PyString>, name: &Bound<'_, PyString>) -> PyResult<bool>;
 
-    /// What is written in the object's place: what `__reduce__` may return, or nothing.
-    fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>;
+    /// What is written in the object's place, if anything else than pickle itself would.
+    fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Reduced<'py>>>;
 
     /// Whether the buffer was taken, to travel beside the pickle.
     fn takes(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool>;

@@ -6,12 +6,14 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::intern;
 
-use super::look::{self, Object};
+use super::look::{self, Exact, Object};
 use super::save::{Saved, Saver, Stop};
 use super::tables::{pickling_error, Tables};
+use super::value::Callables;
+use super::version;
 
-/// What `__reduce_ex__` returned, checked.
-pub(super) struct Reduction<'py> {
+/// A call that makes an object again, and what is done with what it makes.
+pub(crate) struct Reduction<'py> {
     callable: Bound<'py, PyAny>,
     arguments: Bound<'py, PyTuple>,
     state: Option<Bound<'py, PyAny>>,
@@ -33,19 +35,60 @@ impl<'py> Reduction<'py> {
         }
     }
 
+    /// A call, and a second one that gives what was made its state.
+    pub(super) fn call_and_set(
+        callable: Bound<'py, PyAny>,
+        arguments: Bound<'py, PyTuple>,
+        state: Bound<'py, PyAny>,
+        setter: Option<Bound<'py, PyAny>>,
+    ) -> Self {
+        Self {
+            state: Some(state),
+            state_setter: setter,
+            ..Self::call(callable, arguments)
+        }
+    }
+
+    /// What a `__reduce__` would return.
+    pub(super) fn into_tuple(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let Self {
+            callable,
+            arguments,
+            state,
+            list_items,
+            dict_items,
+            state_setter,
+        } = self;
+        if state.is_none() {
+            return (callable, arguments).into_pyobject(py);
+        }
+        (
+            callable,
+            arguments,
+            state,
+            list_items,
+            dict_items,
+            state_setter,
+        )
+            .into_pyobject(py)
+    }
+
     fn of(tuple: &Bound<'py, PyTuple>) -> PyResult<Self> {
         let py = tuple.py();
-        if !(2..=6).contains(&tuple.len()) {
+        let len = tuple.len();
+        if !(2..=6).contains(&len) {
             let text = "tuple returned by __reduce__ must contain 2 through 6 elements";
             return Err(pickling_error(py, text));
         }
-        let optional = |at: usize| tuple.get_item(at).ok().filter(|item| !item.is_none());
-        let callable = tuple.get_item(0)?;
+        let all = tuple.as_any().as_borrowed();
+        let item = |at: usize| look::tuple_item(all, at).to_owned();
+        let optional = |at: usize| (at < len).then(|| item(at)).filter(|item| !item.is_none());
+        let callable = item(0);
         if !callable.is_callable() {
             let text = "first item of the tuple returned by __reduce__ must be callable";
             return Err(pickling_error(py, text));
         }
-        let Ok(arguments) = tuple.get_item(1)?.cast_into::<PyTuple>() else {
+        let Ok(arguments) = item(1).cast_into::<PyTuple>() else {
             let text = "second item of the tuple returned by __reduce__ must be a tuple";
             return Err(pickling_error(py, text));
         };
@@ -81,6 +124,27 @@ impl<'py> Reduction<'py> {
     }
 }
 
+/// What is written in an object's place.
+pub(crate) enum Reduced<'py> {
+    /// What its `__reduce__`, or a reducer of the program, returned.
+    Said(Bound<'py, PyAny>),
+    /// A call that was made for this pickle: nobody else has its tuples.
+    Fresh(Reduction<'py>),
+}
+
+impl<'py> Reduced<'py> {
+    /// As a `__reduce__` would have returned it.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub(crate) fn into_value(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Said(value) => Ok(value),
+            Self::Fresh(reduction) => Ok(reduction.into_tuple(py)?.into_any()),
+        }
+    }
+}
+
 impl<'py> Saver<'_, 'py> {
     pub(super) fn reduced(
         &mut self,
@@ -96,6 +160,77 @@ impl<'py> Saver<'_, 'py> {
         };
         let reduction = Reduction::of(tuple)?;
         self.reduce(&reduction, Some(object))
+    }
+
+    /// Writes what is to stand in an object's place.
+    pub(super) fn in_place(&mut self, object: Object<'_, 'py>, reduced: &Reduced<'py>) -> Saved {
+        match reduced {
+            Reduced::Said(value) => self.reduced(object, value),
+            Reduced::Fresh(reduction) => self.fresh(reduction, object),
+        }
+    }
+
+    /// Writes a reduction whose tuples nobody else has: they are not remembered.
+    fn fresh(&mut self, reduction: &Reduction<'py>, object: Object<'_, 'py>) -> Saved {
+        if !self.writes_libraries() {
+            return self.reduce(reduction, Some(object));
+        }
+        self.callable(&reduction.callable)?;
+        self.unshared(reduction.arguments.as_any().as_borrowed())?;
+        self.encoder.opcode(op::REDUCE);
+        if !self.made(object, false)? {
+            return Ok(());
+        }
+        let Some(state) = &reduction.state else {
+            return Ok(());
+        };
+        let Some(setter) = &reduction.state_setter else {
+            self.unshared(state.as_borrowed())?;
+            self.encoder.opcode(op::BUILD);
+            return Ok(());
+        };
+        self.callable(setter)?;
+        self.save(object)?;
+        self.unshared(state.as_borrowed())?;
+        self.encoder.opcode(op::TUPLE2);
+        self.encoder.opcode(op::REDUCE);
+        self.encoder.opcode(op::POP);
+        Ok(())
+    }
+
+    /// Writes what is called: the engine's own functions by their names, which nobody is asked for.
+    fn callable(&mut self, callable: &Bound<'py, PyAny>) -> Saved {
+        let object = callable.as_borrowed();
+        if let Some(number) = self.memo.get(object) {
+            self.encoder.get(number);
+            return Ok(());
+        }
+        if self.hooks.reducer_override.is_some() || self.hooks.dispatch_table.is_some() {
+            return self.save(object);
+        }
+        let Some(name) = Callables::get(self.py)?.name_of(callable) else {
+            return self.save(object);
+        };
+        let engine = intern!(self.py, "bequeath._engine");
+        self.save(engine.as_any().as_borrowed())?;
+        self.encoder.text(name.as_bytes());
+        self.encoder.opcode(op::STACK_GLOBAL);
+        self.remember(object);
+        Ok(())
+    }
+
+    /// Writes what lies in a container that was made for this pickle: if that has the only reference to it, no path of
+    /// the program's leads there.
+    fn unshared(&mut self, object: Object<'_, 'py>) -> Saved {
+        if !look::is_single(object) {
+            return self.save(object);
+        }
+        match look::exact(object) {
+            Exact::Tuple => self.tuple_of(object, Self::unshared),
+            Exact::Dict => self.dict(object, true),
+            Exact::List => self.list(object, true),
+            _ => self.save(object),
+        }
     }
 
     /// A call that stands for a builtin container which this protocol has no opcode for.
@@ -160,7 +295,9 @@ impl<'py> Saver<'_, 'py> {
         let is_default =
             protocol >= 2 && reduction.callable.is(Tables::get(py)?.new_object.bind(py));
         let name = match protocol {
-            2.. if !is_default => Self::attribute(&reduction.callable, intern!(py, "__name__"))?,
+            2.. if !is_default && version::may_be_new_object(&reduction.callable) => {
+                Self::attribute(&reduction.callable, intern!(py, "__name__"))?
+            }
             _ => None,
         };
         let name = name.as_ref().and_then(|name| name.cast::<PyString>().ok());

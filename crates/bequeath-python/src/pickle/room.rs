@@ -1,6 +1,7 @@
 //! What a thread uses again from one pickle to the next: small ones cost little more than the allocations that this saves.
 
 use std::cell::Cell;
+use std::ops::Deref;
 
 use bequeath_pickle::{Decoder, Encoder, Error, Source, HIGHEST_PROTOCOL};
 use pyo3::prelude::*;
@@ -19,62 +20,111 @@ use super::version::NoCollector;
 /// A buffer that has become larger is given back to the allocator.
 const KEEP_BYTES: usize = 4 << 20;
 
+/// What a pickle is written with.
+#[derive(Default)]
+struct Room {
+    bytes: Vec<u8>,
+    /// How many of them are written.
+    len: usize,
+    memo: Identities,
+    kinds: Kinds,
+}
+
 thread_local! {
-    static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    static MEMO: Cell<Identities> = Cell::default();
+    static ROOM: Cell<Option<Box<Room>>> = const { Cell::new(None) };
     static DECODER: Cell<Decoder<Bound<'static, PyAny>>> = Cell::default();
 }
 
-/// A buffer to write to. A pickle inside of another one's walk finds none, and gets its own.
+/// A pickle as it was written; the room that it lies in is the next one's.
+pub(crate) struct Written(Option<Box<Room>>);
+
+impl Written {
+    /// Room to write to. A pickle inside of another one's walk finds none, and gets its own.
+    fn nothing() -> Self {
+        let kept = ROOM.try_with(Cell::take).ok().flatten();
+        Self(Some(kept.unwrap_or_default()))
+    }
+
+    fn room(&mut self) -> &mut Room {
+        self.0.get_or_insert_default()
+    }
+
+    /// The bytes by themselves, for [`give_back`].
+    pub(crate) fn into_vec(mut self) -> Vec<u8> {
+        let room = self.room();
+        let mut bytes = std::mem::take(&mut room.bytes);
+        bytes.truncate(std::mem::take(&mut room.len));
+        bytes
+    }
+}
+
+/// An empty buffer that a pickle was written to before, for [`give_back`].
 pub(crate) fn spare_bytes() -> Vec<u8> {
-    BYTES.try_with(Cell::take).unwrap_or_default()
+    Written::nothing().into_vec()
 }
 
 /// Keeps a buffer for the next pickle.
-pub(crate) fn give_back(mut bytes: Vec<u8>) {
-    if bytes.capacity() > KEEP_BYTES {
-        return;
-    }
-    bytes.clear();
-    // No buffer is kept when the thread ends.
-    let _ = BYTES.try_with(|kept| kept.set(bytes));
+pub(crate) fn give_back(bytes: Vec<u8>) {
+    Written::nothing().room().bytes = bytes;
 }
 
-/// One walk. What it wrote is in `bytes` only if it succeeds; what it noted in `beside` belongs there.
+impl Deref for Written {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |room| &room.bytes[..room.len])
+    }
+}
+
+impl Drop for Written {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(mut room) = self.0.take() else {
+            return;
+        };
+        if room.bytes.capacity() > KEEP_BYTES {
+            room.bytes = Vec::new();
+        }
+        room.len = 0;
+        // No room is kept when the thread ends.
+        let _ = ROOM.try_with(|kept| kept.set(Some(room)));
+    }
+}
+
+/// One walk. What it wrote is in `room` only if it succeeds; what it noted in `beside` belongs there.
 fn walk<'py>(
     object: &Bound<'py, PyAny>,
     protocol: u8,
     framing: bool,
     hooks: &Hooks<'py>,
     pure: bool,
-    bytes: &mut Vec<u8>,
+    room: &mut Room,
     beside: Option<&mut Vec<Large>>,
 ) -> Saved {
-    bytes.clear();
     let py = object.py();
-    let mut memo = MEMO.try_with(Cell::take).unwrap_or_default();
-    let mut encoder = Encoder::new(protocol, framing, std::mem::take(bytes));
+    let mut encoder = Encoder::over(protocol, framing, std::mem::take(&mut room.bytes));
     let mut saver = Saver {
         py,
         encoder: &mut encoder,
-        memo: &mut memo,
+        memo: &mut room.memo,
         hooks,
         pure,
         open_tuples: 0,
         fast_depth: 0,
         fast_inside: Vec::new(),
         stack: StackMark::here(),
-        kinds: Kinds::default(),
+        kinds: &mut room.kinds,
         beside: beside.filter(|_| pure),
     };
     let result = {
         let _no_collector = pure.then(|| NoCollector::begin(py));
         saver.dump(object.as_borrowed())
     };
-    *bytes = encoder.into_bytes();
+    (room.bytes, room.len) = encoder.into_room();
+    room.kinds.clear();
     // This drops what was made on the way, which may run code that pickles.
-    memo.clear();
-    let _ = MEMO.try_with(|kept| kept.set(memo));
+    room.memo.clear();
     result
 }
 
@@ -87,7 +137,7 @@ fn walk_purely<'py>(
     protocol: u8,
     framing: bool,
     hooks: &Hooks<'py>,
-    bytes: &mut Vec<u8>,
+    room: &mut Room,
     mut beside: Option<&mut Vec<Large>>,
 ) -> PyResult<bool> {
     let py = object.py();
@@ -101,7 +151,7 @@ fn walk_purely<'py>(
             framing,
             hooks,
             true,
-            bytes,
+            room,
             beside.as_deref_mut(),
         ) {
             Ok(()) => return Ok(true),
@@ -125,28 +175,29 @@ fn walk_fully<'py>(
     protocol: u8,
     framing: bool,
     hooks: &Hooks<'py>,
-    bytes: &mut Vec<u8>,
+    room: &mut Room,
 ) -> PyResult<()> {
-    match walk(object, protocol, framing, hooks, false, bytes, None) {
+    match walk(object, protocol, framing, hooks, false, room, None) {
         Ok(()) => Ok(()),
         Err(Stop::Raised(error)) => Err(error),
         Err(Stop::Impure | Stop::Unknown(_)) => unreachable!("a full walk is never impure"),
     }
 }
 
-/// Writes a pickle of one object, purely if that is possible. The bytes are for [`give_back`].
+/// Writes a pickle of one object, purely if that is possible.
 pub(super) fn write<'py>(
     object: &Bound<'py, PyAny>,
     protocol: u8,
     framing: bool,
     hooks: &Hooks<'py>,
     beside: Option<&mut Vec<Large>>,
-) -> PyResult<Vec<u8>> {
-    let mut bytes = spare_bytes();
-    if !hooks.are_none() || !walk_purely(object, protocol, framing, hooks, &mut bytes, beside)? {
-        walk_fully(object, protocol, framing, hooks, &mut bytes)?;
+) -> PyResult<Written> {
+    let mut written = Written::nothing();
+    let room = written.room();
+    if !hooks.are_none() || !walk_purely(object, protocol, framing, hooks, room, beside)? {
+        walk_fully(object, protocol, framing, hooks, room)?;
     }
-    Ok(bytes)
+    Ok(written)
 }
 
 fn hooks_of(policy: &'static dyn Policy) -> Hooks<'static> {
@@ -163,41 +214,38 @@ fn hooks_of(policy: &'static dyn Policy) -> Hooks<'static> {
     }
 }
 
-/// Writes a pickle for a transfer if that runs nobody's code; nothing otherwise. The bytes are for [`give_back`].
+/// Writes a pickle for a transfer if that runs nobody's code; nothing otherwise.
 pub(crate) fn write_pure(
     object: &Bound<'_, PyAny>,
     policy: &'static dyn Policy,
-) -> PyResult<Option<Vec<u8>>> {
-    let mut bytes = spare_bytes();
-    if walk_purely(
+) -> PyResult<Option<Written>> {
+    let mut written = Written::nothing();
+    let pure = walk_purely(
         object,
         HIGHEST_PROTOCOL,
         false,
         &hooks_of(policy),
-        &mut bytes,
+        written.room(),
         None,
-    )? {
-        return Ok(Some(bytes));
-    }
-    give_back(bytes);
-    Ok(None)
+    )?;
+    Ok(pure.then_some(written))
 }
 
 /// Writes a pickle for a transfer, whatever runs for it.
 pub(crate) fn write_full(
     object: &Bound<'_, PyAny>,
     policy: &'static dyn Policy,
-) -> PyResult<Vec<u8>> {
+) -> PyResult<Written> {
     let _walk = Walk::begin();
-    let mut bytes = spare_bytes();
+    let mut written = Written::nothing();
     walk_fully(
         object,
         HIGHEST_PROTOCOL,
         false,
         &hooks_of(policy),
-        &mut bytes,
+        written.room(),
     )?;
-    Ok(bytes)
+    Ok(written)
 }
 
 /// Reads one pickle, with the stack and the memo of an earlier one.

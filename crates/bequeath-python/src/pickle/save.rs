@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use super::buffers::Large;
 use super::classes::Kind;
 use super::depth::{Deeper, StackMark};
-use super::identities::Identities;
+use super::identities::{Identities, NoMemory};
 use super::look::{self, Exact, Object};
 use super::policy::Policy;
 use super::tables::pickling_error;
@@ -83,24 +83,36 @@ pub(super) struct Saver<'s, 'py> {
     /// Where the thread's stack was when the walk began.
     pub(super) stack: StackMark,
     /// What classes are: in pure mode nothing changes them.
-    pub(super) kinds: Kinds,
+    pub(super) kinds: &'s mut Kinds,
     /// Where large buffers are noted instead of being copied, while no code runs that could change them.
     pub(super) beside: Option<&'s mut Vec<Large>>,
 }
 
 /// The last classes that were met in a pure walk, by their addresses.
 #[derive(Default)]
-pub(super) struct Kinds([(usize, Option<Rc<Kind>>); 8]);
+pub(super) struct Kinds {
+    places: [(usize, Option<Rc<Kind>>); 8],
+    filled: bool,
+}
 
 impl Kinds {
     #[inline]
     pub(super) fn get(&self, class: usize) -> Option<&Rc<Kind>> {
-        let (address, kind) = &self.0[(class >> 6) % 8];
+        let (address, kind) = &self.places[(class >> 6) % 8];
         (*address == class).then_some(kind.as_ref())?
     }
 
     pub(super) fn set(&mut self, class: usize, kind: Rc<Kind>) {
-        self.0[(class >> 6) % 8] = (class, Some(kind));
+        self.places[(class >> 6) % 8] = (class, Some(kind));
+        self.filled = true;
+    }
+
+    /// At the end of a walk.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        if self.filled {
+            *self = Self::default();
+        }
     }
 }
 
@@ -209,8 +221,10 @@ impl<'py> Saver<'_, 'py> {
         if self.hooks.fast {
             return;
         }
-        let number = self.memo.add(object, !self.pure);
-        self.encoder.put(number);
+        match self.memo.add(object, !self.pure) {
+            Ok(number) => self.encoder.put(number),
+            Err(NoMemory(more)) => self.encoder.give_up(more),
+        }
     }
 
     #[inline]

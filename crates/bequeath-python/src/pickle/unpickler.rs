@@ -150,7 +150,8 @@ impl Unpickler {
         objects.persistent_load = overridden::<Self>(object, intern!(py, "persistent_load"))?;
         let mut decoder = Decoder::new();
         for (number, value) in memo {
-            decoder.remember(number, value.into_bound(py));
+            let remembered = decoder.remember(number, value.into_bound(py));
+            remembered.map_err(|error| Failure::from(error).0)?;
         }
         // Overridden lookups that call this class's own need to know.
         let loaded = decoder.read(&mut source, &mut objects);

@@ -5,12 +5,12 @@
 //! Fields are read of objects that are alive and of the type that the function's name says, with the layout that
 //! PyO3 declares for this interpreter, or that is declared here for the versions that have it.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, CStr};
 use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 use pyo3::Borrowed;
 
 use super::look::Object;
@@ -24,6 +24,13 @@ pub(super) fn type_version(class: &Bound<'_, PyType>) -> u32 {
 
 /// Since 3.11 a type can keep its instances' dicts in front of them, outside of the size that it tells.
 const MANAGED_DICT: u64 = if cfg!(Py_3_11) { 1 << 4 } else { 0 };
+
+/// Whether a class's instances have a dict that need not be there before an attribute is set.
+pub(super) fn has_managed_dict(class: &Bound<'_, PyType>) -> bool {
+    // SAFETY: alive.
+    let flags: u64 = unsafe { ffi::PyType_GetFlags(class.as_type_ptr()) };
+    MANAGED_DICT != 0 && flags & MANAGED_DICT != 0
+}
 
 /// Whether instances hold nothing but a dict, weak references and so many slots: what their default state tells.
 pub(super) fn holds_only(class: &Bound<'_, PyType>, slots: usize) -> bool {
@@ -54,9 +61,6 @@ pub(super) fn holds_only(class: &Bound<'_, PyType>, slots: usize) -> bool {
 
 /// Whether functions and classes have `__type_params__`.
 pub(super) const HAS_TYPE_PARAMETERS: bool = cfg!(Py_3_12);
-
-/// Whether annotations are a function that works them out, `__annotate__`.
-pub(super) const HAS_LAZY_ANNOTATIONS: bool = cfg!(Py_3_14);
 
 /// By how many bits the argument of `LOAD_GLOBAL` is shifted to be the index of a name.
 pub(super) const LOAD_GLOBAL_SHIFT: u8 = if cfg!(Py_3_11) { 1 } else { 0 };
@@ -171,11 +175,6 @@ extern "C" {
         little_endian: c_int,
         signed: c_int,
     ) -> *mut ffi::PyObject;
-    /// The same; a borrowed reference or null, without an error.
-    fn _PyType_Lookup(
-        class: *mut ffi::PyTypeObject,
-        name: *mut ffi::PyObject,
-    ) -> *mut ffi::PyObject;
 }
 
 /// An int from bytes, little-endian in two's complement.
@@ -192,41 +191,6 @@ pub(super) fn dict_for(py: Python<'_>, len: usize) -> PyResult<Bound<'_, PyAny>>
     let dict = unsafe { _PyDict_NewPresized(super::look::index(len)) };
     // SAFETY: a new reference or an error.
     unsafe { Bound::from_owned_ptr_or_err(py, dict) }
-}
-
-/// Puts an attribute into an instance as putting it into its dict would, but without the need for a dict; says no
-/// where it would make a difference. The class is one that takes its state as it is.
-pub(super) fn set_own_attribute(
-    object: &Bound<'_, PyAny>,
-    class: &Bound<'_, PyType>,
-    name: &Bound<'_, PyAny>,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
-    let kind = class.as_type_ptr();
-    // SAFETY: alive.
-    let flags: u64 = unsafe { ffi::PyType_GetFlags(kind) };
-    let is_str = ptr::eq(name.get_type_ptr(), &raw mut ffi::PyUnicode_Type);
-    if MANAGED_DICT == 0 || flags & MANAGED_DICT == 0 || !is_str {
-        return Ok(false);
-    }
-    // SAFETY: a type and a str.
-    let of_class = unsafe { _PyType_Lookup(kind, name.as_ptr()) };
-    if !of_class.is_null() {
-        // SAFETY: borrowed from the class.
-        let of_class = unsafe { ffi::Py_TYPE(of_class) };
-        // SAFETY: a type.
-        let sets = unsafe { (*of_class).tp_descr_set };
-        if sets.is_some() {
-            return Ok(false);
-        }
-    }
-    // SAFETY: three objects that are alive; what the class says of setting attributes is passed by, as by a dict.
-    let set =
-        unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
-    if set != 0 {
-        return Err(PyErr::fetch(object.py()));
-    }
-    Ok(true)
 }
 
 /// While it is there the garbage collector does not come, which would run finalizers: up to 3.11 it comes whenever an
@@ -323,4 +287,97 @@ fn put_number(table: &mut Vec<u8>, mut number: u32) {
         number >>= 6;
     }
     table.push(number as u8);
+}
+
+/// What a Python function has, as the descriptors of its class would show it; nothing for None.
+pub(super) struct OfFunction<'a, 'py> {
+    pub(super) code: Object<'a, 'py>,
+    pub(super) globals: Object<'a, 'py>,
+    pub(super) name: Option<Object<'a, 'py>>,
+    pub(super) qualname: Option<Object<'a, 'py>>,
+    pub(super) doc: Option<Object<'a, 'py>>,
+    pub(super) module: Option<Object<'a, 'py>>,
+    pub(super) closure: Option<Object<'a, 'py>>,
+    pub(super) defaults: Option<Object<'a, 'py>>,
+    pub(super) keyword_defaults: Option<Object<'a, 'py>>,
+    pub(super) attributes: Option<Object<'a, 'py>>,
+    /// Since 3.12.
+    pub(super) type_parameters: Option<Object<'a, 'py>>,
+    /// Since 3.14: the function that works its annotations out.
+    pub(super) annotate: Option<Object<'a, 'py>>,
+    pub(super) has_annotations: bool,
+}
+
+/// What an exact Python function has.
+#[cfg(not(Py_3_16))]
+pub(super) fn of_function<'a, 'py>(function: Object<'a, 'py>) -> OfFunction<'a, 'py> {
+    let py = function.py();
+    // SAFETY: a function that is alive, see above.
+    let raw = unsafe { &*function.as_ptr().cast::<ffi::PyFunctionObject>() };
+    // SAFETY: a field of the function: an object that it holds, or null.
+    let maybe = |field: *mut ffi::PyObject| unsafe { Borrowed::from_ptr_or_opt(py, field) };
+    let some = |field| maybe(field).filter(|value: &Object<'a, 'py>| !value.is_none());
+    // SAFETY: the same, which is never null.
+    let one = |field: *mut ffi::PyObject| unsafe { Borrowed::from_ptr(py, field) };
+    #[cfg(Py_3_12)]
+    let type_parameters = some(raw.func_typeparams);
+    #[cfg(not(Py_3_12))]
+    let type_parameters = None;
+    #[cfg(Py_3_14)]
+    let annotate = some(raw.func_annotate);
+    #[cfg(not(Py_3_14))]
+    let annotate = None;
+    OfFunction {
+        code: one(raw.func_code),
+        globals: one(raw.func_globals),
+        name: some(raw.func_name),
+        qualname: some(raw.func_qualname),
+        doc: some(raw.func_doc),
+        module: some(raw.func_module),
+        closure: some(raw.func_closure),
+        defaults: some(raw.func_defaults),
+        keyword_defaults: some(raw.func_kwdefaults),
+        attributes: some(raw.func_dict),
+        type_parameters,
+        annotate,
+        has_annotations: !raw.func_annotations.is_null(),
+    }
+}
+
+/// Whether the name of something callable may be `__newobj__` or `__newobj_ex__`, seen without making the name.
+pub(super) fn may_be_new_object(callable: &Bound<'_, PyAny>) -> bool {
+    let name = if ptr::eq(callable.get_type_ptr(), &raw mut ffi::PyType_Type) {
+        // SAFETY: a class that is alive.
+        unsafe { (*callable.as_ptr().cast::<ffi::PyTypeObject>()).tp_name }
+    } else if ptr::eq(callable.get_type_ptr(), &raw mut ffi::PyCFunction_Type) {
+        let function = callable.as_ptr().cast::<ffi::PyCFunctionObject>();
+        // SAFETY: a builtin function that is alive.
+        let definition = unsafe { (*function).m_ml };
+        // SAFETY: a builtin function has a definition.
+        unsafe { (*definition).ml_name }
+    } else {
+        return true;
+    };
+    // SAFETY: a text that lives as long as the class or the definition.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    // A class made by C code names its module, too.
+    name.rsplit(|byte| *byte == b'.')
+        .next()
+        .is_none_or(|name| name.starts_with(b"__newobj"))
+}
+
+/// A copy of the attributes that a class itself has.
+pub(super) fn attributes_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyDict>> {
+    let py = class.py();
+    #[cfg(Py_3_12)]
+    // SAFETY: a type that is alive; a new reference.
+    let dict =
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_GetDict(class.as_type_ptr())) }?;
+    #[cfg(not(Py_3_12))]
+    // SAFETY: alive.
+    let dict = unsafe { (*class.as_type_ptr()).tp_dict };
+    #[cfg(not(Py_3_12))]
+    // SAFETY: the class is ready: it has a dict, and holds it.
+    let dict = unsafe { Borrowed::from_ptr(py, dict) };
+    dict.cast::<PyDict>()?.copy()
 }

@@ -22,8 +22,8 @@ use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::intern;
 use crate::once::Once;
+use crate::pickle;
 use crate::pickle::value::{self, Snapshot};
-use crate::pickle::{self, give_back};
 
 use super::open::{Opened, Transfer};
 use super::policy::WITHIN;
@@ -273,7 +273,6 @@ fn pickled(
         bytes.extend_from_slice(&word.to_ne_bytes());
     }
     bytes.extend_from_slice(&pickle);
-    give_back(pickle);
     Ok(descriptors.is_empty().then_some((bytes, references)))
 }
 

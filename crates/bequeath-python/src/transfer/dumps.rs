@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
 use crate::intern;
-use crate::pickle::{self, give_back};
+use crate::pickle::{self, Written};
 
 use super::apart::{Apart, Definition};
 use super::open::{Opened, Transfer};
@@ -42,7 +42,7 @@ enum Bytes {
     Word([u8; 8], usize),
     Python(Py<PyBytes>),
     Text(Py<PyString>),
-    Vec(Vec<u8>),
+    Written(Written),
 }
 
 impl Pickled {
@@ -73,14 +73,15 @@ impl Pickled {
                 // SAFETY: the text is cached inside (or is) the string object that `self` keeps alive; it is immutable.
                 unsafe { std::slice::from_raw_parts(text.as_ptr(), text.len()) }
             }),
-            Bytes::Vec(bytes) => bytes,
+            Bytes::Written(bytes) => bytes,
         }
     }
 
     /// The payload, which moves out of `self`, with room for so many bytes more.
     pub fn take_bytes(&mut self, py: Python<'_>, more: usize) -> Vec<u8> {
-        if let Bytes::Vec(bytes) = &mut self.bytes {
-            return std::mem::take(bytes);
+        match std::mem::replace(&mut self.bytes, Bytes::Word([0; 8], 0)) {
+            Bytes::Written(bytes) => return bytes.into_vec(),
+            other => self.bytes = other,
         }
         let payload = self.payload(py);
         let mut bytes = pickle::spare_bytes();
@@ -105,14 +106,6 @@ impl Pickled {
             buffers,
             references,
             descriptors,
-        }
-    }
-}
-
-impl Drop for Pickled {
-    fn drop(&mut self) {
-        if let Bytes::Vec(bytes) = &mut self.bytes {
-            give_back(std::mem::take(bytes));
         }
     }
 }
@@ -144,7 +137,7 @@ fn message(object: &Bound<'_, PyAny>, purpose: Purpose, rule: &'static Rule) -> 
     }
     let explained = |error| explained(object, error);
     if let Some(bytes) = pickle::write_pure(object, rule).map_err(explained)? {
-        return Ok(Pickled::bare(kind::PICKLE, Bytes::Vec(bytes)));
+        return Ok(Pickled::bare(kind::PICKLE, Bytes::Written(bytes)));
     }
     let apart = rule.is_apart().then(Apart::begin);
     let mut walks = 1;
@@ -165,12 +158,11 @@ fn message(object: &Bound<'_, PyAny>, purpose: Purpose, rule: &'static Rule) -> 
         // A reducer that makes new functions each time would go on for ever.
         if walks < MOST_WALKS && apart.as_ref().is_some_and(Apart::is_outdated) {
             walks += 1;
-            give_back(bytes);
             continue;
         }
         return Ok(Pickled {
             kind: kind::PICKLE,
-            bytes: Bytes::Vec(bytes),
+            bytes: Bytes::Written(bytes),
             buffers,
             references,
             descriptors,
@@ -187,9 +179,7 @@ fn message(object: &Bound<'_, PyAny>, purpose: Purpose, rule: &'static Rule) -> 
 #[pyfunction]
 pub fn transfer_dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = pickle::write_full(object, &WITHIN)?;
-    let pickle = pickle::new_bytes(object.py(), &bytes);
-    give_back(bytes);
-    pickle
+    pickle::new_bytes(object.py(), &bytes)
 }
 
 /// As [`transfer_dumps`], for what has a reader of its own inside of a message: a failure to read it is no failure of the message.
@@ -200,9 +190,7 @@ pub(crate) fn dumps_within<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     let Some(bytes) = pickle::write_pure(object, &WITHIN)? else {
         return transfer_dumps(object);
     };
-    let pickle = pickle::new_bytes(object.py(), &bytes);
-    give_back(bytes);
-    pickle
+    pickle::new_bytes(object.py(), &bytes)
 }
 
 /// The facade's better words for a failure, with the path to the culprit.

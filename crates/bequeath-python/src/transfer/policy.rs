@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
-use crate::pickle::Policy;
+use crate::pickle::{Policy, Reduced};
 use crate::reduction;
 
 use super::apart;
@@ -54,10 +54,10 @@ impl Policy for Rule {
         reduction::has_name(module, name)
     }
 
-    fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Reduced<'py>>> {
         if self.apart && reduction::is_by_value(object)? {
             if let Some(place) = apart::place(object)? {
-                return Ok(Some(place));
+                return Ok(Some(Reduced::Said(place)));
             }
         }
         reduction::reduce(object)

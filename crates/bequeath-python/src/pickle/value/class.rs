@@ -3,7 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
+use super::super::reduce::Reduction;
 use super::super::tables::pickling_error;
+use super::super::version;
 use super::definitions::{self, Id};
 use super::function::{own_definition, plant};
 use super::home;
@@ -20,7 +22,7 @@ pub(super) fn reduce<'py>(
     class: &Bound<'py, PyType>,
     to: To,
     own: Option<Bound<'py, PyString>>,
-) -> PyResult<Bound<'py, PyTuple>> {
+) -> PyResult<Reduction<'py>> {
     let py = class.py();
     let id = definitions::id_of(class.as_any())?;
     let own = match (own, to) {
@@ -29,10 +31,7 @@ pub(super) fn reduce<'py>(
         // Without a file nobody can tell whether the receiver's main module is the same.
         (Some(name), To::Anyone) => home::main_file(py)?.map(|file| (name, Some(file))),
     };
-    let attributes = class
-        .getattr(intern!(py, "__dict__"))?
-        .call_method0(intern!(py, "copy"))?
-        .cast_into::<PyDict>()?;
+    let attributes = version::attributes_of(class)?;
     let meta = class.get_type();
     let namespace = PyDict::new(py);
     let take = |name: &Bound<'py, PyString>| -> PyResult<()> {
@@ -96,8 +95,9 @@ pub(super) fn reduce<'py>(
     }
     let arguments = PyTuple::new(py, arguments)?;
     let state = (attributes, registered, contents).into_pyobject(py)?;
-    let set = callables.set_class.bind(py);
-    (make, arguments, state, py.None(), py.None(), set).into_pyobject(py)
+    let set = callables.set_class.bind(py).clone();
+    let made = Reduction::call_and_set(make.clone(), arguments, state.into_any(), Some(set));
+    Ok(made)
 }
 
 fn remove(dict: &Bound<'_, PyDict>, name: &Bound<'_, PyString>) -> PyResult<()> {

@@ -176,6 +176,15 @@ pub(super) fn version(py: Python<'_>) -> PyResult<u32> {
         .copied()
 }
 
+/// The same as an object.
+pub(super) fn version_object(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static OBJECT: Once<Py<PyAny>> = Once::new();
+    let object = OBJECT.get_or_try_init(py, || {
+        Ok::<_, PyErr>(version(py)?.into_pyobject(py)?.into_any().unbind())
+    })?;
+    Ok(object.bind(py))
+}
+
 /// Code that arrived lately: the same function comes again and again.
 static ARRIVED: Mutex<Option<ByBytes>> = Mutex::new(None);
 

@@ -9,12 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
 
+use super::super::identities::ByAddress;
+
 /// What a definition is known by in every process.
 pub(super) type Id = [u8; 16];
 
 /// What is known of objects, by identity, as long as they live.
 pub(super) struct ByIdentity<V> {
-    entries: HashMap<usize, (Py<PyWeakrefReference>, V)>,
+    entries: ByAddress<(Py<PyWeakrefReference>, V)>,
     /// How many entries there are when dead ones are looked for.
     sweep_at: usize,
 }
@@ -22,7 +24,7 @@ pub(super) struct ByIdentity<V> {
 impl<V> Default for ByIdentity<V> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: ByAddress::default(),
             sweep_at: 256,
         }
     }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFunction, PyModule, PyString, PyTuple};
 
-use super::super::version::{HAS_LAZY_ANNOTATIONS, HAS_TYPE_PARAMETERS};
+use super::super::look::{self, Object};
+use super::super::reduce::Reduction;
+use super::super::version::{self, OfFunction};
 use super::code::{self, Form};
 use super::definitions::{self, Id};
 use super::home;
@@ -20,73 +22,81 @@ pub(super) fn reduce<'py>(
     function: &Bound<'py, PyAny>,
     to: To,
     own: Option<Bound<'py, PyString>>,
-) -> PyResult<Bound<'py, PyTuple>> {
+) -> PyResult<Reduction<'py>> {
     let py = function.py();
-    let code = function.getattr(intern!(py, "__code__"))?;
-    let form = code::form(&code)?;
-    let dict = function
-        .getattr(intern!(py, "__globals__"))?
-        .cast_into::<PyDict>()?;
+    let parts = version::of_function(function.as_borrowed());
+    let form = code::form(&parts.code)?;
+    let dict = parts.globals.cast::<PyDict>()?;
     let globals = namespace::of(&dict, to)?;
-    let closure = function.getattr(intern!(py, "__closure__"))?;
-    let mut arguments = vec![
-        code::version(py)?.into_pyobject(py)?.into_any(),
-        form.bytes.bind(py).clone().into_any(),
-        globals.holder.clone(),
-    ];
-    let id = match own {
-        Some(name) => {
-            let id = definitions::id_of(function)?;
-            arguments.extend([closure.clone(), name.into_any(), id.clone().into_any()]);
-            Some(id)
+    let closure = parts.closure.map(|closure| closure.to_owned());
+    let version = code::version_object(py)?.clone();
+    let bytes = form.bytes.bind(py).clone().into_any();
+    let holder = globals.holder.clone();
+    let mut id = None;
+    let arguments = match (own, &closure) {
+        (Some(name), closure) => {
+            let own = definitions::id_of(function)?;
+            id = Some(own.clone());
+            (version, bytes, holder, closure, name, own).into_pyobject(py)
         }
-        None if closure.is_none() => None,
-        None => {
-            arguments.push(closure.clone());
-            None
-        }
-    };
-    let attributes = attributes(function, &dict, &form, globals.are)?;
-    let travelling = PyDict::new(py);
+        (None, None) => (version, bytes, holder).into_pyobject(py),
+        (None, Some(closure)) => (version, bytes, holder, closure).into_pyobject(py),
+    }?;
+    let attributes = attributes(function, &parts, &dict, &form, globals.are)?;
+    let mut travelling = Filled::default();
     travel(&form, &dict, &globals, |name, value| {
-        travelling.set_item(name, value)
+        travelling.set(name, &value)
     })?;
-    let submodules = submodules(&form, &globals, &travelling, &closure)?;
+    let submodules = submodules(&form, &globals, travelling.0.as_ref(), closure.as_ref())?;
     let callables = Callables::get(py)?;
-    let make = callables.function.bind(py);
-    let arguments = PyTuple::new(py, arguments)?;
-    let nothing = attributes.is_empty() && travelling.is_empty() && submodules.is_empty();
-    if nothing {
-        return (make, arguments).into_pyobject(py);
+    let make = callables.function.bind(py).clone();
+    if attributes.is_none() && travelling.0.is_none() && submodules.is_empty() {
+        return Ok(Reduction::call(make, arguments));
     }
-    let some = |dict: Bound<'py, PyDict>| (!dict.is_empty()).then_some(dict);
     let submodules = (!submodules.is_empty()).then_some(submodules);
-    let state = (some(attributes), some(travelling), submodules, id).into_pyobject(py)?;
-    let set = callables.set_function.bind(py);
-    (make, arguments, state, py.None(), py.None(), set).into_pyobject(py)
+    let state = (attributes, travelling.0, submodules, id).into_pyobject(py)?;
+    let set = callables.set_function.bind(py).clone();
+    let made = Reduction::call_and_set(make, arguments, state.into_any(), Some(set));
+    Ok(made)
+}
+
+/// A dict that is made when there is something to put into it.
+#[derive(Default)]
+struct Filled<'py>(Option<Bound<'py, PyDict>>);
+
+impl<'py> Filled<'py> {
+    fn set(&mut self, name: &Bound<'py, PyString>, value: &Bound<'py, PyAny>) -> PyResult<()> {
+        let dict = self.0.get_or_insert_with(|| PyDict::new(name.py()));
+        dict.set_item(name, value)
+    }
 }
 
 /// What a new function of the code would not have by itself.
 fn attributes<'py>(
     function: &Bound<'py, PyAny>,
+    parts: &OfFunction<'_, 'py>,
     globals: &Bound<'py, PyDict>,
     form: &Form,
     are: Whose,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Option<Bound<'py, PyDict>>> {
     let py = function.py();
-    let attributes = PyDict::new(py);
-    for (name, expected) in [
-        (intern!(py, "__name__"), &form.name),
-        (intern!(py, "__qualname__"), &form.qualname),
-        (intern!(py, "__doc__"), &form.doc),
+    let none = py.None().into_bound(py);
+    let or_none = |value: Option<Object<'_, 'py>>| match value {
+        Some(value) => value.to_owned(),
+        None => none.clone(),
+    };
+    let mut attributes = Filled::default();
+    for (name, value, expected) in [
+        (intern!(py, "__name__"), parts.name, &form.name),
+        (intern!(py, "__qualname__"), parts.qualname, &form.qualname),
+        (intern!(py, "__doc__"), parts.doc, &form.doc),
     ] {
-        let value = function.getattr(name)?;
-        let expected = expected.bind(py);
+        let (value, expected) = (or_none(value), expected.bind(py));
         if !value.is(expected) && !value.eq(expected)? {
-            attributes.set_item(name, value)?;
+            attributes.set(name, &value)?;
         }
     }
-    let module = function.getattr(intern!(py, "__module__"))?;
+    let module = or_none(parts.module);
     let expected = globals.get_item(intern!(py, "__name__"))?;
     let same = match expected {
         Some(expected) => module.is(&expected) || module.eq(&expected)?,
@@ -95,58 +105,45 @@ fn attributes<'py>(
     if !same {
         let main = are == Whose::Main && module.extract::<&str>().is_ok_and(home::is_main);
         if !main {
-            attributes.set_item(intern!(py, "__module__"), module)?;
+            attributes.set(intern!(py, "__module__"), &module)?;
         }
     }
-    for name in [intern!(py, "__defaults__"), intern!(py, "__kwdefaults__")] {
-        let value = function.getattr(name)?;
-        if !value.is_none() {
-            attributes.set_item(name, value)?;
+    for (name, value) in [
+        (intern!(py, "__defaults__"), parts.defaults),
+        (intern!(py, "__kwdefaults__"), parts.keyword_defaults),
+        // Since 3.14 annotations are a function that works them out: that travels, not what it would return.
+        (intern!(py, "__annotate__"), parts.annotate),
+    ] {
+        if let Some(value) = value {
+            attributes.set(name, &value)?;
         }
     }
-    if !lazy_annotations(function, &attributes)? {
+    if parts.annotate.is_none() && parts.has_annotations {
         let name = intern!(py, "__annotations__");
         // Annotations that are worked out late may name what does not exist.
         if let Ok(value) = function.getattr(name) {
             if value.is_truthy()? {
-                attributes.set_item(name, value)?;
+                attributes.set(name, &value)?;
             }
         }
     }
-    for (name, there) in [
-        (intern!(py, "__type_params__"), HAS_TYPE_PARAMETERS),
-        (intern!(py, "__dict__"), true),
+    for (name, value) in [
+        (intern!(py, "__type_params__"), parts.type_parameters),
+        (intern!(py, "__dict__"), parts.attributes),
     ] {
-        // Asking for what is not there costs an exception.
-        if there {
-            let value = function.getattr(name)?;
+        if let Some(value) = value {
             if value.is_truthy()? {
-                attributes.set_item(name, value)?;
+                attributes.set(name, &value)?;
             }
         }
     }
-    Ok(attributes)
+    Ok(attributes.0)
 }
 
-/// The function that works a function's annotations out, if it has one.
-pub(super) fn annotate<'py>(function: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if !HAS_LAZY_ANNOTATIONS {
-        return Ok(None);
-    }
-    let annotate = function.getattr(intern!(function.py(), "__annotate__"))?;
-    Ok((!annotate.is_none()).then_some(annotate))
-}
-
-/// Since 3.14 a function's annotations are a function that works them out: that travels, not what it would return.
-fn lazy_annotations<'py>(
-    function: &Bound<'py, PyAny>,
-    attributes: &Bound<'py, PyDict>,
-) -> PyResult<bool> {
-    let annotate = annotate(function)?;
-    if let Some(annotate) = &annotate {
-        attributes.set_item(intern!(function.py(), "__annotate__"), annotate)?;
-    }
-    Ok(annotate.is_some())
+/// The function that works a function's annotations out, since 3.14.
+pub(super) fn annotate<'py>(function: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let parts = version::of_function(function.as_borrowed());
+    parts.annotate.map(|annotate| annotate.to_owned())
 }
 
 /// Shows the globals that the function uses and the receiver may lack.
@@ -176,22 +173,19 @@ fn travel<'py>(
 fn submodules<'py>(
     form: &Form,
     globals: &Globals<'py>,
-    travelling: &Bound<'py, PyDict>,
-    closure: &Bound<'py, PyAny>,
+    travelling: Option<&Bound<'py, PyDict>>,
+    closure: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    let py = travelling.py();
+    let py = globals.holder.py();
     let mut found = Vec::new();
     if globals.are == Whose::Imported {
         return Ok(found);
     }
-    let mut packages: Vec<_> = travelling.iter().map(|(_, value)| value).collect();
-    if let Ok(cells) = closure.cast::<PyTuple>() {
+    let travelling = travelling.into_iter().flatten();
+    let mut packages: Vec<_> = travelling.map(|(_, value)| value).collect();
+    if let Some(Ok(cells)) = closure.map(|closure| closure.cast::<PyTuple>()) {
         for cell in cells {
-            packages.extend(
-                cell.getattr_opt(intern!(py, "cell_contents"))
-                    .ok()
-                    .flatten(),
-            );
+            packages.extend(look::cell_contents(&cell)?);
         }
     }
     packages.retain(|package| package.is_instance_of::<PyModule>());

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyModule, PyString};
+use pyo3::types::{PyDict, PyModule, PyString};
 
 use super::super::tables::which_module;
 use super::tables::Tables;
@@ -56,8 +56,7 @@ pub(super) fn of<'py>(object: &Bound<'py, PyAny>, to: To) -> PyResult<Home<'py>>
     let Ok(module_name) = module_name.cast_into::<PyString>() else {
         return Ok(Home::Nowhere);
     };
-    let modules = Tables::get(py)?.modules.bind(py);
-    let Ok(module) = modules.get_item(&module_name) else {
+    let Some(module) = loaded(&module_name)? else {
         return Ok(Home::Nowhere);
     };
     if !look_up(&module, &name)?.is_some_and(|found| found.is(object)) {
@@ -75,6 +74,15 @@ pub(super) fn of<'py>(object: &Bound<'py, PyAny>, to: To) -> PyResult<Home<'py>>
         return Ok(Home::Shared);
     }
     Ok(Home::Main(name))
+}
+
+/// The module that is loaded under a name.
+pub(super) fn loaded<'py>(name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let modules = Tables::get(name.py())?.modules.bind(name.py());
+    match modules.cast_exact::<PyDict>() {
+        Ok(modules) => modules.get_item(name),
+        Err(_) => Ok(modules.get_item(name).ok()),
+    }
 }
 
 /// The part of a name in front of its first dot.

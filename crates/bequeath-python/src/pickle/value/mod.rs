@@ -22,11 +22,14 @@ mod tables;
 mod variables;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFunction, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFunction, PyType};
 
+use super::reduce::Reduction;
 use crate::intern;
 use home::Home;
-use tables::{Callables, Tables};
+use tables::Tables;
+
+pub(super) use tables::Callables;
 
 pub use class::{rebuild_class, set_class};
 pub use code::rebuild_code;
@@ -63,31 +66,27 @@ pub(crate) fn is_part(kind: &Bound<'_, PyType>) -> PyResult<bool> {
     Ok(is_namespace || part.is_some_and(|part| !matches!(part, parts::Part::Wrapper)))
 }
 
-/// A reduce value for what needs more than pickle's own way; nothing for what does not.
+/// A call for what needs more than pickle's own way; nothing for what does not.
 ///
 /// # Errors
 /// Whatever asking the object raises; `PicklingError` for a class that cannot be made again.
-pub(crate) fn reduce<'py>(
-    object: &Bound<'py, PyAny>,
-    to: To,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(crate) fn reduce<'py>(object: &Bound<'py, PyAny>, to: To) -> PyResult<Option<Reduction<'py>>> {
     let py = object.py();
     let kind = object.get_type();
-    let reduced = if kind.is(py.get_type::<PyFunction>()) {
-        function(object, to)?
+    if kind.is(py.get_type::<PyFunction>()) {
+        function(object, to)
     } else if let Ok(class) = object.cast::<PyType>() {
-        self::class(class, &kind, to)?
+        self::class(class, &kind, to)
     } else if let Ok(namespace) = object.cast::<Namespace>() {
-        Some(namespace.get().reduce(py)?)
+        namespace.get().reduce(py).map(Some)
     } else if let Some(part) = parts::of(&kind)? {
-        parts::reduce(object, part, to)?
+        parts::reduce(object, part, to)
     } else {
-        None
-    };
-    Ok(reduced.map(Bound::into_any))
+        Ok(None)
+    }
 }
 
-fn function<'py>(object: &Bound<'py, PyAny>, to: To) -> PyResult<Option<Bound<'py, PyTuple>>> {
+fn function<'py>(object: &Bound<'py, PyAny>, to: To) -> PyResult<Option<Reduction<'py>>> {
     let own = match home::of(object, to)? {
         Home::Shared => return Ok(None),
         Home::Main(name) => Some(name),
@@ -100,7 +99,7 @@ fn class<'py>(
     class: &Bound<'py, PyType>,
     meta: &Bound<'py, PyType>,
     to: To,
-) -> PyResult<Option<Bound<'py, PyTuple>>> {
+) -> PyResult<Option<Reduction<'py>>> {
     let py = class.py();
     let singletons = [
         py.None().into_bound(py),
@@ -133,7 +132,7 @@ fn is_heap_type(class: &Bound<'_, PyType>) -> PyResult<bool> {
 }
 
 /// A type of the interpreter that says it lives in a module that does not have it.
-fn interpreter_type<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+fn interpreter_type<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Reduction<'py>>> {
     let py = class.py();
     let tables = Tables::get(py)?;
     let types = py.import(intern!(py, "types"))?;

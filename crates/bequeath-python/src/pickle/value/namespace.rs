@@ -4,11 +4,12 @@
 //! program. All others are made anew, once in each message: functions of one message that shared them still do.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule, PyString, PyTuple};
 
+use super::super::identities::ByAddress;
+use super::super::reduce::Reduction;
 use super::home;
 use super::tables::{Callables, Tables};
 use super::To;
@@ -16,7 +17,7 @@ use crate::intern;
 
 thread_local! {
     /// For each message that is being written on this thread: what stands for globals, by the dict's address.
-    static WALKS: RefCell<Vec<HashMap<usize, Held>>> = const { RefCell::new(Vec::new()) };
+    static WALKS: RefCell<Vec<ByAddress<Held>>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Held {
@@ -31,7 +32,7 @@ pub(crate) struct Walk(());
 impl Walk {
     /// The begin of a message.
     pub(crate) fn begin() -> Self {
-        WALKS.with_borrow_mut(|walks| walks.push(HashMap::new()));
+        WALKS.with_borrow_mut(|walks| walks.push(ByAddress::default()));
         Self(())
     }
 }
@@ -90,8 +91,7 @@ fn whose<'py>(globals: &Bound<'py, PyDict>) -> PyResult<(Whose, Option<Bound<'py
     let name = globals.get_item(intern!(py, "__name__"))?;
     if let Some(name) = name.and_then(|name| name.cast_into::<PyString>().ok()) {
         let text = name.to_str()?;
-        let modules = Tables::get(py)?.modules.bind(py);
-        if let Ok(module) = modules.get_item(&name) {
+        if let Some(module) = home::loaded(&name)? {
             if is_dict_of(globals, &module) {
                 if home::is_main(text) {
                     return Ok((Whose::Main, Some(name)));
@@ -173,18 +173,18 @@ impl Namespace {
         Ok(Bound::new(py, namespace)?.into_any())
     }
 
-    pub(super) fn reduce<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+    pub(super) fn reduce<'py>(&self, py: Python<'py>) -> PyResult<Reduction<'py>> {
         let file = self.main_file.as_ref().map(|file| file.clone_ref(py));
         let arguments = (file, self.seed.clone_ref(py)).into_pyobject(py)?;
         let callable = Callables::get(py)?.namespace.bind(py);
-        (callable, arguments).into_pyobject(py)
+        Ok(Reduction::call(callable.clone(), arguments))
     }
 }
 
 #[pymethods]
 impl Namespace {
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.reduce(py)
+        self.reduce(py)?.into_tuple(py)
     }
 }
 

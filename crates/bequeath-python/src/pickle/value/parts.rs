@@ -1,12 +1,14 @@
 //! Parts of functions and classes that pickle knows nothing of: cells, code, descriptors, modules, views, weak references.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule, PyString, PyTuple, PyType};
 
+use super::super::identities::ByAddress;
+use super::super::look;
+use super::super::reduce::Reduction;
 use super::code;
 use super::home::{self, Home};
 use super::namespace;
@@ -51,7 +53,7 @@ pub(super) enum View {
 }
 
 struct Parts {
-    by_type: HashMap<usize, Part>,
+    by_type: ByAddress<Part>,
     /// How many modules were loaded when the types of optional ones were last looked for.
     loaded: usize,
 }
@@ -75,8 +77,8 @@ pub(super) fn of(kind: &Bound<'_, PyType>) -> PyResult<Option<Part>> {
     Ok(part)
 }
 
-fn look_up(py: Python<'_>) -> PyResult<HashMap<usize, Part>> {
-    let mut parts = HashMap::new();
+fn look_up(py: Python<'_>) -> PyResult<ByAddress<Part>> {
+    let mut parts = ByAddress::default();
     let mut add = |kind: &Bound<'_, PyAny>, part: Part| {
         parts.insert(kind.as_ptr() as usize, part);
     };
@@ -158,7 +160,7 @@ fn look_up(py: Python<'_>) -> PyResult<HashMap<usize, Part>> {
     Ok(parts)
 }
 
-type Reduced<'py> = PyResult<Option<Bound<'py, PyTuple>>>;
+type Reduced<'py> = PyResult<Option<Reduction<'py>>>;
 
 /// A call with these arguments.
 pub(super) fn call<'py, A>(callable: &Bound<'py, PyAny>, arguments: A) -> Reduced<'py>
@@ -168,7 +170,19 @@ where
 {
     let py = callable.py();
     let arguments = arguments.into_pyobject(py)?;
-    (callable, arguments).into_pyobject(py).map(Some)
+    Ok(Some(Reduction::call(callable.clone(), arguments)))
+}
+
+/// A call without arguments, and one that gives what was made its state.
+fn made_and_set<'py>(
+    make: &Bound<'py, PyAny>,
+    state: Bound<'py, PyAny>,
+    set: &Bound<'py, PyAny>,
+) -> Reduced<'py> {
+    let nothing = PyTuple::empty(make.py());
+    let set = Some(set.clone());
+    let made = Reduction::call_and_set(make.clone(), nothing, state, set);
+    Ok(Some(made))
 }
 
 /// The reduction of a part; nothing where pickle's own way is right.
@@ -181,13 +195,18 @@ pub(super) fn reduce<'py>(object: &Bound<'py, PyAny>, part: Part, to: To) -> Red
         Part::Cell => cell(object, callables),
         Part::Code => {
             let form = code::form(object)?;
-            let version = code::version(py)?;
+            let version = code::version_object(py)?;
             call(callables.code.bind(py), (version, form.bytes.bind(py)))
         }
         Part::Module => module(object, tables, callables),
         Part::Property => {
-            let [get, set, delete, doc] =
-                ["fget", "fset", "fdel", "__doc__"].map(|name| object.getattr(name));
+            let [get, set, delete, doc] = [
+                intern!(py, "fget"),
+                intern!(py, "fset"),
+                intern!(py, "fdel"),
+                intern!(py, "__doc__"),
+            ]
+            .map(|name| object.getattr(name));
             call(&kind, (get?, set?, delete?, doc?))
         }
         Part::Wrapped => call(&kind, (object.getattr(intern!(py, "__func__"))?,)),
@@ -232,7 +251,8 @@ pub(super) fn reduce<'py>(object: &Bound<'py, PyAny>, part: Part, to: To) -> Red
                 }
             }
             let arguments = PyTuple::new(py, [object.getattr("func")?])?;
-            (kind, arguments, own).into_pyobject(py).map(Some)
+            let made = Reduction::call_and_set(kind, arguments, own.into_any(), None);
+            Ok(Some(made))
         }
         Part::View(view) => {
             let (code, of) = of_view(object, view, tables)?;
@@ -308,23 +328,18 @@ fn standard_stream<'py>(object: &Bound<'py, PyAny>, tables: &Tables) -> Reduced<
 fn cell<'py>(object: &Bound<'py, PyAny>, callables: &Callables) -> Reduced<'py> {
     let py = object.py();
     let make = callables.cell.bind(py);
-    let nothing = PyTuple::empty(py);
-    let Some(contents) = object.getattr(intern!(py, "cell_contents")).ok() else {
-        return (make, nothing).into_pyobject(py).map(Some);
+    let Some(contents) = look::cell_contents(object)? else {
+        return call(make, ());
     };
     if let Some(class) = class_of_dict(&contents)? {
         // The cell through which annotations see the names of their class.
         let set = callables.class_cell.bind(py);
-        return (make, nothing, class, py.None(), py.None(), set)
-            .into_pyobject(py)
-            .map(Some);
+        return made_and_set(make, class, set);
     }
     // The contents follow as state: a function in its own closure refers to the cell by then.
     let state = PyTuple::new(py, [contents])?;
     let set = callables.set_cell.bind(py);
-    (make, nothing, state, py.None(), py.None(), set)
-        .into_pyobject(py)
-        .map(Some)
+    made_and_set(make, state.into_any(), set)
 }
 
 /// The class whose attributes a dict holds: since 3.13 a cell `__classdict__` may hold it itself.
@@ -411,9 +426,9 @@ fn module<'py>(object: &Bound<'py, PyAny>, tables: &Tables, callables: &Callable
     let arguments = PyTuple::new(py, [name])?;
     let make = callables.module.bind(py);
     let set = callables.set_module.bind(py);
-    (make, arguments, state, py.None(), py.None(), set)
-        .into_pyobject(py)
-        .map(Some)
+    let set = Some(set.clone());
+    let made = Reduction::call_and_set(make.clone(), arguments, state.into_any(), set);
+    Ok(Some(made))
 }
 
 fn mapping_proxy<'py>(object: &Bound<'py, PyAny>, tables: &Tables) -> Reduced<'py> {

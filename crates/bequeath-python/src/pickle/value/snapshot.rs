@@ -171,7 +171,7 @@ impl Look<'_> {
                 }
             }
         }
-        let whole = match function::annotate(function)? {
+        let whole = match function::annotate(function) {
             Some(annotate) => self.part(&annotate)?,
             None => {
                 let annotations = function.getattr(intern!(py, "__annotations__"))?;

@@ -27,7 +27,7 @@ looked_up! {
 
 looked_up! {
     /// The functions that rebuild; pickles name them as functions of the engine.
-    pub(super) Callables {
+    pub(in super::super) Callables {
         function: "bequeath._engine"."rebuild_function",
         set_function: "bequeath._engine"."set_function",
         class: "bequeath._engine"."rebuild_class",

@@ -4,6 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use super::super::reduce::Reduction;
 use super::definitions::{self, Id};
 use super::home::{self, Home};
 use super::parts::call;
@@ -29,7 +30,7 @@ pub(super) fn reduce<'py>(
     object: &Bound<'py, PyAny>,
     variable: Variable,
     to: To,
-) -> PyResult<Option<Bound<'py, PyTuple>>> {
+) -> PyResult<Option<Reduction<'py>>> {
     let py = object.py();
     let kind = match variable {
         Variable::Arguments | Variable::Keywords => {
