@@ -81,7 +81,7 @@ def arrays_out(pool: Any, name: str) -> Sample:
 
 
 def idle(pool: Any, name: str) -> Sample:
-    """Seconds of processor time a second, of the pool's process and its workers, while nobody asks."""
+    """Processor seconds a second, of the pool's process and its workers, while nobody asks."""
     pids = [os.getpid(), *pool.pids()]
     ticks = os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""The pools that pool.py measures, behind one interface: `map`, `unordered`, `call`, with two workers.
+"""The pools that pool.py measures, behind one interface (`map`, `unordered`, `call`), two workers.
 
 `chunk` is how many tasks a message holds; None leaves it to the pool. What a library cannot do
 raises NotImplementedError, and the cell is measured without it.

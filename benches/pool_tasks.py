@@ -1,4 +1,4 @@
-"""What the workers of pool.py run; a module of its own, since workers import it by each start method."""
+"""What the workers of pool.py run; a module of its own, which workers import."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::intern;
+use crate::once::Once;
 
 pub use rebuilt::rebuild_failure;
 pub use stand_in::describe_failure;
@@ -35,12 +36,24 @@ impl Failure {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let rebuild = py
-            .import(intern!(py, "bequeath._engine"))?
-            .getattr(intern!(py, "rebuild_failure"))?;
+        static REBUILD: Once<Py<PyAny>> = Once::new();
+        let rebuild = looked_up(py, &REBUILD, "bequeath._engine", "rebuild_failure")?;
         let written = written::write(self.exception.bind(py))?;
         (rebuild, written).into_pyobject(py)
     }
+}
+
+/// What a module has under a name, looked up once.
+fn looked_up<'a, 'py>(
+    py: Python<'py>,
+    kept: &'a Once<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<&'a Bound<'py, PyAny>> {
+    let found = kept.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import(module)?.getattr(name)?.unbind())
+    })?;
+    Ok(found.bind(py))
 }
 
 /// Whether an error is about what was attempted, as opposed to one that ends the program or its thread.

@@ -3,7 +3,7 @@
 use bequeath_pickle::Slice;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::sources::make_known;
 use super::stand_in::{group, remote_traceback, stand_in};
@@ -11,6 +11,7 @@ use super::traceback::traceback;
 use super::written::{is_exception_class, not_an_exception, Node, NONE};
 use super::{is_ordinary, line_of};
 use crate::intern;
+use crate::once::Once;
 use crate::pickle::read_transfer;
 
 /// The exception that a `Failure` held, with all that hung together with it. It is made in any case: for what cannot
@@ -37,15 +38,20 @@ pub fn rebuild_failure<'py>(
     };
     for (node, exception) in read.iter().zip(&exceptions) {
         let (.., (cause, context, quiet), _, frames) = node;
-        let set = |name, value: &Bound<'py, PyAny>| set_own(exception, name, value);
-        set("__traceback__", &traceback(frames)?)?;
+        let set = |name: &Bound<'py, PyString>, value: &Bound<'py, PyAny>| {
+            set_own(exception, name, value)
+        };
+        set(intern!(py, "__traceback__"), &traceback(frames)?)?;
         if let Some(context) = at(*context) {
-            set("__context__", context)?;
+            set(intern!(py, "__context__"), context)?;
         }
         if let Some(cause) = at(*cause) {
-            set("__cause__", cause)?;
+            set(intern!(py, "__cause__"), cause)?;
         }
-        set("__suppress_context__", &quiet.into_pyobject(py)?.to_owned())?;
+        set(
+            intern!(py, "__suppress_context__"),
+            &quiet.into_pyobject(py)?.to_owned(),
+        )?;
     }
     let Some(first) = exceptions.first() else {
         return Err(PyRuntimeError::new_err("a failure without an exception"));
@@ -81,21 +87,27 @@ fn give_text<'py>(
         return Ok(());
     }
     let text = remote_traceback(py)?.call_method1(intern!(py, "_of"), (written,))?;
-    set_own(exception, "__cause__", &text)?;
+    set_own(exception, intern!(py, "__cause__"), &text)?;
     set_own(
         exception,
-        "__suppress_context__",
+        intern!(py, "__suppress_context__"),
         &quiet.into_pyobject(py)?.to_owned(),
     )
 }
 
 /// Sets what all exceptions have, whatever the class thinks of attributes.
-fn set_own(exception: &Bound<'_, PyAny>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+fn set_own(
+    exception: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
     let py = exception.py();
-    let object = py.get_type::<pyo3::types::PyAny>();
-    object
-        .call_method1(intern!(py, "__setattr__"), (exception, name, value))
-        .map(drop)
+    static SET: Once<Py<PyAny>> = Once::new();
+    let set = SET.get_or_try_init(py, || {
+        let object = py.get_type::<pyo3::types::PyAny>();
+        Ok::<_, PyErr>(object.getattr(intern!(py, "__setattr__"))?.unbind())
+    })?;
+    set.bind(py).call1((exception, name, value)).map(drop)
 }
 
 /// Exceptions being made, members before their groups.
@@ -196,7 +208,7 @@ fn add_note(exception: &Bound<'_, PyAny>, note: &Bound<'_, PyAny>) -> PyResult<(
             None => PyList::empty(py),
         };
         notes.append(note)?;
-        set_own(exception, "__notes__", &notes)
+        set_own(exception, intern!(py, "__notes__"), &notes)
     };
     match add() {
         Err(error) if !is_ordinary(py, &error) => Err(error),

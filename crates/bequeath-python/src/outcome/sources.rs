@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
@@ -46,8 +47,7 @@ impl<'py> Sources<'py> {
         let Some(name) = file.cast::<PyString>().ok().and_then(|n| n.to_str().ok()) else {
             return Ok(());
         };
-        let path = Path::new(name);
-        if ANYBODYS.contains(&name) || (path.is_absolute() && path.is_file()) {
+        if ANYBODYS.contains(&name) || is_file(name) {
             return Ok(());
         }
         let lines = py
@@ -72,6 +72,21 @@ impl<'py> Sources<'py> {
     pub(super) fn into_dict(self) -> Bound<'py, PyDict> {
         self.found
     }
+}
+
+/// Whether a name is a file's for everybody; files that were found are not looked for again.
+fn is_file(name: &str) -> bool {
+    static FOUND: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    let found = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if found().as_ref().is_some_and(|found| found.contains(name)) {
+        return true;
+    }
+    let path = Path::new(name);
+    let is_file = path.is_absolute() && path.is_file();
+    if is_file {
+        found().get_or_insert_default().insert(name.to_owned());
+    }
+    is_file
 }
 
 /// Makes known here what came along.

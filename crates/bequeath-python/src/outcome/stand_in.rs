@@ -4,9 +4,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
+use super::looked_up;
 use super::traceback::traceback;
 use super::written::Node;
 use crate::intern;
+use crate::once::Once;
 
 /// A `RemoteError` that the `except` clauses for the exception's nearest builtin class catch.
 pub(super) fn stand_in<'py>(
@@ -21,8 +23,8 @@ pub(super) fn stand_in<'py>(
 
 /// The class of the text that stands as the cause.
 pub(super) fn remote_traceback(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import(intern!(py, "bequeath._remote_traceback"))?
-        .getattr(intern!(py, "RemoteTraceback"))
+    static CLASS: Once<Py<PyAny>> = Once::new();
+    looked_up(py, &CLASS, "bequeath._remote_traceback", "RemoteTraceback").cloned()
 }
 
 /// A plain group for one whose class cannot be had.

@@ -4,6 +4,9 @@
 //! # Safety invariants
 //! `PyFrame_New` is called attached, with a code object and a dict that are held meanwhile; the new frame holds what it needs.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCode, PyDict, PyTraceback, PyTuple};
@@ -11,6 +14,7 @@ use pyo3::types::{PyCode, PyDict, PyTraceback, PyTuple};
 use super::frames::Frame;
 use crate::intern;
 use crate::once::Once;
+use crate::pickle::Position;
 
 /// A traceback of these frames; None without any.
 pub(super) fn traceback<'py>(frames: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
@@ -25,10 +29,50 @@ pub(super) fn traceback<'py>(frames: &Bound<'py, PyTuple>) -> PyResult<Bound<'py
     Ok(entry)
 }
 
-fn frame_object<'py>(frame: &Frame<'py>) -> PyResult<Bound<'py, PyAny>> {
+/// What frames are made over: code object and globals.
+type Stage = (Py<PyAny>, Py<PyDict>);
+/// A frame's names and place, by value.
+type Known = (String, String, String, String, i32, Position);
+
+/// Programs raise at few places: what was made for one is used again.
+const MOST_KNOWN: usize = 256;
+
+fn stage<'py>(frame: &Frame<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyDict>)> {
+    static KNOWN: Mutex<Option<HashMap<Known, Stage>>> = Mutex::new(None);
+    // Nothing of Python runs while it is held.
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (file, name, qualname, module, first_line, place) = frame;
+    let py = file.py();
+    let text = |text: &Bound<'py, PyAny>| text.extract::<String>();
+    let key = match (text(file), text(name), text(qualname), text(module)) {
+        (Ok(file), Ok(name), Ok(qualname), Ok(module)) => {
+            (file, name, qualname, module, *first_line, *place)
+        }
+        // Lone surrogates.
+        _ => return Ok((code_object(frame)?, globals(frame)?)),
+    };
+    if let Some((code, globals)) = known().as_ref().and_then(|known| known.get(&key)) {
+        return Ok((
+            code.clone_ref(py).into_bound(py),
+            globals.clone_ref(py).into_bound(py),
+        ));
+    }
+    let (code, globals) = (code_object(frame)?, globals(frame)?);
+    let made = (code.clone().unbind(), globals.clone().unbind());
+    let full = {
+        let mut known = known();
+        let known = known.get_or_insert_default();
+        let full = (known.len() >= MOST_KNOWN).then(|| std::mem::take(known));
+        known.insert(key, made);
+        full
+    };
+    drop(full);
+    Ok((code, globals))
+}
+
+fn globals<'py>(frame: &Frame<'py>) -> PyResult<Bound<'py, PyDict>> {
     let (file, _, _, module, ..) = frame;
     let py = file.py();
-    let code = code_object(frame)?;
     let globals = PyDict::new(py);
     globals.set_item(intern!(py, "__name__"), module)?;
     globals.set_item(intern!(py, "__file__"), file)?;
@@ -43,6 +87,12 @@ fn frame_object<'py>(frame: &Frame<'py>) -> PyResult<Bound<'py, PyAny>> {
             }
         }
     }
+    Ok(globals)
+}
+
+fn frame_object<'py>(frame: &Frame<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let (code, globals) = stage(frame)?;
+    let py = code.py();
     // SAFETY: attached.
     let thread = unsafe { ffi::PyThreadState_Get() };
     // SAFETY: attached; both are alive, of the types that are asked for, and the new frame takes references of its own.

@@ -11,6 +11,7 @@ use super::sources::Sources;
 use super::stand_in::remote_traceback;
 use super::{full_name, is_ordinary, line_of, text_of};
 use crate::intern;
+use crate::once::Once;
 use crate::transfer::dumps_within;
 
 /// No exception.
@@ -136,11 +137,16 @@ impl<'py> Graph<'py> {
 /// The members of a group as Python has them since 3.11.
 fn members<'py>(exception: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
     let py = exception.py();
-    let builtins = py.import(intern!(py, "builtins"))?;
-    let Some(group) = builtins.getattr_opt(intern!(py, "BaseExceptionGroup"))? else {
+    static GROUP: Once<Option<Py<PyAny>>> = Once::new();
+    let group = GROUP.get_or_try_init(py, || {
+        let builtins = py.import(intern!(py, "builtins"))?;
+        let group = builtins.getattr_opt(intern!(py, "BaseExceptionGroup"))?;
+        Ok::<_, PyErr>(group.map(Bound::unbind))
+    })?;
+    let Some(group) = group else {
         return Ok(None);
     };
-    if !exception.is_instance(&group)? {
+    if !exception.is_instance(group.bind(py))? {
         return Ok(None);
     }
     let members = exception.getattr(intern!(py, "exceptions"))?;
@@ -148,7 +154,13 @@ fn members<'py>(exception: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py,
 }
 
 fn notes<'py>(exception: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    let notes = exception.getattr_opt(intern!(exception.py(), "__notes__"))?;
+    let py = exception.py();
+    // In the dict: asking for an attribute that is not there costs an error that is made and dropped.
+    let own = exception.getattr(intern!(py, "__dict__"))?;
+    let notes = match own.cast::<PyDict>() {
+        Ok(own) => own.get_item(intern!(py, "__notes__"))?,
+        Err(_) => exception.getattr_opt(intern!(py, "__notes__"))?,
+    };
     let Some(notes) = notes.and_then(|notes| notes.try_iter().ok()) else {
         return Ok(Vec::new());
     };
