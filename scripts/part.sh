@@ -12,6 +12,27 @@ part() {
     echo "== $name: $((SECONDS - began)) s"
 }
 
+# `side_by_side FUNCTION...`: functions of several parts each, all at once; what each says is shown when it is done.
+side_by_side() {
+    local folder lane
+    folder=$(mktemp -d)
+    for lane; do
+        (
+            failed= times=
+            "$lane"
+            printf '%s' "$failed" >"$folder/$lane.failed"
+            printf '%s' "$times" >"$folder/$lane.times"
+        ) >"$folder/$lane.said" 2>&1 &
+    done
+    wait
+    for lane; do
+        cat "$folder/$lane.said"
+        failed+=$(cat "$folder/$lane.failed")
+        times+=$(cat "$folder/$lane.times")$'\n'
+    done
+    rm -r "$folder"
+}
+
 stop_if_failed() {
     [ -z "$failed" ] || { echo "failed: ${failed#, }; $1" >&2; exit 1; }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make sanitizers`: the engine's tests under AddressSanitizer, and under ThreadSanitizer and Miri where the
+# `make sanitizers`: the engine's tests under AddressSanitizer, and under ThreadSanitizer and Miri where a
 # toolchain has what they need. The stable toolchain ships the sanitizers' runtimes, and RUSTC_BOOTSTRAP
 # lets it use them; but ThreadSanitizer must see the standard library too, or it reports that one's own
 # channels as races.
@@ -8,34 +8,54 @@ cd "$(dirname "$0")/.."
 . scripts/part.sh
 target=$(rustc -vV | sed -n 's/^host: //p')
 
+# The toolchains to look at: this one, and nightly if it is there. (Naming it otherwise would install it.)
+toolchains=("")
+if rustup toolchain list 2>/dev/null | grep -q ^nightly; then toolchains+=(+nightly); fi
+# first_with COMMAND: prints the first toolchain for which the command succeeds.
+first_with() {
+    local toolchain
+    for toolchain in "${toolchains[@]}"; do
+        if "$1" ${toolchain:+"$toolchain"}; then
+            echo "$toolchain"
+            return
+        fi
+    done
+    return 1
+}
+has_source() { [ -d "$(rustc "$@" --print sysroot)/lib/rustlib/src/rust/library" ]; }
+has_miri() { cargo "$@" miri --version >/dev/null 2>&1; }
+
 # Some things are leaked on purpose: what threads or forked children may still use at the end.
 export ASAN_OPTIONS=detect_leaks=0
 # Tests that kill have a harness of their own and take too long here.
-sanitized() { # NAME CARGO-ARGUMENTS...
-    local name=$1
-    shift
+sanitized() { # NAME TOOLCHAIN CARGO-ARGUMENTS... -- TEST-ARGUMENTS...
+    local name=$1 toolchain=$2
+    shift 2
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$name" CARGO_TARGET_DIR="target/$name" \
-        cargo test --quiet --target "$target" "$@" --lib --tests -- --skip kill --skip mistake
+        cargo ${toolchain:+"$toolchain"} test --quiet --target "$target" "$@" --skip kill --skip mistake
 }
-part "AddressSanitizer" sanitized address -p bequeath-os -p bequeath-sync -p bequeath-shm
-if [ -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then
-    # Only threads of one process: ThreadSanitizer does not see what other processes do.
-    part "ThreadSanitizer" sanitized thread -Zbuild-std -p bequeath-sync
+part "AddressSanitizer" sanitized address "" -p bequeath-os -p bequeath-sync -p bequeath-shm --lib --tests --
+# Only threads of one process: ThreadSanitizer does not see what other processes do, and gives up on a forked
+# child that starts threads.
+threads() { # TOOLCHAIN
+    sanitized thread "$1" -Zbuild-std -p bequeath-sync --lib --tests -- \
+        --skip no_cell_stays_locked --skip without_the_preparation_one_does &&
+        sanitized thread "$1" -Zbuild-std -p bequeath-shm --lib --test adopted --test arena --test block --
+}
+if toolchain=$(first_with has_source); then
+    part "ThreadSanitizer" threads "$toolchain"
 else
-    echo "ThreadSanitizer: this toolchain has no source of the standard library, which it must see. Elsewhere:"
+    echo "ThreadSanitizer: no toolchain here has the source of the standard library, which it must see. Elsewhere:"
     echo "    rustup component add rust-src && make sanitizers"
 fi
 # What makes no system call: the layout and words of shared memory, the pickles' format. (Isolation hides the
 # folder that proptest looks for; a case takes Miri a second.)
-miri() {
+miri() { # TOOLCHAIN
     export MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8
     cargo ${1:+"$1"} miri test --quiet -p bequeath-shm --lib -- words:: layout:: &&
         cargo ${1:+"$1"} miri test --quiet -p bequeath-pickle --lib --test plain
 }
-toolchain=
-# (Named only if it is there: naming it would install it.)
-cargo miri --version >/dev/null 2>&1 || ! rustup toolchain list 2>/dev/null | grep -q ^nightly || toolchain=+nightly
-if cargo ${toolchain:+"$toolchain"} miri --version >/dev/null 2>&1; then
+if toolchain=$(first_with has_miri); then
     part "Miri" miri "$toolchain"
 else
     echo "Miri: no toolchain here has it. Elsewhere:"

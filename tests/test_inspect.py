@@ -19,6 +19,7 @@ import pytest
 import bequeath
 from implementation import Implementation
 
+LONG = os.environ.get("BEQUEATH_FAULTS") == "long"
 COMMAND = [sys.executable, "-m", "bequeath", "inspect"]
 
 DEADLOCK = """
@@ -323,6 +324,55 @@ def test_the_memory_is_accounted_for(ours: Implementation) -> None:
     assert kinds["values and arrays"] >= 1 << 18
     assert sum(kinds.values()) >= memory["used"] and memory["used"] <= memory["limit"]
     assert len(queue.get()) == 1 << 20 and len(value) == 1 << 18
+
+
+def churn(stop: Any, objects: Any) -> None:
+    """Blocks of all sizes, objects, and memory that is given back all the time."""
+    from bequeath import _engine
+
+    queue = objects.Queue()
+    limit = _engine.session_info()["limit"]
+    while not stop.is_set():
+        for size in (100, 5000, 70_000, 3_000_000):
+            queue.put((bytearray(size), objects.Lock()))
+        kept = [queue.get() for _ in range(4)], objects.Array("d", 3000)
+        # So little that nothing is kept for the next use.
+        _engine.session_set_limit(64 << 20)
+        del kept
+        _engine.session_set_limit(limit)
+
+
+def test_looks_at_an_arena_that_grows_and_shrinks_under_dying_users(ours: Implementation) -> None:
+    if ours.start_method != "fork":
+        pytest.skip("the start method does not matter: fork")
+    lock, stop = ours.Lock(), ours.Event()
+    lock.acquire()
+
+    def started() -> Any:
+        worker = ours.Process(target=churn, args=(stop, ours))
+        worker.start()
+        return worker
+
+    workers = [started() for _ in range(3)]
+    depths = set()
+    for look in range(120 if LONG else 20):
+        (session,) = json.loads(json.dumps(bequeath.inspect()))["sessions"]
+        held = lock_of(session, lock)
+        assert held["owner"]["pid"] == os.getpid() and held["steady"] and not held["abandoned"]
+        memory = session["memory"]
+        assert memory["used"] <= memory["size"] and all(it["bytes"] >= 0 for it in memory["kinds"])
+        depths |= {queue["depth"] for queue in session["queues"]}
+        assert session["id"][:8] in str(bequeath.inspect())
+        if look % 5 == 4:
+            workers[0].kill()
+            workers.append(started())
+            workers.pop(0).join()
+    stop.set()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    lock.release()
+    assert depths - {0}
 
 
 def test_what_waits_for_conditions_barriers_and_semaphores_is_told(ours: Implementation) -> None:

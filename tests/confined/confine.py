@@ -298,9 +298,9 @@ def memfd_noexec(value: int) -> None:
 PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 24, 22, 38, 47
 SYS = {
     "x86_64": {"pidfd_open": 434, "pidfd_getfd": 438, "ptrace": 101, "futex": 202, "capset": 126,
-               "membarrier": 324, "close_range": 436},
+               "membarrier": 324, "close_range": 436, "fallocate": 285},
     "aarch64": {"pidfd_open": 434, "pidfd_getfd": 438, "ptrace": 117, "futex": 98, "capset": 91,
-                "membarrier": 283, "close_range": 436},
+                "membarrier": 283, "close_range": 436, "fallocate": 47},
 }  # fmt: skip
 
 
@@ -334,7 +334,7 @@ def nobody_special() -> None:
 
 # --- seccomp ------------------------------------------------------------------------------------
 
-LOAD, JUMP_IF_EQUAL, RETURN, AND = 0x20, 0x15, 0x06, 0x54
+LOAD, JUMP_IF_EQUAL, JUMP_IF_GREATER, RETURN, AND = 0x20, 0x15, 0x25, 0x06, 0x54
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 FUTEX_WAKE_OP, FUTEX_COMMAND = 5, 127
 
@@ -353,16 +353,37 @@ def deny(code: int, *names: str, wake_op: bool = False) -> None:
             (JUMP_IF_EQUAL, 0, 1, FUTEX_WAKE_OP),
             (RETURN, 0, 0, ERRNO | code),
         ]
-    program.append((RETURN, 0, 0, ALLOW))
+    filtered(program)
+    if "pidfd_open" in names:
+        assert libc.syscall(numbers()["pidfd_open"], os.getpid(), 0) == -1
+        assert ctypes.get_errno() == code
+
+
+def no_large_allocation(code: int, most: int) -> None:
+    """Memory files get no more than so many bytes at a time: more is answered with `code`."""
+    no_new_privileges()
+    filtered(
+        [
+            (LOAD, 0, 0, 0),
+            (JUMP_IF_EQUAL, 0, 5, numbers()["fallocate"]),
+            (LOAD, 0, 0, 24),  # its mode: holes are punched as ever
+            (JUMP_IF_EQUAL, 0, 3, 0),
+            (LOAD, 0, 0, 40),  # the lower half of the length
+            (JUMP_IF_GREATER, 0, 1, most),
+            (RETURN, 0, 0, ERRNO | code),
+        ]
+    )
+
+
+def filtered(program: list[tuple[int, int, int, int]]) -> None:
+    """This filter from now on; what it says nothing about is allowed."""
+    program = [*program, (RETURN, 0, 0, ALLOW)]
     text = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(text)
     filter_ = struct.pack("@HP", len(program), ctypes.addressof(buffer))
     zero = ctypes.c_ulong(0)
     mode = ctypes.c_ulong(2)
     checked(libc.prctl(PR_SET_SECCOMP, mode, filter_, zero, zero), "seccomp")
-    if "pidfd_open" in names:
-        assert libc.syscall(numbers()["pidfd_open"], os.getpid(), 0) == -1
-        assert ctypes.get_errno() == code
 
 
 def sandbox(code: int) -> None:
@@ -373,6 +394,7 @@ CONFINEMENTS: dict[str, Callable[[], None]] = {
     "seccomp-EPERM": lambda: sandbox(errno.EPERM),
     "seccomp-ENOSYS": lambda: sandbox(errno.ENOSYS),
     "seccomp-EACCES": lambda: sandbox(errno.EACCES),
+    "short-allocations": lambda: no_large_allocation(errno.EINTR, 100_000),
     "close-range-ENOSYS": lambda: deny(errno.ENOSYS, "close_range"),
     "close-range-EPERM": lambda: deny(errno.EPERM, "close_range"),
     "read-only-root": read_only_root,

@@ -39,7 +39,7 @@ SHORT = {
     "small-cgroup": ["forkserver"],
     "small-files": START_METHODS,
     "no-streams no-working-directory no-variables": ["spawn"],
-    "no-home plain-C large-environment": ["fork"],
+    "no-home plain-C large-environment short-allocations": ["fork"],
 }
 LONG = {**{name: START_METHODS for name in CONFINEMENTS}, **dict.fromkeys(SHORT, START_METHODS)}
 CASES = LONG if os.environ.get("BEQUEATH_FAULTS") == "long" else SHORT

@@ -191,7 +191,10 @@ fn deaths(arena: &Arena, census: &Census, people: &People, found: &Objects) -> V
             holds: found.held_by(death.process),
         });
     }
-    for member in &census.members {
+    // Of two that had the same number the later comes last, as above.
+    let mut members: Vec<_> = census.members.iter().collect();
+    members.sort_by_key(|member| member.process.start_ticks());
+    for member in members {
         let process = member.process;
         let dead = people.alive.get(&process.to_bits()) == Some(&false);
         if !dead || member.standing != "live" || noted.contains(&process) {

@@ -46,17 +46,28 @@ pub fn create(name: &CStr, len: u64) -> Result<OwnedFd> {
 /// Gives pages to `offset..offset + len`, so that no later access can meet a missing page.
 ///
 /// # Errors
-/// ENOSPC and its kin instead of a SIGBUS at first touch. At a memory cgroup's limit the kernel
-/// kills instead of failing: ask a budget first.
+/// ENOSPC and its kin instead of a SIGBUS at first touch; then some of the pages may be there. At a
+/// memory cgroup's limit the kernel kills instead of failing: ask a budget first.
 pub fn allocate(fd: impl AsFd, offset: u64, len: u64) -> Result<()> {
-    loop {
-        match fs::fallocate(fd.as_fd(), FallocateFlags::empty(), offset, len) {
-            // Long allocations stop at a signal; what was done stays done.
-            Err(Errno::INTR) => continue,
-            done => return done.named("fallocate"),
+    let (mut at, end) = (offset, offset.saturating_add(len));
+    let mut piece = len;
+    while at < end {
+        let length = piece.min(end - at);
+        match fs::fallocate(fd.as_fd(), FallocateFlags::empty(), at, length) {
+            // Many kernels stop at a signal and take back what they had done: a program whose timer ticks
+            // faster than that takes would try for ever. So less at a time, down to a page.
+            Err(Errno::INTR) => piece = (length / 2).next_multiple_of(LEAST),
+            done => {
+                done.named("fallocate")?;
+                at += length;
+            }
         }
     }
+    Ok(())
 }
+
+/// Pages that come at once, whatever interrupts.
+const LEAST: u64 = 4096;
 
 /// Gives the pages of `offset..offset + len` back; they read as zero afterwards.
 ///
