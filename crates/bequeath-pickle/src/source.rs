@@ -32,10 +32,11 @@ pub trait Source {
     /// [`Error::Truncated`] where there is none.
     fn line(&mut self) -> Result<&[u8], Self::Error>;
 
-    /// The next `len` bytes belong together and will all be read.
+    /// The next `len` bytes belong together and will all be read: no opcode reaches over their end, and the next frame begins
+    /// there at the earliest.
     ///
     /// # Errors
-    /// [`Error::Truncated`] where there are fewer.
+    /// [`Error::Truncated`] where there are fewer, or the frame before has not ended.
     fn frame(&mut self, len: usize) -> Result<(), Self::Error>;
 
     /// Whether so many bytes are there and are better copied to where they go than taken.
@@ -56,20 +57,37 @@ pub trait Source {
 /// A pickle in memory.
 #[derive(Clone, Debug)]
 pub struct Slice<'a> {
+    all: &'a [u8],
+    /// What has not been read of the frame; without one, of all.
     rest: &'a [u8],
+    /// What is behind the frame that is being read.
+    behind: Option<&'a [u8]>,
 }
 
 impl<'a> Slice<'a> {
     /// Reads from the front of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self {
+            all: bytes,
+            rest: bytes,
+            behind: None,
+        }
     }
 
     /// What has not been read.
     #[must_use]
     pub fn rest(&self) -> &'a [u8] {
-        self.rest
+        let left = self.rest.len() + self.behind.map_or(0, <[u8]>::len);
+        &self.all[self.all.len() - left..]
+    }
+
+    /// Goes on behind a frame that has been read.
+    #[cold]
+    fn leave_frame(&mut self) {
+        if let (true, Some(behind)) = (self.rest.is_empty(), self.behind) {
+            (self.rest, self.behind) = (behind, None);
+        }
     }
 }
 
@@ -78,6 +96,9 @@ impl Source for Slice<'_> {
 
     #[inline]
     fn byte(&mut self) -> Result<u8, Error> {
+        if self.rest.is_empty() {
+            self.leave_frame();
+        }
         let (first, rest) = self.rest.split_first().ok_or(Error::Ended)?;
         self.rest = rest;
         Ok(*first)
@@ -103,9 +124,12 @@ impl Source for Slice<'_> {
     }
 
     fn frame(&mut self, len: usize) -> Result<(), Error> {
-        if len > self.rest.len() {
-            return Err(Error::Truncated);
-        }
+        self.leave_frame();
+        let (frame, behind) = match self.behind {
+            None => self.rest.split_at_checked(len).ok_or(Error::Truncated)?,
+            Some(_) => return Err(Error::Truncated),
+        };
+        (self.rest, self.behind) = (frame, Some(behind));
         Ok(())
     }
 }

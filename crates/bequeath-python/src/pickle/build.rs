@@ -76,7 +76,7 @@ impl<'py> Builder for Objects<'py> {
         let text = String::from_utf8_lossy(text);
         Ok(py
             .get_type::<pyo3::types::PyInt>()
-            .call1((text.as_ref(), 0))?)
+            .call1((text.as_ref(), version::BASE_OF_TEXT))?)
     }
 
     #[inline]

@@ -106,7 +106,7 @@ impl<'py> Saver<'_, 'py> {
         if !self.made(object, once)? {
             return Ok(());
         }
-        self.list_items(&object.try_iter()?.into_any())?;
+        self.list_items(&object.try_iter()?.into_any(), Some(object))?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::look::{self, DictItems, Object};
+use super::notes::{shown, type_name};
 use super::save::{Saved, Saver, Stop};
 use crate::intern;
 
@@ -37,7 +38,7 @@ impl<'py> Saver<'_, 'py> {
         let fast = self.enter_fast(object)?;
         if self.encoder.protocol() == 0 {
             let items = object.call_method0(intern!(self.py, "items"))?;
-            self.dict_items(&items.try_iter()?.into_any())?;
+            self.dict_items(&items.try_iter()?.into_any(), Some(object))?;
         } else {
             self.exact_dict_items(object)?;
         }
@@ -66,14 +67,17 @@ impl<'py> Saver<'_, 'py> {
                 };
                 if ATTRIBUTES {
                     self.attribute_name(key)?;
-                    self.save(value)?;
+                    let saved = self.save(value);
+                    self.noted(saved, || item_at(dict, &key))?;
                 } else if self.pure {
                     self.save(key)?;
-                    self.save(value)?;
+                    let saved = self.save(value);
+                    self.noted(saved, || item_at(dict, &key))?;
                 } else {
                     let (key, value) = (key.to_owned(), value.to_owned());
                     self.save(key.as_borrowed())?;
-                    self.save(value.as_borrowed())?;
+                    let saved = self.save(value.as_borrowed());
+                    self.noted(saved, || item_at(dict, &key))?;
                     if look::dict_len(dict) != len {
                         return Err(changed("dictionary changed size during iteration"));
                     }
@@ -87,7 +91,11 @@ impl<'py> Saver<'_, 'py> {
     }
 
     /// Keys and values that an iterator gives.
-    pub(super) fn dict_items(&mut self, iterator: &Bound<'py, PyAny>) -> Saved {
+    pub(super) fn dict_items(
+        &mut self,
+        iterator: &Bound<'py, PyAny>,
+        of: Option<Object<'_, 'py>>,
+    ) -> Saved {
         let mut pairs = iterator.try_iter()?;
         let mut next = || -> PyResult<Option<Bound<'py, PyTuple>>> {
             let Some(pair) = pairs.next().transpose()? else {
@@ -102,7 +110,7 @@ impl<'py> Saver<'_, 'py> {
         };
         if self.encoder.protocol() == 0 {
             while let Some(pair) = next()? {
-                self.pair(&pair)?;
+                self.pair(&pair, of)?;
                 self.encoder.opcode(op::SETITEM);
             }
             return Ok(());
@@ -113,19 +121,19 @@ impl<'py> Saver<'_, 'py> {
         };
         loop {
             let Some(second) = next()? else {
-                self.pair(&first)?;
+                self.pair(&first, of)?;
                 self.encoder.opcode(op::SETITEM);
                 return Ok(());
             };
             self.encoder.opcode(op::MARK);
-            self.pair(&first)?;
-            self.pair(&second)?;
+            self.pair(&first, of)?;
+            self.pair(&second, of)?;
             let mut count = 2;
             let mut more = None;
             while count < BATCH {
                 more = next()?;
                 let Some(pair) = &more else { break };
-                self.pair(pair)?;
+                self.pair(pair, of)?;
                 count += 1;
             }
             self.encoder.opcode(op::SETITEMS);
@@ -139,9 +147,14 @@ impl<'py> Saver<'_, 'py> {
         }
     }
 
-    fn pair(&mut self, pair: &Bound<'py, PyTuple>) -> Saved {
-        self.save(look::tuple_item(pair.as_any().as_borrowed(), 0))?;
-        self.save(look::tuple_item(pair.as_any().as_borrowed(), 1))
+    fn pair(&mut self, pair: &Bound<'py, PyTuple>, of: Option<Object<'_, 'py>>) -> Saved {
+        let key = look::tuple_item(pair.as_any().as_borrowed(), 0);
+        self.save(key)?;
+        let saved = self.save(look::tuple_item(pair.as_any().as_borrowed(), 1));
+        self.noted(saved, || match of {
+            Some(of) => item_at(of, &key),
+            None => format!("item {}", shown(&key)),
+        })
     }
 
     pub(super) fn list(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
@@ -158,7 +171,7 @@ impl<'py> Saver<'_, 'py> {
         }
         let fast = self.enter_fast(object)?;
         if self.encoder.protocol() == 0 {
-            self.list_items(&object.try_iter()?.into_any())?;
+            self.list_items(&object.try_iter()?.into_any(), Some(object))?;
         } else {
             self.exact_list_items(object)?;
         }
@@ -178,7 +191,8 @@ impl<'py> Saver<'_, 'py> {
                 let Some(item) = look::list_item(list, at) else {
                     return Err(changed("list changed size during iteration"));
                 };
-                self.item(item)?;
+                let saved = self.item(item);
+                self.noted(saved, || format!("{} item {at}", type_name(list)))?;
             }
             self.encoder
                 .opcode(if len > 1 { op::APPENDS } else { op::APPEND });
@@ -193,11 +207,24 @@ impl<'py> Saver<'_, 'py> {
     }
 
     /// Items that an iterator gives.
-    pub(super) fn list_items(&mut self, iterator: &Bound<'py, PyAny>) -> Saved {
+    pub(super) fn list_items(
+        &mut self,
+        iterator: &Bound<'py, PyAny>,
+        of: Option<Object<'_, 'py>>,
+    ) -> Saved {
         let mut items = iterator.try_iter()?;
+        let mut at = 0_usize;
+        let mut save = |this: &mut Self, item: &Bound<'py, PyAny>| -> Saved {
+            let saved = this.save(item.as_borrowed());
+            at += 1;
+            this.noted(saved, || match of {
+                Some(of) => format!("{} item {}", type_name(of), at - 1),
+                None => format!("item {}", at - 1),
+            })
+        };
         if self.encoder.protocol() == 0 {
             for item in items {
-                self.save(item?.as_borrowed())?;
+                save(self, &item?)?;
                 self.encoder.opcode(op::APPEND);
             }
             return Ok(());
@@ -207,20 +234,20 @@ impl<'py> Saver<'_, 'py> {
         };
         loop {
             let Some(second) = items.next().transpose()? else {
-                self.save(first.as_borrowed())?;
+                save(self, &first)?;
                 self.encoder.opcode(op::APPEND);
                 return Ok(());
             };
             self.encoder.opcode(op::MARK);
-            self.save(first.as_borrowed())?;
-            self.save(second.as_borrowed())?;
+            save(self, &first)?;
+            save(self, &second)?;
             let mut count = 2;
             while count < BATCH {
                 let Some(item) = items.next().transpose()? else {
                     self.encoder.opcode(op::APPENDS);
                     return Ok(());
                 };
-                self.save(item.as_borrowed())?;
+                save(self, &item)?;
                 count += 1;
             }
             self.encoder.opcode(op::APPENDS);
@@ -280,7 +307,8 @@ impl<'py> Saver<'_, 'py> {
             self.encoder.opcode(op::MARK);
         }
         for at in 0..len {
-            save(self, look::tuple_item(tuple, at))?;
+            let saved = save(self, look::tuple_item(tuple, at));
+            self.noted(saved, || format!("tuple item {at}"))?;
         }
         Ok(())
     }
@@ -322,7 +350,8 @@ impl<'py> Saver<'_, 'py> {
                 self.encoder.opcode(op::MARK);
                 for _ in 0..left.min(BATCH) {
                     if let Some(item) = items.next() {
-                        self.save(item)?;
+                        let saved = self.save(item);
+                        self.noted_part(saved, Some(object), "element")?;
                     }
                 }
                 self.encoder.opcode(op::ADDITEMS);
@@ -339,7 +368,8 @@ impl<'py> Saver<'_, 'py> {
                 }
                 self.encoder.opcode(op::MARK);
             }
-            self.save(item?.as_borrowed())?;
+            let saved = self.save(item?.as_borrowed());
+            self.noted_part(saved, Some(object), "element")?;
             count += 1;
         }
         if count > 0 {
@@ -357,7 +387,8 @@ impl<'py> Saver<'_, 'py> {
         self.open_tuples += usize::from(!once);
         let mut items = look::SetItems::of(object);
         while let Some(item) = items.next() {
-            self.item(item)?;
+            let saved = self.item(item);
+            self.noted_part(saved, Some(object), "element")?;
         }
         self.open_tuples -= usize::from(!once);
         if !once {
@@ -371,6 +402,10 @@ impl<'py> Saver<'_, 'py> {
         self.remember_unless(once, object);
         Ok(())
     }
+}
+
+fn item_at(of: Object<'_, '_>, key: &Bound<'_, PyAny>) -> String {
+    format!("{} item {}", type_name(of), shown(key))
 }
 
 pub(super) fn changed(what: &'static str) -> Stop {

@@ -18,6 +18,8 @@ pub(super) struct File<'py> {
     used: usize,
     /// The buffer has only been peeked at: what is used of it must still be read.
     peeked: bool,
+    /// How much of a frame is left.
+    frame: Option<usize>,
 }
 
 /// How much is peeked at.
@@ -45,7 +47,17 @@ impl<'py> File<'py> {
             buffer: Vec::new(),
             used: 0,
             peeked: false,
+            frame: None,
         })
+    }
+
+    /// Takes so many bytes from the frame that is being read.
+    #[inline]
+    fn of_frame(&mut self, len: usize) -> Result<(), Error> {
+        if let Some(left) = &mut self.frame {
+            *left = left.checked_sub(len).ok_or(Error::Truncated)?;
+        }
+        Ok(())
     }
 
     /// Reads what was used of a peek, so that the file stands where this reader does.
@@ -122,6 +134,8 @@ impl Source for File<'_> {
     type Error = Failure;
 
     fn byte(&mut self) -> Result<u8, Failure> {
+        self.frame = self.frame.filter(|left| *left > 0);
+        self.of_frame(1)?;
         if self.used == self.buffer.len() {
             self.fill(1)?;
         }
@@ -131,6 +145,7 @@ impl Source for File<'_> {
     }
 
     fn take(&mut self, len: usize) -> Result<&[u8], Failure> {
+        self.of_frame(len)?;
         if self.buffer.len() - self.used < len {
             self.fill(len)?;
         }
@@ -155,17 +170,22 @@ impl Source for File<'_> {
         }
         let from = self.used;
         let len = newline(&self.buffer[from..]).ok_or(Error::Truncated)?;
+        self.of_frame(len + 1)?;
         self.used = from + len + 1;
         Ok(&self.buffer[from..from + len])
     }
 
     fn frame(&mut self, len: usize) -> Result<(), Failure> {
+        if self.frame.is_some_and(|left| left > 0) {
+            return Err(Error::Truncated.into());
+        }
         if self.buffer.len() - self.used < len {
             self.fill(len)?;
         }
         if self.buffer.len() - self.used < len {
             return Err(Error::Truncated.into());
         }
+        self.frame = Some(len);
         Ok(())
     }
 }

@@ -14,7 +14,9 @@ use pyo3::types::{PyModule, PyString};
 
 use crate::intern;
 
+use super::names::because_of;
 use super::tables::Tables;
+use super::version::HAS_NOTES;
 
 extern "C" {
     /// Exported by every CPython from 3.8 on; PyO3 does not declare it.
@@ -46,6 +48,9 @@ pub(super) fn find_class<'py>(
     if protocol < 4 {
         return from.getattr(&name);
     }
+    if HAS_NOTES {
+        return resolved(&from, &module, &name);
+    }
     let mut object = from.clone().into_any();
     for part in name.to_str()?.split('.') {
         if part == "<locals>" {
@@ -68,6 +73,32 @@ pub(super) fn find_class<'py>(
                 _ => error,
             }
         })?;
+    }
+    Ok(object)
+}
+
+/// Follows a name with dots, in the words of 3.14 where it leads nowhere.
+fn resolved<'py>(
+    from: &Bound<'py, PyAny>,
+    module: &Bound<'py, PyString>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = from.py();
+    let text = name.to_str()?;
+    if !text.contains('.') {
+        return from.getattr(name);
+    }
+    let mut object = from.clone();
+    for part in text.split('.') {
+        object = match object.getattr(part) {
+            Ok(object) => object,
+            Err(cause) if cause.is_instance_of::<PyAttributeError>(py) => {
+                let (name, module) = (name.repr()?, module.repr()?);
+                let text = format!("Can't resolve path {name} on module {module}");
+                return Err(because_of(cause, PyAttributeError::new_err(text)));
+            }
+            Err(error) => return Err(error),
+        };
     }
     Ok(object)
 }

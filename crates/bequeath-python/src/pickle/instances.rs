@@ -29,7 +29,9 @@ impl<'py> Saver<'_, 'py> {
                 return self.reduced(object, &reduced);
             }
         }
-        self.class_of(class)?;
+        let saved = self.class_of(class);
+        let saved = self.noted_part(saved, Some(object), "class");
+        self.noted_part(saved, Some(object), "object")?;
         self.encoder.opcode(op::EMPTY_TUPLE);
         self.encoder.opcode(op::NEWOBJ);
         if !self.made(object, once)? {
@@ -40,12 +42,25 @@ impl<'py> Saver<'_, 'py> {
         if state.is_none() && !slots {
             return Ok(());
         }
-        match &state {
-            Some(state) => self.instance_state(state)?,
-            None => self.encoder.none(),
-        }
+        let saved = match &state {
+            Some(state) => self.instance_state(state),
+            None => {
+                self.encoder.none();
+                Ok(())
+            }
+        };
+        let saved = match slots {
+            false => saved,
+            true => self
+                .noted(saved, || "tuple item 0".to_owned())
+                .and_then(|()| {
+                    let saved = self.slots_state(object, plain);
+                    self.noted(saved, || "tuple item 1".to_owned())
+                }),
+        };
+        let saved = self.noted_part(saved, Some(object), "state");
+        self.noted_part(saved, Some(object), "object")?;
         if slots {
-            self.slots_state(object, plain)?;
             self.encoder.opcode(op::TUPLE2);
         }
         self.encoder.opcode(op::BUILD);

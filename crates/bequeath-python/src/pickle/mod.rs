@@ -7,6 +7,7 @@
 //! * `build` makes objects of what is read, from memory or a `file`, with what `objects` has; `attributes` gives them their
 //!   state, `find` follows names, and a `failure` becomes an exception.
 //! * `room` is what a thread uses again from one pickle to the next, for transfers too, whose `policy` is asked for objects.
+//! * `notes` says in an error where it arose.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
 //! * `value` takes functions and classes apart that a receiver cannot import.
 //! * `classes` knows what can be written without running code, `plain` and `library` how.
@@ -31,6 +32,7 @@ mod library;
 mod look;
 mod moments;
 mod names;
+mod notes;
 mod objects;
 mod pickler;
 mod plain;

@@ -10,6 +10,7 @@ use super::plain;
 use super::reduce::Reduction;
 use super::save::{Saved, Saver, Stop};
 use super::tables::{dotted, follow, pickling_error, which_module, Tables};
+use super::version::{HAS_MANGLED_NAMES, HAS_NOTES};
 use crate::intern;
 
 impl<'py> Saver<'_, 'py> {
@@ -57,27 +58,33 @@ impl<'py> Saver<'_, 'py> {
             },
         };
         let name = name.cast_into::<PyString>().map_err(PyErr::from)?;
-        let text = name.to_str()?.to_owned();
         let shown = repr(&object);
+        let Ok(text) = name.to_str().map(str::to_owned) else {
+            return self.global_without_text(&object, &name, &shown);
+        };
+        let (name, text) = match mangled(&text) {
+            Some(text) => (PyString::new(py, &text), text),
+            None => (name, text),
+        };
         let path = dotted(&shown, &text).map_err(|cause| unreachable_name(&shown, &name, cause))?;
         let module = which_module(&object, &path)?;
         let module = module.cast_into::<PyString>().map_err(PyErr::from)?;
         let imported = py.import(&module).map_err(|cause| {
-            let error = pickling_error(
-                py,
-                format!(
-                    "Can't pickle {shown}: import of module {} failed",
-                    repr(module.as_any())
-                ),
-            );
-            error.set_cause(py, Some(cause));
-            error
+            let text = if HAS_NOTES {
+                format!("Can't pickle {shown}: {}", cause.value(py))
+            } else {
+                let module = repr(module.as_any());
+                format!("Can't pickle {shown}: import of module {module} failed")
+            };
+            because_of(cause, pickling_error(py, text))
         })?;
         let (found, parent) = follow(imported.as_any(), &path).map_err(|cause| {
-            let text = format!("Can't pickle {shown}: attribute lookup {text} on {module} failed");
-            let error = pickling_error(py, text);
-            error.set_cause(py, Some(cause));
-            error
+            let text = if HAS_NOTES {
+                format!("Can't pickle {shown}: it's not found as {module}.{text}")
+            } else {
+                format!("Can't pickle {shown}: attribute lookup {text} on {module} failed")
+            };
+            because_of(cause, pickling_error(py, text))
         })?;
         if !found.is(&object) {
             let text = format!("Can't pickle {shown}: it's not the same object as {module}.{text}");
@@ -86,6 +93,22 @@ impl<'py> Saver<'_, 'py> {
         let last = PyString::new(py, path.last().copied().unwrap_or_default());
         let inside = path.len() > 1 && !parent.is(imported.as_any());
         self.named(&object, &module, &name, &last, inside)
+    }
+
+    /// The same for a name that is no text of any encoding, and so has no parts.
+    fn global_without_text(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyString>,
+        shown: &str,
+    ) -> Saved {
+        let module = object.getattr(intern!(self.py, "__module__"))?;
+        let module = module.cast_into::<PyString>().map_err(PyErr::from)?;
+        if !self.py.import(&module)?.getattr(name)?.is(object) {
+            let text = format!("Can't pickle {shown}: it's not the same object as {module}.{name}");
+            return Err(pickling_error(self.py, text).into());
+        }
+        self.named(object, &module, name, name, false)
     }
 
     /// Whether a pure walk may write a name. In a full one the policy has been asked for the object already.
@@ -116,7 +139,7 @@ impl<'py> Saver<'_, 'py> {
             if let Ok(registry) = registry.cast::<PyDict>() {
                 if !registry.is_empty() {
                     if let Some(code) = registry.get_item((module, name))? {
-                        let code = extension_code(&code, module, name)?;
+                        let code = extension_code(&code)?;
                         self.encoder.extension(code);
                         return Ok(());
                     }
@@ -186,19 +209,49 @@ impl<'py> Saver<'_, 'py> {
                 .to_str()
                 .ok()
                 .filter(|text| protocol >= 3 || text.is_ascii());
-            spelling
-                .map(|text| text.as_bytes().to_vec())
-                .ok_or_else(|| {
-                    let text = format!(
-                        "can't pickle {what} identifier '{text}' using pickle protocol {protocol}"
-                    );
-                    pickling_error(py, text)
-                })
+            if let Some(spelling) = spelling {
+                return Ok(spelling.as_bytes().to_vec());
+            }
+            let shown = if HAS_NOTES {
+                repr(text.as_any())
+            } else {
+                format!("'{text}'")
+            };
+            let error = pickling_error(
+                py,
+                format!("can't pickle {what} identifier {shown} using pickle protocol {protocol}"),
+            );
+            let encoding = if protocol >= 3 { "utf-8" } else { "ascii" };
+            match text.call_method1(intern!(py, "encode"), (encoding,)) {
+                Err(cause) => Err(because_of(cause, error)),
+                Ok(_) => Err(error),
+            }
         };
         let (module, name) = (spelled(&module, "module")?, spelled(&name, "global")?);
         self.encoder.global_lines(&module, &name);
         Ok(())
     }
+}
+
+/// The name of something private as the compiler spells it: `C.__x` is found under `C._C__x`.
+fn mangled(text: &str) -> Option<String> {
+    if !HAS_MANGLED_NAMES || !text.contains(".__") {
+        return None;
+    }
+    let mut class = "";
+    let spelled: Vec<_> = text
+        .split('.')
+        .map(|part| {
+            let owner = std::mem::replace(&mut class, part).trim_start_matches('_');
+            let is_private = part.starts_with("__") && !part.ends_with("__") && !owner.is_empty();
+            if is_private {
+                format!("_{owner}{part}")
+            } else {
+                part.to_owned()
+            }
+        })
+        .collect();
+    Some(spelled.join("."))
 }
 
 fn repr(object: &Bound<'_, PyAny>) -> String {
@@ -207,13 +260,23 @@ fn repr(object: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "?".to_owned(), |text| text.to_string())
 }
 
+/// An error that another one led to.
+pub(super) fn because_of(cause: PyErr, error: PyErr) -> PyErr {
+    Python::attach(|py| {
+        let name = intern!(py, "__context__");
+        // An exception can have a context: this cannot fail, and would change nothing.
+        let _ = error.value(py).setattr(name, cause.value(py));
+        error.set_cause(py, Some(cause));
+        error
+    })
+}
+
 /// What CPython raises for a name inside of a function, version by version.
 fn unreachable_name(shown: &str, name: &Bound<'_, PyString>, cause: PyErr) -> PyErr {
     let py = name.py();
     if cfg!(Py_3_14) {
         let error = pickling_error(py, format!("Can't pickle local object {shown}"));
-        error.set_cause(py, Some(cause));
-        return error;
+        return because_of(cause, error);
     }
     let cannot = if cfg!(Py_3_13) { "get" } else { "pickle" };
     let name = repr(name.as_any());
@@ -221,30 +284,10 @@ fn unreachable_name(shown: &str, name: &Bound<'_, PyString>, cause: PyErr) -> Py
 }
 
 /// A registered code; what `copyreg` would not have registered raises what CPython raises.
-fn extension_code(
-    code: &Bound<'_, PyAny>,
-    module: &Bound<'_, PyString>,
-    name: &Bound<'_, PyString>,
-) -> PyResult<u32> {
-    let py = code.py();
-    let number = match code.extract::<i64>() {
-        Ok(number) => number,
-        Err(_) if cfg!(Py_3_14) => {
-            let text = format!(
-                "Can't pickle {module}.{name}: extension code {} isn't an integer",
-                repr(code)
-            );
-            return Err(pickling_error(py, text));
-        }
-        Err(error) => return Err(error),
-    };
+fn extension_code(code: &Bound<'_, PyAny>) -> PyResult<u32> {
+    let number: i64 = code.extract()?;
     match u32::try_from(number) {
         Ok(number) if number > 0 && i32::try_from(number).is_ok() => Ok(number),
-        _ if cfg!(Py_3_14) => {
-            let text =
-                format!("Can't pickle {module}.{name}: extension code {number} is out of range");
-            Err(pickling_error(py, text))
-        }
         _ => Err(PyRuntimeError::new_err(format!(
             "extension code {number} is out of range"
         ))),

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bequeath_pickle::Encoder;
-use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
@@ -18,6 +18,7 @@ use super::protocol_of;
 use super::save::{Hooks, Kinds, Saver, Stop};
 use super::tables::pickling_error;
 use super::value::To;
+use super::version::IS_USED_ONCE_AT_A_TIME;
 
 /// Hooks of a pickler that asks nobody.
 pub(super) fn hooks(
@@ -59,6 +60,17 @@ struct State {
     fast: bool,
     by_value: bool,
     memo: Identities,
+    /// It writes now: since 3.14 nobody uses it for anything else meanwhile.
+    busy: bool,
+}
+
+/// Refuses a second use of what is at work.
+pub(super) fn check_idle(busy: bool, name: &str) -> PyResult<()> {
+    if busy && IS_USED_ONCE_AT_A_TIME {
+        let text = format!("{name} object is already being used");
+        return Err(PyRuntimeError::new_err(text));
+    }
+    Ok(())
 }
 
 /// Writes objects to a file; what was written once is referred to later.
@@ -122,7 +134,7 @@ pub(super) fn memo_items<'py, T: PyClass<Frozen = True> + Sync>(
     }
     let name = memo.get_type().name()?;
     Err(PyTypeError::new_err(format!(
-        "'memo' attribute must be a {class} object or dict, not {name}"
+        "'memo' attribute must be {class} object or dict, not {name}"
     )))
 }
 
@@ -155,6 +167,7 @@ impl Pickler {
             ..State::default()
         };
         let mut current = self.state();
+        check_idle(current.busy, "Pickler")?;
         // A subclass may have set it before this was called.
         state.dispatch_table = current.dispatch_table.take();
         std::mem::swap(&mut *current, &mut state);
@@ -172,6 +185,7 @@ impl Pickler {
                 let text = format!("Pickler.__init__() was not called by {name}.__init__()");
                 return Err(pickling_error(py, text));
             };
+            check_idle(state.busy, "Pickler")?;
             let bound =
                 |object: &Option<Py<PyAny>>| object.as_ref().map(|object| object.bind(py).clone());
             let hooks = Hooks {
@@ -194,6 +208,7 @@ impl Pickler {
             hooks.dispatch_table = overridden::<Self>(object, intern!(py, "dispatch_table"))?;
         }
         let mut encoder = Encoder::new(protocol, true, Vec::new());
+        slf.get().state().busy = true;
         let result = Saver {
             py,
             encoder: &mut encoder,
@@ -208,7 +223,10 @@ impl Pickler {
             beside: None,
         }
         .dump(obj.as_borrowed());
-        slf.get().state().memo = memo;
+        {
+            let mut state = slf.get().state();
+            (state.memo, state.busy) = (memo, false);
+        }
         match result {
             Ok(()) => Ok(()),
             Err(Stop::Raised(error)) => Err(error),
@@ -274,7 +292,7 @@ impl Pickler {
 
     #[setter]
     fn set_memo(&self, memo: &Bound<'_, PyAny>) -> PyResult<()> {
-        let items = memo_items(memo, "PicklerMemoProxy", PicklerMemoProxy::copy)?;
+        let items = memo_items(memo, "a PicklerMemoProxy", PicklerMemoProxy::copy)?;
         let mut new = Identities::default();
         for value in items.values() {
             let Ok((number, object)) = value.extract::<(u32, Bound<'_, PyAny>)>() else {

@@ -7,10 +7,20 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use crate::intern;
 
 use super::look::{self, Exact, Object};
+use super::notes::type_name;
 use super::save::{Saved, Saver, Stop};
 use super::tables::{pickling_error, Tables};
 use super::value::Callables;
 use super::version;
+
+/// What must be is something else: since 3.14 it is said what.
+fn but_not(text: &str, found: &Bound<'_, PyAny>) -> String {
+    if version::HAS_NOTES {
+        format!("{text}, not {}", type_name(found.as_borrowed()))
+    } else {
+        text.to_owned()
+    }
+}
 
 /// A call that makes an object again, and what is done with what it makes.
 pub(crate) struct Reduction<'py> {
@@ -86,11 +96,18 @@ impl<'py> Reduction<'py> {
         let callable = item(0);
         if !callable.is_callable() {
             let text = "first item of the tuple returned by __reduce__ must be callable";
-            return Err(pickling_error(py, text));
+            return Err(pickling_error(py, but_not(text, &callable)));
         }
-        let Ok(arguments) = item(1).cast_into::<PyTuple>() else {
+        let second = item(1);
+        let Ok(arguments) = second.cast::<PyTuple>() else {
             let text = "second item of the tuple returned by __reduce__ must be a tuple";
-            return Err(pickling_error(py, text));
+            return Err(pickling_error(py, but_not(text, &second)));
+        };
+        let arguments = arguments.clone();
+        let which_item = if version::HAS_NOTES {
+            "item"
+        } else {
+            "element"
         };
         let iterator = |at: usize, which: &str| -> PyResult<Option<Bound<'py, PyAny>>> {
             let Some(item) = optional(at) else {
@@ -100,7 +117,7 @@ impl<'py> Reduction<'py> {
                 let name = item.get_type().name()?;
                 return Err(pickling_error(
                     py,
-                    format!("{which} element of the tuple returned by __reduce__ must be an iterator, not {name}"),
+                    format!("{which} {which_item} of the tuple returned by __reduce__ must be an iterator, not {name}"),
                 ));
             }
             Ok(Some(item))
@@ -108,9 +125,14 @@ impl<'py> Reduction<'py> {
         let state_setter = optional(5);
         if let Some(setter) = state_setter.as_ref().filter(|setter| !setter.is_callable()) {
             let name = setter.get_type().name()?;
+            let callable = if version::HAS_NOTES {
+                "callable"
+            } else {
+                "a function"
+            };
             return Err(pickling_error(
                 py,
-                format!("sixth element of the tuple returned by __reduce__ must be a function, not {name}"),
+                format!("sixth {which_item} of the tuple returned by __reduce__ must be {callable}, not {name}"),
             ));
         }
         Ok(Self {
@@ -154,8 +176,13 @@ impl<'py> Saver<'_, 'py> {
         if let Ok(name) = reduced.cast::<PyString>() {
             return self.global(object, Some(name.clone()));
         }
+        let saved = self.reduced_to_call(object, reduced);
+        self.noted_part(saved, Some(object), "object")
+    }
+
+    fn reduced_to_call(&mut self, object: Object<'_, 'py>, reduced: &Bound<'py, PyAny>) -> Saved {
         let Ok(tuple) = reduced.cast::<PyTuple>() else {
-            let text = "__reduce__ must return a string or tuple";
+            let text = but_not("__reduce__ must return a string or tuple", reduced);
             return Err(pickling_error(self.py, text).into());
         };
         let reduction = Reduction::of(tuple)?;
@@ -303,12 +330,14 @@ impl<'py> Saver<'_, 'py> {
         let name = name.as_ref().and_then(|name| name.cast::<PyString>().ok());
         let name = name.and_then(|name| name.to_str().ok()).unwrap_or_default();
         if name == "__newobj_ex__" {
-            self.new_object_with_keywords(reduction)?;
+            self.new_object_with_keywords(reduction, object)?;
         } else if is_default || name == "__newobj__" {
             self.new_object(reduction, object)?;
         } else {
-            self.save(reduction.callable.as_borrowed())?;
-            self.save(reduction.arguments.as_any().as_borrowed())?;
+            let saved = self.save(reduction.callable.as_borrowed());
+            self.noted_part(saved, object, "reconstructor")?;
+            let saved = self.save(reduction.arguments.as_any().as_borrowed());
+            self.noted_part(saved, object, "reconstructor arguments")?;
             self.encoder.opcode(op::REDUCE);
         }
         if let Some(object) = object {
@@ -321,25 +350,28 @@ impl<'py> Saver<'_, 'py> {
             self.remember(object);
         }
         if let Some(items) = &reduction.list_items {
-            self.list_items(items)?;
+            self.list_items(items, object)?;
         }
         if let Some(items) = &reduction.dict_items {
-            self.dict_items(items)?;
+            self.dict_items(items, object)?;
         }
         let Some(state) = &reduction.state else {
             return Ok(());
         };
         match (&reduction.state_setter, object) {
             (Some(setter), Some(object)) => {
-                self.save(setter.as_borrowed())?;
+                let saved = self.save(setter.as_borrowed());
+                self.noted_part(saved, Some(object), "state setter")?;
                 self.save(object)?;
-                self.save(state.as_borrowed())?;
+                let saved = self.save(state.as_borrowed());
+                self.noted_part(saved, Some(object), "state")?;
                 self.encoder.opcode(op::TUPLE2);
                 self.encoder.opcode(op::REDUCE);
                 self.encoder.opcode(op::POP);
             }
             _ => {
-                self.save(state.as_borrowed())?;
+                let saved = self.save(state.as_borrowed());
+                self.noted_part(saved, object, "state")?;
                 self.encoder.opcode(op::BUILD);
             }
         }
@@ -349,18 +381,25 @@ impl<'py> Saver<'_, 'py> {
     fn new_object(&mut self, reduction: &Reduction<'py>, object: Option<Object<'_, 'py>>) -> Saved {
         let py = self.py;
         let Ok(class) = reduction.arguments.get_item(0) else {
-            return Err(pickling_error(py, "__newobj__ arglist is empty").into());
+            let text = if version::HAS_NOTES {
+                "__newobj__ expected at least 1 argument, got 0"
+            } else {
+                "__newobj__ arglist is empty"
+            };
+            return Err(pickling_error(py, text).into());
         };
         let own_class = object.is_some_and(|object| object.get_type().is(&class));
         if !own_class {
             Self::check_class(&class, object)?;
         }
-        self.save(class.as_borrowed())?;
+        let saved = self.save(class.as_borrowed());
+        self.noted_part(saved, object, "class")?;
         if reduction.arguments.len() == 1 {
             self.encoder.opcode(op::EMPTY_TUPLE);
         } else {
             let rest = reduction.arguments.get_slice(1, reduction.arguments.len());
-            self.save(rest.as_any().as_borrowed())?;
+            let saved = self.save(rest.as_any().as_borrowed());
+            self.noted_part(saved, object, "__new__ arguments")?;
         }
         self.encoder.opcode(op::NEWOBJ);
         Ok(())
@@ -370,28 +409,42 @@ impl<'py> Saver<'_, 'py> {
     fn check_class(class: &Bound<'py, PyAny>, object: Option<Object<'_, 'py>>) -> PyResult<()> {
         let py = class.py();
         if Self::attribute(class, intern!(py, "__new__"))?.is_none() {
-            return Err(pickling_error(
-                py,
-                "args[0] from __newobj__ args has no __new__",
-            ));
+            let text = if version::HAS_NOTES {
+                "first argument to __newobj__() has no __new__"
+            } else {
+                "args[0] from __newobj__ args has no __new__"
+            };
+            return Err(pickling_error(py, text));
         }
         if let Some(object) = object {
-            if !object.getattr(intern!(py, "__class__"))?.is(class) {
-                let text = "args[0] from __newobj__ args has the wrong class";
+            let own = object.getattr(intern!(py, "__class__"))?;
+            if !own.is(class) {
+                let text = if version::HAS_NOTES {
+                    let (own, given) = (own.repr()?, class.repr()?);
+                    format!("first argument to __newobj__() must be {own}, not {given}")
+                } else {
+                    "args[0] from __newobj__ args has the wrong class".to_owned()
+                };
                 return Err(pickling_error(py, text));
             }
         }
         Ok(())
     }
 
-    fn new_object_with_keywords(&mut self, reduction: &Reduction<'py>) -> Saved {
+    fn new_object_with_keywords(
+        &mut self,
+        reduction: &Reduction<'py>,
+        object: Option<Object<'_, 'py>>,
+    ) -> Saved {
         let py = self.py;
         let arguments = &reduction.arguments;
         if arguments.len() != 3 {
-            let text = format!(
-                "length of the NEWOBJ_EX argument tuple must be exactly 3, not {}",
-                arguments.len()
-            );
+            let len = arguments.len();
+            let text = if version::HAS_NOTES {
+                format!("__newobj_ex__ expected 3 arguments, got {len}")
+            } else {
+                format!("length of the NEWOBJ_EX argument tuple must be exactly 3, not {len}")
+            };
             return Err(pickling_error(py, text).into());
         }
         let (class, positional, keywords) = (
@@ -400,16 +453,21 @@ impl<'py> Saver<'_, 'py> {
             arguments.get_item(2)?,
         );
         if Self::attribute(&class, intern!(py, "__new__"))?.is_none() {
-            return Err(
-                pickling_error(py, "args[0] from __newobj_ex__ args has no __new__").into(),
-            );
+            let text = if version::HAS_NOTES {
+                "first argument to __newobj_ex__() has no __new__"
+            } else {
+                "args[0] from __newobj_ex__ args has no __new__"
+            };
+            return Err(pickling_error(py, text).into());
         }
         let wrong = |what: &str, must: &str, found: &Bound<'py, PyAny>| -> PyResult<PyErr> {
             let name = found.get_type().name()?;
-            Ok(pickling_error(
-                py,
-                format!("{what} item from NEWOBJ_EX argument tuple must be a {must}, not {name}"),
-            ))
+            let text = if version::HAS_NOTES {
+                format!("{what} argument to __newobj_ex__() must be a {must}, not {name}")
+            } else {
+                format!("{what} item from NEWOBJ_EX argument tuple must be a {must}, not {name}")
+            };
+            Ok(pickling_error(py, text))
         };
         let Ok(positional) = positional.cast::<PyTuple>() else {
             return Err(wrong("second", "tuple", &positional)?.into());
@@ -418,9 +476,12 @@ impl<'py> Saver<'_, 'py> {
             return Err(wrong("third", "dict", &keywords)?.into());
         };
         if self.encoder.protocol() >= 4 {
-            self.save(class.as_borrowed())?;
-            self.save(positional.as_any().as_borrowed())?;
-            self.save(keywords.as_any().as_borrowed())?;
+            let saved = self.save(class.as_borrowed());
+            self.noted_part(saved, object, "class")?;
+            let saved = self.save(positional.as_any().as_borrowed());
+            self.noted_part(saved, object, "__new__ arguments")?;
+            let saved = self.save(keywords.as_any().as_borrowed());
+            self.noted_part(saved, object, "__new__ arguments")?;
             self.encoder.opcode(op::NEWOBJ_EX);
             return Ok(());
         }
@@ -433,7 +494,8 @@ impl<'py> Saver<'_, 'py> {
             .collect();
         let all = PyTuple::new(py, all)?;
         let bound = partial.call(all, Some(keywords))?;
-        self.save(bound.as_borrowed())?;
+        let saved = self.save(bound.as_borrowed());
+        self.noted_part(saved, object, "reconstructor")?;
         self.save(PyTuple::empty(py).as_any().as_borrowed())?;
         self.encoder.opcode(op::REDUCE);
         Ok(())

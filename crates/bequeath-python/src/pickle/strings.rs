@@ -7,6 +7,7 @@ use super::buffers::{self, Large};
 use super::look::{self, Object};
 use super::save::{Saved, Saver, Stop};
 use super::tables::pickling_error;
+use crate::bytes_view::BytesView;
 use crate::intern;
 
 impl<'py> Saver<'_, 'py> {
@@ -175,6 +176,11 @@ impl<'py> Saver<'_, 'py> {
             })?;
             return Err(pickling_error(py, "PickleBuffer without contents").into());
         };
+        // A callback could release it.
+        let held = match &self.hooks.buffer_callback {
+            Some(_) if !self.pure => BytesView::of(&object, false).ok(),
+            _ => None,
+        };
         let in_band = match (&self.hooks.buffer_callback, self.hooks.policy) {
             (None, None) => true,
             (Some(callback), _) => callback.call1((object,))?.is_truthy()?,
@@ -188,9 +194,11 @@ impl<'py> Saver<'_, 'py> {
             }
             return Ok(());
         }
-        // A callback could have released it.
-        let Some((_, inside)) = buffers::pickle_buffer(object).filter(|(_, now)| now.len() == len)
-        else {
+        let inside = match (buffers::pickle_buffer(object), &held) {
+            (Some((_, inside)), _) => Some(inside),
+            (None, held) => held.as_ref().map(BytesView::bytes),
+        };
+        let Some(inside) = inside.filter(|inside| inside.len() == len) else {
             return Err(pickling_error(py, "PickleBuffer changed by its callback").into());
         };
         let header = |this: &mut Self| {

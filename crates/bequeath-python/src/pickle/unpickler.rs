@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::file::File;
 use super::find::{current_name, find_class};
 use super::objects::Objects;
-use super::pickler::{memo_items, overridden};
+use super::pickler::{check_idle, memo_items, overridden};
 use super::tables::unpickling_error;
 
 /// Settings of a reader that asks nobody.
@@ -60,6 +60,8 @@ struct State {
     protocol: u8,
     allow: Option<Box<Allow>>,
     memo: Vec<(u64, Py<PyAny>)>,
+    /// It reads now: since 3.14 nobody uses it for anything else meanwhile.
+    busy: bool,
 }
 
 /// Reads objects from a file that a pickler wrote.
@@ -100,6 +102,7 @@ impl Unpickler {
         buffers: Option<&Bound<'_, PyAny>>,
         allow: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        check_idle(self.state().busy, "Unpickler")?;
         File::of(file)?;
         let objects = objects(file.py(), fix_imports, encoding, errors, buffers, allow)?;
         let mut state = State {
@@ -125,6 +128,7 @@ impl Unpickler {
                 let text = format!("Unpickler.__init__() was not called by {name}.__init__()");
                 return Err(unpickling_error(py, text));
             };
+            check_idle(state.busy, "Unpickler")?;
             let file = file.bind(py).clone();
             let objects = Objects {
                 py,
@@ -153,6 +157,7 @@ impl Unpickler {
             let remembered = decoder.remember(number, value.into_bound(py));
             remembered.map_err(|error| Failure::from(error).0)?;
         }
+        slf.get().state().busy = true;
         // Overridden lookups that call this class's own need to know.
         let loaded = decoder.read(&mut source, &mut objects);
         let settled = source.settle();
@@ -162,7 +167,7 @@ impl Unpickler {
             .collect();
         let replaced = {
             let mut state = slf.get().state();
-            state.memo = memo;
+            (state.memo, state.busy) = (memo, false);
             state.protocol = decoder.protocol();
             std::mem::replace(&mut state.allow, objects.allow.take())
         };
@@ -210,7 +215,7 @@ impl Unpickler {
 
     #[setter]
     fn set_memo(&self, memo: &Bound<'_, PyAny>) -> PyResult<()> {
-        let items = memo_items(memo, "UnpicklerMemoProxy", UnpicklerMemoProxy::copy)?;
+        let items = memo_items(memo, "an UnpicklerMemoProxy", UnpicklerMemoProxy::copy)?;
         let mut new = Vec::new();
         for (key, value) in items {
             let key: i64 = key

@@ -62,6 +62,18 @@ pub(super) fn holds_only(class: &Bound<'_, PyType>, slots: usize) -> bool {
 /// Whether functions and classes have `__type_params__`.
 pub(super) const HAS_TYPE_PARAMETERS: bool = cfg!(Py_3_12);
 
+/// Whether pickle's errors have notes, and words that other versions do not have.
+pub(super) const HAS_NOTES: bool = cfg!(Py_3_14);
+
+/// Whether a pickler or unpickler refuses a second use while it is at work.
+pub(super) const IS_USED_ONCE_AT_A_TIME: bool = cfg!(Py_3_14);
+
+/// Whether names of private attributes are found under what the compiler calls them.
+pub(super) const HAS_MANGLED_NAMES: bool = cfg!(Py_3_15);
+
+/// The base of numbers written as text: by themselves they say theirs before.
+pub(super) const BASE_OF_TEXT: u8 = if HAS_NOTES { 10 } else { 0 };
+
 /// By how many bits the argument of `LOAD_GLOBAL` is shifted to be the index of a name.
 pub(super) const LOAD_GLOBAL_SHIFT: u8 = if cfg!(Py_3_11) { 1 } else { 0 };
 /// An int as it lies in memory: how many digits and which sign, and the digits of 30 bits, lowest first.
