@@ -144,6 +144,15 @@ impl Scheduler {
         self.workers.keys().copied()
     }
 
+    /// Whether the worker has done as many tasks as it may: it ends by itself.
+    #[must_use]
+    pub fn is_spent(&self, worker: WorkerId) -> bool {
+        let most = self.policy.max_tasks;
+        self.workers.get(&worker).is_some_and(|worker| {
+            worker.tasks.is_empty() && most.is_some_and(|most| worker.given >= most)
+        })
+    }
+
     /// Whether it matters now who has begun what: somebody has a task with a time limit.
     #[must_use]
     pub fn asks_who_began(&self) -> bool {
@@ -285,8 +294,10 @@ impl Scheduler {
         if from.stopping.as_ref().is_some_and(interrupted) {
             from.stopping = None; // it was enough
         }
-        if from.tasks.is_empty() && self.policy.max_tasks.is_some_and(|most| from.given >= most) {
-            from.life = Life::Retiring; // it ends by itself
+        if self.is_spent(worker) {
+            if let Some(from) = self.workers.get_mut(&worker) {
+                from.life = Life::Retiring; // it ends by itself
+            }
         }
         if self.forget(task) {
             let average = self.average.unwrap_or(took);
@@ -310,7 +321,8 @@ impl Scheduler {
                 worker.given -= 1;
             }
         }
-        if !self.forget(task) && self.waiting.remove(task) {
+        let waited = self.waiting.remove(task);
+        if !self.forget(task) && waited {
             self.unlimit(task);
         }
     }
@@ -324,6 +336,10 @@ impl Scheduler {
             self.died(task, id, now, actions);
         }
         self.give_back(id, &worker, actions);
+        let unexpected = worker.stopping.is_none() && worker.life == Life::Ready;
+        if unexpected && self.policy.on_death == OnDeath::Break {
+            self.break_down(Why::Death(id), now, actions);
+        }
         if worker.life == Life::Starting && worker.stopping.is_none() {
             self.unready += 1;
             if self.unready > UNREADY {

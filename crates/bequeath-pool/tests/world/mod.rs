@@ -1,0 +1,252 @@
+//! A pool without processes: workers that do as the test says, and the books that must balance.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bequeath_pool::{Action, Event, Outcome, Policy, Scheduler, TaskId, WorkerId};
+
+/// A worker as a real one would be: a queue, a task in hand, and a process that may end.
+#[derive(Default, Debug)]
+pub struct Fake {
+    pub queue: VecDeque<TaskId>,
+    pub in_hand: Option<TaskId>,
+    pub ready: bool,
+    pub told_to_end: bool,
+    pub terminated: bool,
+}
+
+pub struct World {
+    pub scheduler: Scheduler,
+    pub now: u64,
+    pub workers: BTreeMap<WorkerId, Fake>,
+    /// What became of each task.
+    pub settled: BTreeMap<TaskId, String>,
+    /// How often each was begun.
+    pub begun: BTreeMap<TaskId, u32>,
+    pub submitted: TaskId,
+    pub ended: bool,
+    pub broke: bool,
+    pub policy: Policy,
+    /// Kinds of actions that were seen.
+    pub seen: BTreeSet<&'static str>,
+}
+
+impl World {
+    pub fn new(policy: Policy) -> Self {
+        let mut world = Self {
+            scheduler: Scheduler::new(policy),
+            now: 1,
+            workers: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            submitted: 0,
+            ended: false,
+            broke: false,
+            policy,
+            seen: BTreeSet::new(),
+        };
+        world.tell(Event::Open);
+        world
+    }
+
+    pub fn tell(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.scheduler.handle(event, self.now, &mut actions);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn settle(&mut self, task: TaskId, how: String) {
+        let before = self.settled.insert(task, how);
+        assert!(
+            before.is_none(),
+            "task {task} was settled twice: {before:?}"
+        );
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Start(worker) => {
+                self.seen.insert("start");
+                let new = self.workers.insert(worker, Fake::default());
+                assert!(new.is_none(), "a worker's number was used twice");
+                assert!(
+                    self.workers.len() <= self.policy.workers,
+                    "too many workers"
+                );
+            }
+            Action::Assign { worker, task } => {
+                self.seen.insert("assign");
+                assert!(!self.settled.contains_key(&task), "given out after its end");
+                let everywhere = self.workers.values();
+                let elsewhere =
+                    everywhere.filter(|one| one.queue.contains(&task) || one.in_hand == Some(task));
+                assert_eq!(elsewhere.count(), 0, "task {task} was given to two");
+                let worker = self.workers.get_mut(&worker).expect("given to nobody");
+                assert!(!worker.told_to_end, "given to one that was told to end");
+                worker.queue.push_back(task);
+            }
+            Action::Recall { worker, most } => {
+                self.seen.insert("recall");
+                let mut back = Vec::new();
+                if let Some(fake) = self.workers.get_mut(&worker) {
+                    while back.len() < most {
+                        let Some(task) = fake.queue.pop_front() else {
+                            break;
+                        };
+                        back.push(task);
+                    }
+                }
+                for task in back.into_iter().rev() {
+                    self.tell(Event::Recalled { worker, task });
+                }
+                self.tell(Event::RecallEnded(worker));
+            }
+            Action::Retire(worker) => {
+                self.seen.insert("retire");
+                self.worker(worker).told_to_end = true;
+            }
+            Action::Interrupt { worker, .. } => {
+                self.seen.insert("interrupt");
+                self.worker(worker);
+            }
+            Action::Terminate(worker) | Action::Kill(worker) => {
+                self.seen.insert("end");
+                self.worker(worker).terminated = true;
+            }
+            Action::Deliver(task) => {
+                self.seen.insert("deliver");
+                self.settle(task, "delivered".into());
+            }
+            Action::Settle { task, outcome } => {
+                self.seen.insert(match outcome {
+                    Outcome::Died(_) => "died",
+                    Outcome::TimedOut(_) => "timed out",
+                    Outcome::Cancelled(None) => "cancelled",
+                    Outcome::Cancelled(_) => "stopped",
+                    Outcome::Broken(_) => "broken",
+                    _ => "terminated",
+                });
+                self.settle(task, format!("{outcome:?}"));
+            }
+            Action::Broke(_) => {
+                self.seen.insert("broke");
+                assert!(!self.broke, "broke twice");
+                self.broke = true;
+            }
+            Action::AllEnded => {
+                assert!(!self.ended, "ended twice");
+                assert!(self.workers.is_empty(), "ended with workers");
+                self.ended = true;
+            }
+            other => panic!("what is {other:?}?"),
+        }
+    }
+
+    fn worker(&mut self, worker: WorkerId) -> &mut Fake {
+        self.workers
+            .get_mut(&worker)
+            .expect("nobody of that number")
+    }
+
+    /// The n-th of the workers there are, if any.
+    pub fn nth(&self, n: usize) -> Option<WorkerId> {
+        let count = self.workers.len();
+        self.workers.keys().nth(n % count.max(1)).copied()
+    }
+
+    pub fn submit(&mut self, count: u64, timeout: Option<u64>) {
+        let tasks = self.submitted..self.submitted + count;
+        self.submitted += count;
+        self.tell(Event::Submitted { tasks, timeout });
+    }
+
+    /// The worker takes one step: it gets ready, begins a task, or answers.
+    pub fn step(&mut self, worker: WorkerId) {
+        self.now += 10;
+        let fake = self.worker(worker);
+        if !fake.ready {
+            fake.ready = true;
+            return self.tell(Event::Ready(worker));
+        }
+        if let Some(task) = fake.in_hand.take() {
+            return self.tell(Event::Answered {
+                worker,
+                task,
+                took: 10,
+            });
+        }
+        if let Some(task) = fake.queue.pop_front() {
+            fake.in_hand = Some(task);
+            *self.begun.entry(task).or_default() += 1;
+            return;
+        }
+        if fake.told_to_end {
+            self.end(worker);
+        }
+    }
+
+    /// The worker's process ends, whatever it was at.
+    pub fn end(&mut self, worker: WorkerId) {
+        if let Some(fake) = self.workers.remove(&worker) {
+            let begun = fake.in_hand;
+            self.tell(Event::Ended { worker, begun });
+        }
+    }
+
+    /// The driver's clock: who has begun what, and what is late.
+    pub fn tick(&mut self, passed: u64) {
+        self.now += passed;
+        let workers = self.workers.iter();
+        let begun: Vec<_> = workers
+            .filter_map(|(&worker, fake)| Some((worker, fake.in_hand?)))
+            .collect();
+        for (worker, task) in begun {
+            let at = self.now.saturating_sub(passed);
+            self.tell(Event::Began { worker, task, at });
+        }
+        self.tell(Event::Tick);
+    }
+
+    /// As the driver does: first it is taken back, then whoever is at it is stopped.
+    pub fn cancel(&mut self, task: TaskId, running: bool) {
+        for running in [false, running] {
+            if self.scheduler.is_open(task) {
+                self.tell(Event::Cancelled { task, running });
+            }
+        }
+    }
+
+    /// Lets everybody work until nothing moves.
+    pub fn finish(&mut self) {
+        self.tell(Event::Closed);
+        for _ in 0..100_000 {
+            let all: Vec<WorkerId> = self.workers.keys().copied().collect();
+            for one in all {
+                if self.workers.get(&one).is_some_and(|fake| fake.terminated) {
+                    self.end(one);
+                } else if self.workers.contains_key(&one) {
+                    self.step(one);
+                    self.leave_if_done(one);
+                }
+            }
+            if self.ended {
+                break;
+            }
+        }
+        assert!(self.ended, "no end: {:?}", self.workers);
+    }
+
+    /// A worker that has done as many tasks as it may ends by itself.
+    pub fn leave_if_done(&mut self, worker: WorkerId) {
+        let spent = self.scheduler.is_spent(worker);
+        if spent
+            && self
+                .workers
+                .get(&worker)
+                .is_some_and(|fake| fake.in_hand.is_none())
+        {
+            self.end(worker);
+        }
+    }
+}
