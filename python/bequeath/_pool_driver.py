@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from . import _engine, _pool_worker, _remote_error, util
+from . import _budgets, _engine, _pool_worker, _remote_error, util
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
@@ -62,19 +62,36 @@ class _Hooks:
 
     def __init__(self, make: Callable[[int, Any], Any], errors: Errors) -> None:
         self.start = make
-        self.died = errors.died
-        self.broken = errors.broken
+        self._errors = errors
         self.timed_out = errors.timed_out
         self.cancelled = errors.cancelled
         self.terminated = errors.terminated
         self.unpack = _remote_error.unpack
         self.unloadable = _remote_error.unloadable
 
-    @staticmethod
-    def reap(worker: int, process: Any) -> int | None:
+        self._oom_kills = _engine.oom_kills()
+        self._oom: bool | None = None
+
+    def reap(self, worker: int, process: Any) -> int | None:
         """A worker's process has ended: its exit code."""
         process.join()
-        return process.exitcode  # type: ignore[no-any-return]
+        exitcode: int | None = process.exitcode
+        self._oom = False
+        if exitcode == -signal.SIGKILL:
+            before, self._oom_kills = self._oom_kills, _engine.oom_kills()
+            known = before is not None and self._oom_kills is not None
+            self._oom = known and self._oom_kills > before if known else None
+        return exitcode
+
+    def died(self, facts: dict[str, Any]) -> BaseException:
+        """The exception of a task whose worker died; the one that was reaped last."""
+        return self._errors.died({**facts, "oom": self._oom})
+
+    def broken(
+        self, reason: str, cause: BaseException | None, facts: dict[str, Any]
+    ) -> BaseException:
+        """The exception of a task of a broken pool."""
+        return self._errors.broken(reason, cause, facts)
 
     @staticmethod
     def show(error: BaseException) -> None:
@@ -110,9 +127,11 @@ class Driver:
     ) -> None:
         make_process = process or ctx.Process
         initargs = tuple(initargs)
+        share = _budgets.share(processes)
 
         def make(worker: int, seat: _engine.Seat) -> Any:
-            made = make_process(target=_pool_worker.work, args=(seat, initializer, initargs))
+            arguments = (seat, initializer, initargs, share)
+            made = make_process(target=_pool_worker.work, args=arguments)
             made.name = made.name.replace("Process", name)
             made.daemon = daemon
             made.start()
@@ -143,6 +162,8 @@ class Driver:
         self.terminate = engine.terminate
         self.kill = engine.kill
         self.stats = engine.stats
+        self.share = engine.share
+        self.attend_for = engine.attend_for
         self.processes = engine.processes
         self.is_running = engine.is_running
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ class ApplyResult:
         self._success = True
         self._value: Any = None
         self._task: int | None = None
+        self._attend: Callable[[Any, float | None], bool] | None = None
         pool._results[self._job] = self
 
     __class_getitem__: Any = classmethod(GenericAlias)
@@ -50,7 +52,20 @@ class ApplyResult:
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the task has ended."""
+        if self._event.is_set():
+            return
+        if self._attend is not None:
+            began = time.monotonic()
+            if self._attend(self, timeout):
+                return
+            if timeout is not None:
+                timeout = max(0.0, timeout - (time.monotonic() - began))
         self._event.wait(timeout)
+
+    def _attend_by(self, attend: Callable[[Any, float | None], bool]) -> None:
+        """Who waits may hear the workers meanwhile; callbacks run in the pool's thread only."""
+        if self._callback is None and self._error_callback is None:
+            self._attend = attend
 
     def get(self, timeout: float | None = None) -> Any:
         """What the task returned; its exception is raised here."""
@@ -72,7 +87,7 @@ class ApplyResult:
         callback = self._callback if self._success else self._error_callback
         if pool._state == "TERMINATE":
             callback = None  # nobody waits any more
-        self._callback = self._error_callback = None
+        self._callback = self._error_callback = self._attend = None
         try:
             if callback is not None:
                 callback(self._value)
@@ -136,6 +151,9 @@ class IMapIterator:
         self._length: int | None = None
         self._unsorted: dict[int, tuple[bool, Any]] = {}
         pool._results[self._job] = self
+
+    def _attend_by(self, attend: Callable[[Any, float | None], bool]) -> None:
+        """Results come one by one: the pool's thread hears the workers."""
 
     def __iter__(self) -> IMapIterator:
         return self

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 from collections.abc import Callable
 
+from . import _budgets
 from ._remote_error import cannot_send, pack
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
@@ -14,14 +16,26 @@ if TYPE_CHECKING:
 
     from . import _engine
 
-__all__ = ["cannot_send", "pack", "raising", "work"]
+__all__ = ["cannot_send", "pack", "raising", "shared", "work"]
+
+#: Of this process, if it is a worker.
+_seat: _engine.Seat | None = None
 
 
 def work(
-    seat: _engine.Seat, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+    seat: _engine.Seat,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    share: int | None,
 ) -> None:
-    """A worker's life."""
+    """A worker's life; `share` is how many threads its libraries get."""
+    global _seat
+    _seat = seat
+    _budgets.limit(share)
     _follow_interrupts(seat)
+    if not faulthandler.is_enabled():
+        # Its parent reads what it writes when a fault ends it; a program's own handler stays.
+        faulthandler.enable(seat.stack_fileno(), all_threads=False)
     if initializer is not None:
         try:
             initializer(*initargs)
@@ -44,6 +58,13 @@ def _follow_interrupts(seat: _engine.Seat) -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupted)
+
+
+def shared(number: int) -> Any:
+    """In a task: the object that `Pool.share` stands for."""
+    if _seat is None:
+        raise RuntimeError("what a pool shares can be used by its tasks only")
+    return _seat.sent(number)
 
 
 def raising(error: BaseException) -> Callable[..., NoReturn]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import queue
 import threading
 import warnings
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from . import util
+from ._engine import usable_processors
 from ._pool_results import (
     ApplyResult,
     IMapIterator,
@@ -154,7 +154,7 @@ class Pool:
         maxtasksperchild: int | None,
     ) -> None:
         if processes is None:
-            processes = os.cpu_count() or 1
+            processes = usable_processors()
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (
@@ -439,6 +439,7 @@ class Pool:
         timeout: float | None,
     ) -> None:
         try:
+            result._attend_by(self._driver.attend_for)
             result._task = self._driver.submit(result, index, func, args, kwds, timeout)
         except Exception as error:
             # What cannot be pickled is the task's error, as in multiprocessing.
@@ -455,6 +456,7 @@ class Pool:
         timeout: float | None,
     ) -> None:
         limit = None if timeout is None else timeout * chunksize
+        result._attend_by(self._driver.attend_for)
         self._driver.submit_many(result, func, items, chunksize, star, values, limit)
 
     def _refuse(self, result: Any, error: BaseException, index: int = 0) -> None:
@@ -494,6 +496,14 @@ class Pool:
 
     def _join(self) -> None:
         self._driver.join()
+
+    def share(self, obj: Any) -> Any:
+        """What stands for a large object in the arguments of many tasks.
+
+        Each worker is sent the object once, when a task first names it, and keeps it as long as
+        what is returned here lives; the tasks get the object itself.
+        """
+        return self._driver.share(obj)
 
     def stats(self) -> dict[str, Any]:
         """What each worker has done and spent, and how many tasks wait."""
@@ -617,6 +627,10 @@ class ThreadPool(Pool):
     def _join(self) -> None:
         for worker in self._threads:
             worker.join()
+
+    def share(self, obj: Any) -> Any:
+        """The object: threads have it already."""
+        return obj
 
     def stats(self) -> dict[str, Any]:
         """How many tasks wait."""

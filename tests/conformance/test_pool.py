@@ -403,6 +403,39 @@ def test_a_lambda_is_sent_once(own: Any) -> None:
     assert own.map(lambda x: x * factor, range(50), 1) == [x * 3 for x in range(50)]
 
 
+def total(shared: Any, index: int) -> tuple[int, float, int]:
+    return os.getpid(), float(shared[index:].sum()), id(shared)
+
+
+def test_what_is_shared_is_sent_once(own: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+    array = numpy.ones(200_000)
+    shared = own.share(array)
+    answers = own.starmap(total, [(shared, index) for index in range(40)], 1)
+    assert [answer[1] for answer in answers] == [200_000.0 - index for index in range(40)]
+    assert len({(pid, place) for pid, _, place in answers}) == len({pid for pid, *_ in answers})
+    sent = sum(worker["bytes_in"] for worker in own.stats()["workers"])
+    assert sent < 40 * 1000, "the tasks carry its number"
+    assert own.apply(total, (shared, 0))[1] == 200_000
+    assert shared.value is array
+    with pytest.raises(RuntimeError, match="its tasks only"):
+        own._ctx.Queue().put(shared)
+
+
+def test_many_threads_wait_for_their_results(own: Any) -> None:
+    results: list[Any] = []
+
+    def ask(start: int) -> None:
+        results.extend(own.apply(square, (x,)) for x in range(start, start + 100))
+
+    threads = [threading.Thread(target=ask, args=(start,)) for start in (0, 100, 200, 300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [x * x for x in range(400)]
+
+
 def test_the_one_thread_has_a_name(ours: Implementation) -> None:
     before = set(threading.enumerate())
     with ours.Pool(2) as pool:

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use bequeath_channel::Message;
 use bequeath_pool::{Event, Outcome, TaskId, Why, WorkerId};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,12 +17,14 @@ use super::books::{Closing, Step};
 use super::driver::PoolDriver;
 use super::job::{Job, What};
 use super::member::{seat, Member};
-use super::wire::Shape;
+use super::wire::{Shape, Verdict};
 
 /// What is left to the driver's thread.
 pub enum Later {
     Settle(Closing, Outcome),
     Fail(Closing, Py<PyAny>),
+    /// Another thread heard it.
+    Complete(Closing, Verdict, Message),
     /// A call that never became a task.
     Refuse {
         sink: Py<PyAny>,
@@ -109,7 +112,7 @@ impl PoolDriver {
             wanted = asked.and_then(|answer| answer.is_truthy());
         }
         let sent = match wanted {
-            Ok(true) => job.send(py, task, member).map(|()| true),
+            Ok(true) => job.send(py, task, member, self).map(|()| true),
             other => other,
         };
         if matches!(sent, Ok(true)) {
@@ -155,28 +158,35 @@ impl PoolDriver {
 
     // --- the driver's thread only ---
 
-    /// Gives a call what came of its task.
+    /// Gives a call what came of its task. Whether it may have ended with that.
     pub(super) fn complete(
         &self,
         py: Python<'_>,
         closing: &Closing,
         outcome: Result<Bound<'_, PyAny>, Bound<'_, PyAny>>,
-    ) {
-        let Closing { job, task, last } = closing;
-        if *last {
-            if let Some(definition) = job.definition() {
-                for member in self.books().members() {
-                    member.undefine(definition);
-                }
+    ) -> bool {
+        let Closing { job, task } = closing;
+        let last = job.complete(py, *task, outcome);
+        if let (Ok(true), Some(definition)) = (&last, job.definition()) {
+            for member in self.books().members() {
+                member.undefine(definition);
             }
         }
-        self.show(py, job.complete(py, *task, *last, outcome));
+        let told = last.as_ref().map_or(true, |last| *last);
+        self.show(py, last.map(|_| ()));
+        told
     }
 
     /// Settles what other threads, or the thread itself in the middle of something, left.
     pub(super) fn settle(&self, py: Python<'_>, left: Later) {
         match left {
-            Later::Fail(closing, error) => self.complete(py, &closing, Err(error.into_bound(py))),
+            Later::Complete(closing, verdict, mut message) => {
+                let outcome = self.load(py, &mut message, verdict);
+                self.complete(py, &closing, outcome);
+            }
+            Later::Fail(closing, error) => {
+                self.complete(py, &closing, Err(error.into_bound(py)));
+            }
             Later::Refuse { sink, index, error } => {
                 let told = sink.call_method1(py, intern!(py, "_set"), (index, (false, error)));
                 self.show(py, told.map(|_| ()));
@@ -255,6 +265,7 @@ impl PoolDriver {
             facts.set_item("worker", dead.member.id)?;
             facts.set_item("exitcode", dead.exitcode)?;
             facts.set_item("seconds", dead.seconds)?;
+            facts.set_item("stack", dead.member.last_stack())?;
         }
         drop(dead);
         if let Some(closing) = closing {

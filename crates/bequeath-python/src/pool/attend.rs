@@ -17,6 +17,7 @@ use crate::error::EngineError;
 use crate::intern;
 use crate::transfer;
 
+use super::act::Later;
 use super::driver::{Dead, PoolDriver};
 use super::member::Member;
 use super::shared::now;
@@ -32,12 +33,18 @@ impl PoolDriver {
         let (mut members, mut changes) = (Vec::new(), u64::MAX);
         let mut ended = Vec::new();
         loop {
-            self.hear(py, &mut message, AT_A_TIME);
+            let hears = self.take_baton(py, !ended.is_empty());
+            if hears {
+                self.bell.awake();
+                self.hear(py, &mut message, AT_A_TIME);
+            }
             for member in std::mem::take(&mut ended) {
                 self.bury(py, &member, &mut message);
             }
             self.tick(py);
-            self.settle_left(py);
+            if self.settle_left(py) && !hears {
+                self.nudge(); // it may wait for what was settled now
+            }
             if self.has_ended() {
                 self.settle_left(py);
                 return Ok(());
@@ -53,16 +60,19 @@ impl PoolDriver {
             let deadline = deadline.map_or(Deadline::NEVER, |at| {
                 Deadline::after(Duration::from_nanos(at.saturating_sub(now())))
             });
-            ended = self.sleep(py, &members, deadline)?;
+            ended = self.sleep(py, &members, deadline, hears)?;
         }
     }
 
-    pub(super) fn settle_left(&self, py: Python<'_>) {
+    /// Whether there was anything.
+    pub(super) fn settle_left(&self, py: Python<'_>) -> bool {
+        let mut any = false;
         loop {
             let left = std::mem::take(&mut *self.left());
             if left.is_empty() {
-                return;
+                return any;
             }
+            any = true;
             for one in left {
                 self.settle(py, one);
             }
@@ -74,26 +84,65 @@ impl PoolDriver {
         for _ in 0..most {
             let received = self.results.recv_into(message, Deadline::PAST, &mut Never);
             match received {
-                Ok(()) => self.hear_one(py, message),
+                Ok(()) => drop(self.hear_one(py, message, None)),
                 Err(Error::Empty) => return,
                 // What a worker sent cannot be read: its task would never end.
                 Err(error) => return self.show(py, Err(EngineError::from(error).into())),
             }
-            if !self.left().is_empty() {
-                self.settle_left(py);
-            }
+            self.settle_left(py);
         }
         // Others may want the interpreter.
         py.detach(|| ());
     }
 
-    fn hear_one(&self, py: Python<'_>, message: &mut Message) {
+    /// Who waits for its own result hears the workers meanwhile: one switch of threads less. What is not
+    /// its own it leaves to the driver's thread. Whether its result is there.
+    pub(super) fn hear_for(
+        &self,
+        py: Python<'_>,
+        own: &Bound<'_, PyAny>,
+        deadline: Deadline,
+    ) -> PyResult<bool> {
+        let mut message = Message::default();
+        loop {
+            if own.call_method0(intern!(py, "ready"))?.is_truthy()? {
+                return Ok(true);
+            }
+            if self.is_baton_wanted() {
+                return Ok(false);
+            }
+            let mut received = self
+                .results
+                .recv_into(&mut message, Deadline::PAST, &mut Never)
+                .map_err(EngineError::from);
+            if matches!(received, Err(EngineError::Channel(Error::Empty))) {
+                received = blocking::wait(py, "result", |signals| {
+                    self.results.recv_into(&mut message, deadline, signals)
+                });
+            }
+            match received {
+                Ok(()) if self.hear_one(py, &mut message, Some(own)) => return Ok(true),
+                Ok(()) => {}
+                Err(EngineError::Channel(Error::Empty)) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// One message; whether it was the last that `own` waits for.
+    fn hear_one(
+        &self,
+        py: Python<'_>,
+        message: &mut Message,
+        own: Option<&Bound<'_, PyAny>>,
+    ) -> bool {
         let Some(label) = AnswerLabel::take(message) else {
-            return;
+            return false;
         };
         self.bytes_received
             .fetch_add(message.payload.len() as u64, Ordering::Relaxed);
         let event = match label.verdict {
+            Verdict::Nudge => return false,
             Verdict::Ready => Event::Ready(label.worker),
             Verdict::NotReady => {
                 let cause = self.load(py, message, Verdict::Raised);
@@ -107,14 +156,20 @@ impl PoolDriver {
                 took: label.took,
             },
         };
-        if let Some(closing) = self.happen(py, event) {
-            let outcome = self.load(py, message, label.verdict);
-            self.complete(py, &closing, outcome);
+        let Some(closing) = self.happen(py, event) else {
+            return false;
+        };
+        if own.is_some_and(|own| !closing.job.sink.is(own)) {
+            let message = std::mem::take(message);
+            self.leave(Later::Complete(closing, label.verdict, message));
+            return false;
         }
+        let outcome = self.load(py, message, label.verdict);
+        self.complete(py, &closing, outcome)
     }
 
     /// What a message says came of its task.
-    fn load<'py>(
+    pub(super) fn load<'py>(
         &self,
         py: Python<'py>,
         message: &mut Message,
@@ -218,10 +273,11 @@ impl PoolDriver {
         py: Python<'_>,
         members: &[Arc<Member>],
         deadline: Deadline,
+        hears: bool,
     ) -> PyResult<Vec<Arc<Member>>> {
-        self.bell.about_to_sleep();
-        let nothing = self.results.is_empty().unwrap_or(true) && self.left().is_empty();
-        let deadline = if nothing && !self.is_woken() {
+        let heard_all = !hears || self.give_baton_back();
+        let called = self.about_to_poll();
+        let deadline = if heard_all && !called {
             deadline
         } else {
             Deadline::PAST
@@ -250,7 +306,7 @@ impl PoolDriver {
                 }
             })
         };
-        self.bell.awake();
+        self.polled();
         let came = came.map_err(PyErr::from)?;
         if !came[0].is_empty() {
             eventfd::lower(bell).map_err(EngineError::from)?;

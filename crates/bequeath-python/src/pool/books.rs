@@ -11,11 +11,10 @@ use super::job::Job;
 use super::member::Member;
 use super::shared::now;
 
-/// A task's end, and whether its call has ended with it.
+/// A task that is no more open, and the call that is to be told.
 pub struct Closing {
     pub job: Arc<Job>,
     pub task: TaskId,
-    pub last: bool,
 }
 
 /// An action of the scheduler's with all that it takes to carry it out.
@@ -115,11 +114,11 @@ impl Books {
     pub fn close(&mut self, task: TaskId) -> Option<Closing> {
         let (job, left) = self.job_of(task)?;
         *left -= 1;
-        let (job, last) = (Arc::clone(job), *left == 0);
-        if last {
+        let (job, over) = (Arc::clone(job), *left == 0);
+        if over {
             self.jobs.remove(&job.tasks.start);
         }
-        Some(Closing { job, task, last })
+        Some(Closing { job, task })
     }
 
     pub fn member(&self, id: WorkerId) -> Option<Arc<Member>> {

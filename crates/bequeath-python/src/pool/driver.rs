@@ -6,15 +6,17 @@
 //! # After fork
 //! The workers are the parent's: in a forked child everything but looking is refused.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bequeath_channel::Queue;
-use bequeath_os::eventfd::EventFd;
+use bequeath_os::eventfd::{self, EventFd};
 use bequeath_os::Deadline;
-use bequeath_pool::{Escalation, Event, OnDeath, Policy, Scheduler};
+use bequeath_pool::{Escalation, Event, OnDeath, Policy, Scheduler, TaskIds};
 use bequeath_shm::Handle;
+use bequeath_sync::Never;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -28,7 +30,9 @@ use super::act::Later;
 use super::books::Books;
 use super::job::{pickle_call, Job, What};
 use super::member::Member;
+use super::share::Shared;
 use super::shared::{now, Bell};
+use super::wire::{AnswerLabel, Parcel, Verdict};
 
 /// The worker that died last.
 pub struct Dead {
@@ -62,6 +66,15 @@ pub struct PoolDriver {
     /// What was known of the worker whose death, or failure, broke the pool.
     breaking: Mutex<Option<Py<PyDict>>>,
     pub(super) bytes_received: AtomicU64,
+    /// What tasks may name, by number.
+    shares: Mutex<HashMap<u64, Py<PyAny>>>,
+    /// Whoever has it hears the workers: the driver's thread, or one that waits for its result.
+    baton: Mutex<bool>,
+    baton_free: Condvar,
+    /// The driver's thread wants it.
+    baton_wanted: AtomicBool,
+    /// The driver's thread sleeps, or is about to.
+    in_poll: AtomicBool,
 }
 
 #[pymethods]
@@ -126,6 +139,11 @@ impl PoolDriver {
             broken: Mutex::new(None),
             breaking: Mutex::new(None),
             bytes_received: AtomicU64::new(0),
+            shares: Mutex::default(),
+            baton: Mutex::new(false),
+            baton_free: Condvar::new(),
+            baton_wanted: AtomicBool::new(false),
+            in_poll: AtomicBool::new(false),
         })
     }
 
@@ -142,6 +160,7 @@ impl PoolDriver {
     /// The one thread's life: returns when all workers have ended.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let attended = self.attend(py);
+        self.give_baton_back();
         self.finish();
         self.settle_left(py);
         attended
@@ -162,15 +181,17 @@ impl PoolDriver {
     ) -> PyResult<u64> {
         self.check_home()?;
         let task = self.next_task.fetch_add(1, Ordering::Relaxed);
-        let parcel = pickle_call(function, arguments, keywords, task)?;
+        let held = Mutex::default();
+        let parcel = pickle_call(function, arguments, keywords, task, &held)?;
         let what = What::One {
+            needs: parcel.needs.clone(),
             index,
             function: function.clone().unbind(),
             arguments: arguments.clone().unbind(),
             keywords: keywords.clone().unbind(),
             parcel: Mutex::new(Some(parcel)),
         };
-        self.enter(py, sink, task, 1, timeout, what)
+        self.enter(py, sink, task..task + 1, timeout, held, what)
     }
 
     /// One function for all elements of a list, tuple or range, so many per task, each pickled when a worker is
@@ -204,7 +225,8 @@ impl PoolDriver {
             star,
             values: values.map(|values| values.clone().unbind()),
         };
-        self.enter(py, sink, first, count, timeout, what)?;
+        let tasks = first..first + count;
+        self.enter(py, sink, tasks, timeout, Mutex::default(), what)?;
         Ok((first, count))
     }
 
@@ -241,6 +263,15 @@ impl PoolDriver {
         Ok(false)
     }
 
+    /// Something that stands for an object in arguments: workers are sent the object once.
+    fn share(slf: &Bound<'_, Self>, object: Py<PyAny>) -> PyResult<Shared> {
+        let driver = slf.get();
+        driver.check_home()?;
+        let shared = Shared::new(slf.clone().unbind());
+        driver.shares().insert(shared.number(), object);
+        Ok(shared)
+    }
+
     /// Takes no more tasks; workers end when all are done.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.end(py, Event::Closed)
@@ -254,6 +285,28 @@ impl PoolDriver {
     /// The same with SIGKILL.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         self.end(py, Event::Killed)
+    }
+
+    /// For a result that somebody is about to wait for: hears the workers itself until it is there. False when
+    /// others hear them already, or want to; or when the timeout passed.
+    #[pyo3(signature = (result, timeout=None))]
+    fn attend_for(
+        &self,
+        py: Python<'_>,
+        result: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        self.check_home()?;
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
+        if self.is_finished() || !self.try_baton() {
+            return Ok(false);
+        }
+        self.bell.awake();
+        let heard = self.hear_for(py, result, deadline);
+        if !self.give_baton_back() {
+            self.wake();
+        }
+        heard
     }
 
     /// Waits until all workers have ended and all is told; false when the timeout passed first.
@@ -338,6 +391,27 @@ impl PoolDriver {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn shares(&self) -> MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a task names by this number.
+    pub(super) fn shared(&self, py: Python<'_>, number: u64) -> PyResult<Py<PyAny>> {
+        let shares = self.shares();
+        let found = shares.get(&number).map(|object| object.clone_ref(py));
+        found.ok_or_else(|| PyValueError::new_err("this object is shared by another pool"))
+    }
+
+    pub(super) fn unshare(&self, py: Python<'_>, number: u64) {
+        let object = self.shares().remove(&number);
+        drop(object.map(|object| object.into_bound(py)));
+        if self.pid == std::process::id() {
+            for member in self.books().members() {
+                member.undefine(number);
+            }
+        }
+    }
+
     pub(super) fn breaking(&self) -> MutexGuard<'_, Option<Py<PyDict>>> {
         self.breaking.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -359,8 +433,76 @@ impl PoolDriver {
 
     /// The driver's thread is to look at what there is now.
     fn ring(&self) {
-        if let Some(fd) = self.bell_fd() {
-            self.bell.ring(fd.as_fd());
+        fence(Ordering::SeqCst);
+        if self.in_poll.swap(false, Ordering::SeqCst) {
+            if let Some(fd) = self.bell_fd() {
+                let _ = eventfd::raise(fd.as_fd()); // one of ours, that is open
+            }
+        }
+    }
+
+    /// Whether there is something to do instead; who comes later rings.
+    pub(super) fn about_to_poll(&self) -> bool {
+        self.in_poll.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        !self.left().is_empty() || self.woken.swap(false, Ordering::SeqCst)
+    }
+
+    pub(super) fn polled(&self) {
+        self.in_poll.store(false, Ordering::SeqCst);
+    }
+
+    fn try_baton(&self) -> bool {
+        let mut taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
+        !std::mem::replace(&mut *taken, true)
+    }
+
+    /// For the driver's thread: at once, or, if it must, as soon as whoever has it gives it back.
+    pub(super) fn take_baton(&self, py: Python<'_>, must: bool) -> bool {
+        if self.try_baton() {
+            return true;
+        }
+        if !must {
+            return false;
+        }
+        self.baton_wanted.store(true, Ordering::SeqCst);
+        self.nudge();
+        py.detach(|| {
+            let taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
+            let taken = self.baton_free.wait_while(taken, |taken| *taken);
+            *taken.unwrap_or_else(PoisonError::into_inner) = true;
+        });
+        self.baton_wanted.store(false, Ordering::SeqCst);
+        true
+    }
+
+    pub(super) fn is_baton_wanted(&self) -> bool {
+        self.baton_wanted.load(Ordering::SeqCst)
+    }
+
+    /// From now on workers ring. False when something came before that.
+    pub(super) fn give_baton_back(&self) -> bool {
+        self.bell.about_to_sleep();
+        let nothing = self.results.is_empty().unwrap_or(true);
+        *self.baton.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.baton_free.notify_one();
+        nothing
+    }
+
+    /// Whoever hears the workers shall look around.
+    pub(super) fn nudge(&self) {
+        let label = AnswerLabel {
+            task: 0,
+            worker: 0,
+            verdict: Verdict::Nudge,
+            took: 0,
+        };
+        let mut parcel = Parcel::bare(&label.encode());
+        if let Ok(mut prepared) = self.results.prepare(parcel.outgoing()) {
+            // Without memory for a few bytes nothing else will work either.
+            let _ = self
+                .results
+                .send_prepared(&mut prepared, Deadline::PAST, &mut Never);
         }
     }
 
@@ -374,10 +516,6 @@ impl PoolDriver {
     pub(super) fn wake(&self) {
         self.woken.store(true, Ordering::SeqCst);
         self.ring();
-    }
-
-    pub(super) fn is_woken(&self) -> bool {
-        self.woken.swap(false, Ordering::SeqCst)
     }
 
     /// No worker is left: the driver's thread ends when all is told.
@@ -435,18 +573,20 @@ impl PoolDriver {
         &self,
         py: Python<'_>,
         sink: &Bound<'_, PyAny>,
-        first: u64,
-        count: u64,
+        tasks: TaskIds,
         timeout: Option<f64>,
+        held: Mutex<Vec<transfer::Definition>>,
         what: What,
     ) -> PyResult<u64> {
         let limit = timeout.map(nanoseconds).transpose()?;
-        let tasks = first..first + count;
+        let first = tasks.start;
         let job = Job {
             tasks: tasks.clone(),
             sink: sink.clone().unbind(),
             asks: sink.hasattr(intern!(py, "_begin"))?,
             timeout,
+            untold: AtomicU64::new(tasks.end - tasks.start),
+            held,
             what,
         };
         let mut steps = Vec::new();

@@ -1,5 +1,6 @@
 //! Calls that tasks belong to: one `apply`, or a whole `map` whose elements are pickled as workers take them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bequeath_pool::{TaskId, TaskIds};
@@ -7,9 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use crate::intern;
-use crate::transfer::{self, Purpose};
+use crate::transfer::{self, Definition, Purpose};
 
+use super::driver::PoolDriver;
 use super::member::Member;
+use super::share::noting;
 use super::wire::{Parcel, Shape, TaskLabel};
 
 /// A call, and who wants to know what came of it.
@@ -20,6 +23,10 @@ pub struct Job {
     /// It also has `_begin(index)`, which may say that nobody wants the result any more.
     pub asks: bool,
     pub timeout: Option<f64>,
+    /// Definitions that its messages name, until all have been answered.
+    pub held: Mutex<Vec<Definition>>,
+    /// How many tasks the sink has not been told of. Who settles what may be told in another order.
+    pub untold: AtomicU64,
     pub what: What,
 }
 
@@ -32,6 +39,8 @@ pub enum What {
         keywords: Py<PyAny>,
         /// Pickled in the caller, until it is sent.
         parcel: Mutex<Option<Parcel>>,
+        /// What the pickle names.
+        needs: Vec<u64>,
     },
     /// One function for all elements of a sequence that nobody else changes.
     Many {
@@ -79,7 +88,13 @@ impl Job {
     ///
     /// # Errors
     /// Whatever pickling raises; the session's lack of memory.
-    pub fn send(&self, py: Python<'_>, task: TaskId, to: &Member) -> PyResult<()> {
+    pub fn send(
+        &self,
+        py: Python<'_>,
+        task: TaskId,
+        to: &Member,
+        driver: &PoolDriver,
+    ) -> PyResult<()> {
         let mut parcel = match &self.what {
             What::One {
                 function,
@@ -94,10 +109,17 @@ impl Job {
                     arguments.bind(py),
                     keywords.bind(py),
                     task,
+                    &self.held,
                 )?,
             },
             What::Many { .. } => self.pickle_elements(py, task, to)?,
         };
+        for number in std::mem::take(&mut parcel.needs) {
+            if !to.knows(number) {
+                let object = driver.shared(py, number)?;
+                self.define(to, number, object.bind(py))?;
+            }
+        }
         Ok(to.send(&mut parcel)?)
     }
 
@@ -114,14 +136,7 @@ impl Job {
         };
         let definition = self.tasks.start + 1;
         if !to.knows(definition) {
-            let pickled = transfer::dumps(function.bind(py), Purpose::Message)?;
-            let label = TaskLabel {
-                task: 0,
-                shape: Shape::Definition,
-                definition,
-            };
-            to.define(definition, &mut Parcel::new(py, pickled, &label.encode()))
-                .map_err(PyErr::from)?;
+            self.define(to, definition, function.bind(py))?;
         }
         let (first, end) = self.range(task);
         let elements = elements.bind(py);
@@ -142,18 +157,28 @@ impl Job {
             shape,
             definition,
         };
-        let pickled = transfer::dumps(&object, Purpose::Message)?;
-        Ok(Parcel::new(py, pickled, &label.encode()))
+        pickle(&object, label, &self.held)
+    }
+
+    fn define(&self, to: &Member, definition: u64, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let label = TaskLabel {
+            task: 0,
+            shape: Shape::Definition,
+            definition,
+        };
+        let mut parcel = pickle(object, label, &self.held)?;
+        Ok(to.define(definition, &mut parcel)?)
     }
 
     /// Keeps what came back from a worker that had not begun it, for the next one.
     pub fn keep(&self, message: bequeath_channel::Message, label: TaskLabel) {
-        if let What::One { parcel, .. } = &self.what {
-            *lock(parcel) = Some(Parcel::again(message, &label.encode()));
+        if let What::One { parcel, needs, .. } = &self.what {
+            let again = Parcel::again(message, &label.encode(), needs.clone());
+            *lock(parcel) = Some(again);
         }
     }
 
-    /// Gives the sink what came of a task; `last` if this was the last one.
+    /// Gives the sink what came of a task. Whether this was the last one.
     ///
     /// # Errors
     /// What the sink raises.
@@ -161,9 +186,8 @@ impl Job {
         &self,
         py: Python<'_>,
         task: TaskId,
-        last: bool,
         outcome: Result<Bound<'_, PyAny>, Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let sink = self.sink.bind(py);
         let What::Many {
             values: Some(values),
@@ -177,9 +201,9 @@ impl Job {
                 Err(error) => (false, error),
             };
             let arguments = (self.index(task), (success, value));
-            return sink
-                .call_method1(intern!(py, "_set"), arguments)
-                .map(|_| ());
+            let told = sink.call_method1(intern!(py, "_set"), arguments);
+            let last = self.is_told();
+            return told.map(|_| last);
         };
         let (first, end) = self.range(task);
         match outcome {
@@ -189,10 +213,16 @@ impl Job {
                 sink.call_method1(intern!(py, "_fail"), (error,))?;
             }
         }
+        let last = self.is_told();
         if last {
             sink.call_method0(intern!(py, "_all_set"))?;
         }
-        Ok(())
+        Ok(last)
+    }
+
+    /// The sink was told of one task more; whether of all.
+    fn is_told(&self) -> bool {
+        self.untold.fetch_sub(1, Ordering::SeqCst) == 1
     }
 }
 
@@ -205,18 +235,32 @@ pub fn pickle_call(
     arguments: &Bound<'_, PyTuple>,
     keywords: &Bound<'_, PyAny>,
     task: TaskId,
+    held: &Mutex<Vec<Definition>>,
 ) -> PyResult<Parcel> {
-    let py = function.py();
-    let call = (function, arguments, keywords).into_pyobject(py)?;
-    let pickled = transfer::dumps(&call, Purpose::Message)?;
+    let call = (function, arguments, keywords).into_pyobject(function.py())?;
     let label = TaskLabel {
         task,
         shape: Shape::Call,
         definition: 0,
     };
-    Ok(Parcel::new(py, pickled, &label.encode()))
+    pickle(&call, label, held)
 }
 
-fn lock(parcel: &Mutex<Option<Parcel>>) -> std::sync::MutexGuard<'_, Option<Parcel>> {
+fn pickle(
+    object: &Bound<'_, PyAny>,
+    label: TaskLabel,
+    held: &Mutex<Vec<Definition>>,
+) -> PyResult<Parcel> {
+    let (mut pickled, needs) = noting(|| transfer::dumps_once(object, Purpose::Message))?;
+    let definitions = pickled.take_definitions();
+    if !definitions.is_empty() {
+        lock(held).extend(definitions);
+    }
+    let mut parcel = Parcel::new(object.py(), pickled, &label.encode());
+    parcel.needs = needs;
+    Ok(parcel)
+}
+
+fn lock<T>(parcel: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     parcel.lock().unwrap_or_else(PoisonError::into_inner)
 }

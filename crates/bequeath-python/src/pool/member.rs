@@ -1,7 +1,9 @@
 //! What the parent knows of a worker.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -29,12 +31,17 @@ pub struct Started {
 const TERMINATE: u8 = 1;
 const KILL: u8 = 2;
 
+/// More of a stack nobody reads.
+const LONGEST_STACK: usize = 1 << 14;
+
 /// A worker as the parent has it.
 pub struct Member {
     pub id: WorkerId,
     pub tasks: Queue,
     pub definitions: Queue,
     pub slate: Handle<Slate>,
+    /// Where it writes its Python stack when a fault ends it.
+    stack: OwnedFd,
     pub started: OnceLock<Started>,
     /// When its start began.
     pub since: u64,
@@ -52,6 +59,7 @@ impl Member {
             tasks: Queue::create(session, None)?,
             definitions: Queue::create(session, None)?,
             slate: session.create_object(|_: &Slate| ())?,
+            stack: bequeath_os::memfd::create(c"bequeath-stack", 0)?,
             started: OnceLock::new(),
             since: now(),
             known: Mutex::default(),
@@ -115,6 +123,15 @@ impl Member {
         received.ok()?;
         let label = TaskLabel::take(&mut message)?;
         Some((label, message))
+    }
+
+    /// What it wrote when a fault ended it.
+    pub fn last_stack(&self) -> Option<String> {
+        let file = File::from(self.stack.try_clone().ok()?);
+        let mut text = vec![0; LONGEST_STACK];
+        let length = file.read_at(&mut text, 0).ok()?;
+        text.truncate(length);
+        (length > 0).then(|| String::from_utf8_lossy(&text).into_owned())
     }
 
     pub fn sentinel(&self) -> Option<BorrowedFd<'_>> {
@@ -183,6 +200,7 @@ pub fn seat(
         slate: member.slate.clone(),
         bell: bell.clone(),
         bell_fd: bequeath_os::memfd::duplicate(bell_fd)?,
+        stack: bequeath_os::memfd::duplicate(member.stack.as_fd())?,
         interrupted: AtomicBool::new(false),
         known: Mutex::default(),
     })

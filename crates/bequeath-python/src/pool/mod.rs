@@ -10,6 +10,7 @@
 //! * `job` is a call that tasks belong to, `member` what the parent knows of a worker.
 //! * `seat` is the worker's side.
 //! * `shared` is what both look at: what a worker has in its hands, and whether the parent sleeps.
+//! * `share` is for objects that many tasks name.
 //! * `wire` is what stands behind the pickle in each message.
 
 mod act;
@@ -19,8 +20,10 @@ mod driver;
 mod job;
 mod member;
 mod seat;
+mod share;
 mod shared;
 mod wire;
 
 pub use driver::PoolDriver;
 pub use seat::{rebuild_seat, Seat};
+pub use share::Shared;

@@ -36,6 +36,7 @@ pub struct Seat {
     pub(super) slate: Handle<Slate>,
     pub(super) bell: Handle<Bell>,
     pub(super) bell_fd: OwnedFd,
+    pub(super) stack: OwnedFd,
     /// The parent's interrupt has come for the task in hand.
     pub(super) interrupted: AtomicBool,
     /// Functions by their numbers, as far as they have arrived.
@@ -92,6 +93,16 @@ impl Seat {
         }
     }
 
+    /// The descriptor of a file for the last stack.
+    fn stack_fileno(&self) -> i32 {
+        self.stack.as_raw_fd()
+    }
+
+    /// What the parent sent under a number.
+    fn sent<'py>(&self, py: Python<'py>, number: u64) -> PyResult<Bound<'py, PyAny>> {
+        self.definition(py, number)
+    }
+
     /// The worker's number in its pool.
     #[getter]
     fn worker(&self) -> u32 {
@@ -109,11 +120,14 @@ impl Seat {
         ];
         let handles = handles.iter().map(|handle| transfer::export(slf, handle));
         let handles = handles.collect::<PyResult<Vec<usize>>>()?;
-        let bell = transfer::export_descriptor(seat.bell_fd.as_raw_fd())?;
+        let descriptors = [
+            transfer::export_descriptor(seat.bell_fd.as_raw_fd())?,
+            transfer::export_descriptor(seat.stack.as_raw_fd())?,
+        ];
         let rebuild = py
             .import(intern!(py, "bequeath._engine"))?
             .getattr(intern!(py, "rebuild_seat"))?;
-        let arguments = (seat.worker, seat.max_tasks, handles, bell);
+        let arguments = (seat.worker, seat.max_tasks, handles, descriptors);
         Ok((rebuild, arguments).into_pyobject(py)?.into_any())
     }
 }
@@ -127,8 +141,9 @@ pub fn rebuild_seat(
     worker: u32,
     max_tasks: u64,
     handles: [usize; 5],
-    bell: usize,
+    descriptors: [usize; 2],
 ) -> PyResult<Seat> {
+    let [bell_fd, stack] = descriptors;
     let [tasks, definitions, results, slate, bell_word] = handles;
     let queue = |token| -> PyResult<Queue> {
         let handle = transfer::import(token)?;
@@ -144,7 +159,8 @@ pub fn rebuild_seat(
         results: queue(results)?,
         slate: slate.downcast().map_err(EngineError::from)?,
         bell: bell_word.downcast().map_err(EngineError::from)?,
-        bell_fd: crate::process::take(transfer::import_descriptor(bell)?)?,
+        bell_fd: crate::process::take(transfer::import_descriptor(bell_fd)?)?,
+        stack: crate::process::take(transfer::import_descriptor(stack)?)?,
         interrupted: AtomicBool::new(false),
         known: Mutex::default(),
     })

@@ -60,6 +60,8 @@ pub enum Verdict {
     Ready = 3,
     /// No task: the initializer raised this.
     NotReady = 4,
+    /// No task, and no worker: the parent's thread asks the one that hears the workers to look around.
+    Nudge = 5,
 }
 
 impl Verdict {
@@ -70,6 +72,7 @@ impl Verdict {
             Self::Interrupted,
             Self::Ready,
             Self::NotReady,
+            Self::Nudge,
         ]
         .into_iter()
         .find(|verdict| *verdict as u64 == byte)
@@ -173,6 +176,8 @@ pub struct Parcel {
     buffers: Vec<Block>,
     references: Vec<AnyHandle>,
     descriptors: Vec<OwnedFd>,
+    /// What its receiver must have been sent before, by number.
+    pub needs: Vec<u64>,
 }
 
 impl Parcel {
@@ -186,6 +191,7 @@ impl Parcel {
             buffers: std::mem::take(&mut pickled.buffers),
             references: std::mem::take(&mut pickled.references),
             descriptors: std::mem::take(&mut pickled.descriptors),
+            needs: Vec::new(),
         }
     }
 
@@ -197,11 +203,12 @@ impl Parcel {
             buffers: Vec::new(),
             references: Vec::new(),
             descriptors: Vec::new(),
+            needs: Vec::new(),
         }
     }
 
     /// A message that came back unread, its label taken off.
-    pub fn again(message: Message, label: &[u8; BYTES]) -> Self {
+    pub fn again(message: Message, label: &[u8; BYTES], needs: Vec<u64>) -> Self {
         let envelope = matches!(message.payload, Payload::Envelope(_));
         let mut bytes = message.payload.into_vec();
         if envelope {
@@ -214,6 +221,7 @@ impl Parcel {
             buffers: message.buffers,
             references: message.references,
             descriptors: message.descriptors,
+            needs,
         }
     }
 

@@ -1,0 +1,90 @@
+//! `Pool.share`: an object that tasks name, and each worker is sent once.
+//!
+//! A task that names one says so while it is pickled; the driver sends the object ahead to a worker that does not
+//! have it. The worker's task gets the object itself.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use crate::intern;
+
+use super::driver::PoolDriver;
+
+/// Above the numbers of functions of calls.
+const FIRST: u64 = 1 << 63;
+
+static NEXT: AtomicU64 = AtomicU64::new(FIRST);
+
+thread_local! {
+    /// What the task that is being pickled on this thread names; none when it is no task.
+    static NAMED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
+}
+
+/// Stands for an object in tasks of one pool. While it lives, workers keep the object.
+#[pyclass(frozen, module = "bequeath._engine", weakref)]
+pub struct Shared {
+    number: u64,
+    driver: Py<PoolDriver>,
+}
+
+#[pymethods]
+impl Shared {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, number) = (slf.py(), slf.get().number);
+        let noted = NAMED.with_borrow_mut(|named| {
+            let named = named.as_mut()?;
+            if !named.contains(&number) {
+                named.push(number);
+            }
+            Some(())
+        });
+        noted.ok_or_else(|| {
+            PyRuntimeError::new_err(
+                "what a pool shares goes along with the arguments of its tasks only",
+            )
+        })?;
+        let rebuild = py
+            .import(intern!(py, "bequeath._pool_worker"))?
+            .getattr(intern!(py, "shared"))?;
+        Ok((rebuild, (number,)).into_pyobject(py)?.into_any())
+    }
+
+    /// The object.
+    #[getter]
+    fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.driver.get().shared(py, self.number)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        Python::attach(|py| self.driver.get().unshare(py, self.number));
+    }
+}
+
+impl Shared {
+    pub fn new(driver: Py<PoolDriver>) -> Self {
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            driver,
+        }
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// Pickles a task, and says what it names.
+///
+/// # Errors
+/// What `pickle` returns.
+pub fn noting<T>(pickle: impl FnOnce() -> PyResult<T>) -> PyResult<(T, Vec<u64>)> {
+    let outer = NAMED.with_borrow_mut(|named| named.replace(Vec::new()));
+    let pickled = pickle();
+    let named = NAMED.with_borrow_mut(|named| std::mem::replace(named, outer));
+    Ok((pickled?, named.unwrap_or_default()))
+}
