@@ -79,8 +79,9 @@ class _Hooks:
         self._oom = False
         if exitcode == -signal.SIGKILL:
             before, self._oom_kills = self._oom_kills, _engine.oom_kills()
-            known = before is not None and self._oom_kills is not None
-            self._oom = known and self._oom_kills > before if known else None
+            after = self._oom_kills
+            known = before is not None and after is not None
+            self._oom = after > before if known else None  # type: ignore[operator]
         return exitcode
 
     def died(self, facts: dict[str, Any]) -> BaseException:

@@ -34,7 +34,7 @@ class ApplyResult:
         self._error_callback = error_callback
         self._success = True
         self._value: Any = None
-        self._task: int | None = None
+        self._tasks = range(0)
         self._attend: Callable[[Any, float | None], bool] | None = None
         pool._results[self._job] = self
 

@@ -188,7 +188,7 @@ class Pool:
         timeout: float | None = None,
     ) -> Any:
         """Call the function in a worker; its result."""
-        return self.apply_async(func, args, kwds, timeout=timeout).get()
+        return self._result(self.apply_async(func, args, kwds, timeout=timeout))
 
     def map(
         self,
@@ -201,7 +201,7 @@ class Pool:
     ) -> list[Any]:
         """Call the function for each item; the results in order."""
         result = self.map_async(func, iterable, chunksize, timeout=timeout, progress=progress)
-        return result.get()  # type: ignore[no-any-return]
+        return self._result(result)  # type: ignore[no-any-return]
 
     def starmap(
         self,
@@ -214,7 +214,7 @@ class Pool:
     ) -> list[Any]:
         """`map` for items that are tuples of arguments."""
         result = self.starmap_async(func, iterable, chunksize, timeout=timeout, progress=progress)
-        return result.get()  # type: ignore[no-any-return]
+        return self._result(result)  # type: ignore[no-any-return]
 
     def apply_async(
         self,
@@ -229,6 +229,7 @@ class Pool:
         """`apply` without waiting."""
         self._check_running()
         result = ApplyResult(self, callback, error_callback)
+        self._attended(result)
         self._submit(result, 0, func, tuple(args), dict(kwds), timeout)
         return result
 
@@ -322,9 +323,11 @@ class Pool:
         if length and _wanted(progress):
             bare = chunksize == 1 and not star
             shown = self._shown(result, func, length, chunksize, progress, bare)
-            self._submit_many(shown, func, items, chunksize, star, None, timeout)
+            result._tasks = self._submit_many(shown, func, items, chunksize, star, None, timeout)
         elif length:
-            self._submit_many(result, func, items, chunksize, star, result._value, timeout)
+            self._attended(result)
+            values = result._value
+            result._tasks = self._submit_many(result, func, items, chunksize, star, values, timeout)
         return result
 
     def _shown(
@@ -439,8 +442,8 @@ class Pool:
         timeout: float | None,
     ) -> None:
         try:
-            result._attend_by(self._driver.attend_for)
-            result._task = self._driver.submit(result, index, func, args, kwds, timeout)
+            first = self._driver.submit(result, index, func, args, kwds, timeout)
+            result._tasks = range(first, first + 1)
         except Exception as error:
             # What cannot be pickled is the task's error, as in multiprocessing.
             self._refuse(result, error, index)
@@ -454,10 +457,25 @@ class Pool:
         star: bool,
         values: list[Any] | None,
         timeout: float | None,
-    ) -> None:
+    ) -> range:
         limit = None if timeout is None else timeout * chunksize
+        submit = self._driver.submit_many
+        first, count = submit(result, func, items, chunksize, star, values, limit)
+        return range(first, first + count)
+
+    def _attended(self, result: ApplyResult) -> None:
+        """Who waits for it may hear the workers meanwhile."""
         result._attend_by(self._driver.attend_for)
-        self._driver.submit_many(result, func, items, chunksize, star, values, limit)
+
+    def _result(self, result: ApplyResult) -> Any:
+        """What a call that waits returns; interrupted, it leaves no tasks behind."""
+        try:
+            return result.get()
+        except KeyboardInterrupt:
+            if not result.ready():
+                for task in reversed(result._tasks):
+                    self._driver.cancel(task, True)
+            raise
 
     def _refuse(self, result: Any, error: BaseException, index: int = 0) -> None:
         self._driver.refuse(result, index, error)
@@ -598,14 +616,21 @@ class ThreadPool(Pool):
         star: bool,
         values: list[Any] | None,
         timeout: float | None,
-    ) -> None:
+    ) -> range:
         mapper = starmapstar if star else mapstar
         if values is None and chunksize == 1:
             for index, item in enumerate(items):
                 self._submit(result, index, func, (item,), {}, timeout)
-            return
+            return range(0)
         for index, chunk in enumerate(self._get_tasks(func, items, chunksize)):
             self._submit(result, index, mapper, (chunk,), {}, timeout)
+        return range(0)
+
+    def _attended(self, result: ApplyResult) -> None:
+        pass
+
+    def _result(self, result: ApplyResult) -> Any:
+        return result.get()
 
     def _refuse(self, result: Any, error: BaseException, index: int = 0) -> None:
         self._tasks.put((result._job, index, _raise, (error,), {}))

@@ -422,6 +422,16 @@ def test_what_is_shared_is_sent_once(own: Any) -> None:
         own._ctx.Queue().put(shared)
 
 
+def test_an_interrupted_call_leaves_no_tasks_behind(own: Any) -> None:
+    own.map(square, range(8), 1)
+    timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        own.map(sleep, [1000.0] * 50, 1)
+    timer.join()
+    assert own.map(square, range(8), 1) == [x * x for x in range(8)]
+
+
 def test_many_threads_wait_for_their_results(own: Any) -> None:
     results: list[Any] = []
 
