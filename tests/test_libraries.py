@@ -71,3 +71,39 @@ def test_fit_on_the_default_backend_gives_the_same_result(tmp_path: Path) -> Non
     plain, ours = run(str(script)), run("-m", "bequeath", "run", str(script))
     assert plain.returncode == 0, plain.stderr
     assert (ours.stdout, ours.returncode) == (plain.stdout, 0), ours.stderr
+
+POOLS = """
+import bequeath, {library}
+from concurrent.futures import ProcessPoolExecutor
+
+def main():
+    if "{library}" == "dask":
+        import dask
+        for executor in (bequeath.ProcessPoolExecutor(2), ProcessPoolExecutor(2, context)):
+            with executor:
+                total = dask.delayed(sum)([dask.delayed(pow)(number, 2) for number in range(20)])
+                print(total.compute(scheduler=executor))
+    else:
+        from joblib import Parallel, delayed
+        print(sum(Parallel(2, backend="multiprocessing")(delayed(pow)(n, 2) for n in range(20))))
+
+context = bequeath.get_context("spawn")
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_libraries_take_our_executors(tmp_path: Path) -> None:
+    need("dask")
+    script = tmp_path / "program.py"
+    script.write_text(POOLS.format(library="dask"))
+    finished = run(str(script))
+    assert (finished.stdout, finished.returncode) == ("2470\n2470\n", 0), finished.stderr
+
+
+def test_joblib_s_pool_of_processes_under_run(tmp_path: Path) -> None:
+    need("joblib")
+    script = tmp_path / "program.py"
+    script.write_text(POOLS.format(library="joblib"))
+    finished = run("-m", "bequeath", "run", str(script))
+    assert (finished.stdout, finished.returncode) == ("2470\n", 0), finished.stderr

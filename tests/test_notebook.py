@@ -1,0 +1,108 @@
+"""The data scientist's day in a Jupyter kernel: functions of cells, errors, interrupts, deaths.
+
+Runs where ipykernel is installed (`make long`, requirements/libraries.txt).
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+manager = pytest.importorskip("jupyter_client.manager")
+pytest.importorskip("ipykernel")
+
+pytestmark = [
+    pytest.mark.limit(180),
+    pytest.mark.leaves("the client of a kernel keeps threads and sockets of its own"),
+]
+
+
+class Notebook:
+    """A kernel, and the text of what its cells show."""
+
+    def __init__(self) -> None:
+        self.kernel, self.client = manager.start_new_kernel(kernel_name="python3")
+
+    def run(self, code: str, interrupt_at: str = "") -> str:
+        number = self.client.execute(code)
+        shown = ""
+        while True:
+            try:
+                message = self.client.get_iopub_msg(timeout=60)
+            except queue.Empty:
+                pytest.fail(f"the cell does not end; it has shown: {shown}")
+            if message["parent_header"].get("msg_id") != number:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "stream":
+                shown += content["text"]
+            elif kind == "execute_result":
+                shown += content["data"]["text/plain"]
+            elif kind == "error":
+                shown += "\n".join(content["traceback"])
+            elif kind == "status" and content["execution_state"] == "idle":
+                return re.sub(r"\x1b\[[0-9;]*m", "", shown)
+            if interrupt_at and interrupt_at in shown:
+                interrupt_at = ""
+                self.kernel.interrupt_kernel()
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.kernel.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def notebook(ours: Any) -> Iterator[Notebook]:
+    made = Notebook()
+    made.run(f"import bequeath, os, time; context = bequeath.get_context({ours.start_method!r})")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_functions_of_cells(ours: Any, notebook: Notebook) -> None:
+    shown = notebook.run(
+        "def double(x):\n    return 2 * x\n"
+        "pool = context.Pool(2)\nprint(pool.map(double, range(4)))"
+    )
+    assert shown == "[0, 2, 4, 6]\n"
+    shown = notebook.run(
+        "def fail(x):\n    y = x + 1\n    raise ValueError(y)  # in the cell\npool.map(fail, [1])"
+    )
+    assert "in fail(" in shown
+    assert "----> 3     raise ValueError(y)  # in the cell" in shown
+    assert shown.rstrip().endswith("ValueError: 2")
+    shown = notebook.run(
+        "def die(x):\n    if x == 1:\n        os.kill(os.getpid(), 9)\n    return x\n"
+        "for result in [pool.apply_async(die, (x,)) for x in range(3)]:\n"
+        "    try:\n        print(result.get())\n"
+        "    except Exception as error:\n        print(type(error).__name__)"
+    )
+    assert shown == "0\nWorkerDied\n2\n"
+    assert notebook.run("pool.terminate(); pool.join()\nprint('ended')") == "ended\n"
+
+
+def test_an_executor_of_a_notebook(ours: Any, notebook: Notebook) -> None:
+    shown = notebook.run(
+        "executor = bequeath.ProcessPoolExecutor(2, context)\n"
+        "print(list(executor.map(lambda x: x + 1, range(3))))"
+    )
+    assert shown == "[1, 2, 3]\n"
+    # A cell's own code may wait: the notebook's loop is there.
+    shown = notebook.run(
+        "import asyncio\nloop = asyncio.get_running_loop()\n"
+        "print(await loop.run_in_executor(executor, sum, [1, 2]))"
+    )
+    assert shown == "3\n"
+    shown = notebook.run(
+        "future = executor.submit(time.sleep, 600)\nprint('begun', flush=True)\nfuture.result()",
+        interrupt_at="begun",
+    )
+    assert "KeyboardInterrupt" in shown
+    shown = notebook.run("print(executor.submit(pow, 2, 5).result())\nexecutor.kill_workers()")
+    assert shown == "32\n"
