@@ -51,6 +51,13 @@ def test_each_facility_is_named_with_what_it_means() -> None:
     assert findings["memfd_create"]["level"] == findings["SCM_RIGHTS"]["level"] == "good"
 
 
+def test_the_document_names_what_is_looked_at() -> None:
+    document = (Path(__file__).parents[1] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    _, diagnosis, _ = examined()
+    looked_at = {f["name"] for f in diagnosis["findings"] if f["topic"] != "templates"}
+    assert {name for name in looked_at if name not in document} == set()
+
+
 def test_a_limit_that_leaves_no_room_is_a_problem() -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -287,3 +288,51 @@ def test_a_child_in_another_pid_namespace_is_told_and_starts_afresh(ours: Implem
     assert lines[0] == "0"
     assert lines[1:-1] == [f"{what} True" for what in refused] + ["new its own", "ended 0"]
     assert lines[-1] == "kept True False 0" and not errors
+
+
+OUTSIDER = """
+import os, sys
+import bequeath
+from bequeath import _engine
+
+def of_its_own(connection, number):
+    # No member: what it makes is a session of its own, which its children share with it.
+    queue = bequeath.Queue()
+    child = bequeath.Process(target=queue.put, args=(os.getpid(),))
+    child.start()
+    told = queue.get()
+    child.join()
+    connection.send((told == os.getpid(), _engine.session_info()["id"]))
+    if number:
+        os.kill(os.getpid(), 9)
+
+if __name__ == "__main__":
+    bequeath.set_start_method(sys.argv[1])
+    queue, lock = bequeath.Queue(), bequeath.Lock()
+    queue.put("kept")
+    lock.acquire()
+    ids = {_engine.session_info()["id"]}
+    for number in range(3):
+        receiver, sender = bequeath.Pipe(False)
+        outsider = bequeath.Process(target=of_its_own, args=(sender, number), session=False)
+        outsider.start()
+        sender.close()
+        told, id = receiver.recv()
+        outsider.join()
+        print(told, outsider.exitcode)
+        ids.add(id)
+    deaths = {death["cause"] for s in bequeath.inspect()["sessions"] for death in s["deaths"]}
+    print(len(ids), queue.get(), lock.acquire(timeout=0.01), len(deaths))
+"""
+
+
+def test_sessions_of_one_tree_do_not_touch_each_other(ours: Implementation, tmp_path: Path) -> None:
+    """An outsider makes a session of its own, uses it with a child, and is killed."""
+    if ours.start_method == "fork":
+        pytest.skip("a forked child has all that its parent has")
+    program = tmp_path / "outsiders.py"
+    program.write_text(OUTSIDER)
+    command = [sys.executable, str(program), ours.start_method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout.splitlines() == ["True 0", "True -9", "True -9", "4 kept False 0"]

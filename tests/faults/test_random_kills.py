@@ -67,7 +67,8 @@ class Crew:
 def logged(folder: Path, *words: str) -> Counter[tuple[str, int, int]]:
     found: Counter[tuple[str, int, int]] = Counter()
     for path in folder.glob("*.log"):
-        for line in path.read_text().splitlines():
+        # (A write goes page by page: the last line of who was killed may be the beginning of one.)
+        for line in path.read_text().split("\n")[:-1]:
             word, sender, number = line.split()
             if not words or word in words:
                 found[word, int(sender), int(number)] += 1
