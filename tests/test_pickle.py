@@ -645,3 +645,57 @@ for _ in range(1000):
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+class Successor(uuid.UUID):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        object.__setattr__(self, "int", state["int"] + 1)
+        object.__setattr__(self, "is_safe", uuid.SafeUUID.unsafe)
+
+
+def test_uuids_are_filled_as_their_class_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, safe = uuid.UUID(int=5), uuid.UUID(int=6, is_safe=uuid.SafeUUID.safe)
+
+    for _ in range(2):
+        for one in (plain, safe):
+            for module in (pickle, bequeath.pickle):
+                read = bequeath.pickle.loads(module.dumps(one))
+                assert (type(read), read.int, read.is_safe) == (uuid.UUID, one.int, one.is_safe)
+    read = bequeath.pickle.loads(pickle.dumps(Successor(int=7)))
+    assert (read.int, read.is_safe) == (8, uuid.SafeUUID.unsafe)
+
+    def other(self: uuid.UUID, state: dict[str, Any]) -> None:
+        object.__setattr__(self, "int", -1)
+        object.__setattr__(self, "is_safe", None)
+
+    data = pickle.dumps(plain)
+    monkeypatch.setattr(uuid.UUID, "__setstate__", other)
+    read = bequeath.pickle.loads(data)
+    assert (read.int, read.is_safe) == (-1, None)
+    monkeypatch.undo()
+    assert bequeath.pickle.loads(data) == plain
+
+
+def test_arrays_whose_parts_are_gone_when_the_next_is_written() -> None:
+    # What an array's `__reduce_ex__` made is dropped as soon as it is written: its place in memory
+    # is the next one's.
+    np = pytest.importorskip("numpy")
+    grid = np.arange(24, dtype="i4").reshape(4, 6)
+    record = np.zeros(3, dtype=[("a", "f8"), ("b", "S3")])
+    shared = np.arange(5)
+    arrays = [
+        *[np.full((number % 4, number % 3), number) for number in range(200)],
+        *[grid, grid.T, grid[::2], grid[:, 1], np.asfortranarray(grid)],
+        *[record, np.array([[1], {"x": 2}], dtype=object), np.array(5), np.array([], "f4")],
+        *[np.float64(2.5), np.int8(3), np.dtype("i2"), np.dtype("i2"), shared, shared],
+    ]
+    buffers: list[Any] = []
+    for protocol, callback in ((4, None), (5, None), (5, buffers.append)):
+        data = bequeath.pickle.dumps(arrays, protocol, buffer_callback=callback)
+        for module in (pickle, bequeath.pickle):
+            read = module.loads(data, buffers=buffers)
+            for one, other in zip(arrays, read, strict=True):
+                assert type(one) is type(other)
+                assert getattr(one, "dtype", 0) == getattr(other, "dtype", 0)
+                assert np.array_equal(one, other), (one, other)
+            assert read[-1] is read[-2]

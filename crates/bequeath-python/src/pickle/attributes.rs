@@ -11,8 +11,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use super::classes;
+use super::classes::{self, Takes};
 use super::failure::Failure;
+use super::library;
 use super::look::{self, DictItems};
 use super::objects::Objects;
 use super::tables::unpickling_error;
@@ -36,9 +37,16 @@ impl<'py> Objects<'py> {
     ) -> Result<(), Failure> {
         self.may_change(object)?;
         let class = object.get_type();
-        if !classes::takes_state_as_it_is(&class)? {
-            let state = self.full_dict(items)?;
-            return self.build(object, state);
+        match classes::takes(&class)? {
+            Takes::AsItIs => {}
+            Takes::Uuid(slots) if fill_uuid(object, slots, items.as_slice())? => {
+                self.steps += 2;
+                return Ok(());
+            }
+            Takes::Uuid(_) | Takes::Asked => {
+                let state = self.full_dict(items)?;
+                return self.build(object, state);
+            }
         }
         // As if a dict was filled, and put into the object then.
         self.steps += 2;
@@ -68,7 +76,8 @@ impl<'py> Objects<'py> {
         mut items: Drain<'_, Bound<'py, PyAny>>,
     ) -> Result<(), Failure> {
         self.may_change(object)?;
-        if !state.is_none() || !classes::takes_state_as_it_is(&object.get_type())? {
+        let as_it_is = matches!(classes::takes(&object.get_type())?, Takes::AsItIs);
+        if !state.is_none() || !as_it_is {
             let slots = self.full_dict(items)?;
             let pair = self.tuple(vec![state, slots].drain(..))?;
             return self.build(object, pair);
@@ -89,7 +98,7 @@ impl<'py> Objects<'py> {
         self.steps += 1;
         let py = self.py;
         self.may_change(object)?;
-        let as_it_is = classes::takes_state_as_it_is(&object.get_type())?;
+        let as_it_is = matches!(classes::takes(&object.get_type())?, Takes::AsItIs);
         if let (true, Ok(state)) = (as_it_is, state.cast_exact::<PyDict>()) {
             if let Some(own) = look::instance_dict(object.as_borrowed()) {
                 return update_attributes(&own, state).map_err(Failure);
@@ -193,6 +202,41 @@ fn update_attributes(own: &Bound<'_, PyAny>, state: &Bound<'_, PyDict>) -> PyRes
         }
     }
     Ok(())
+}
+
+/// Fills the slots of a UUID that was just made as its `__setstate__` does, where the state is no more than a number.
+fn fill_uuid(
+    object: &Bound<'_, PyAny>,
+    slots: [usize; 2],
+    state: &[Bound<'_, PyAny>],
+) -> PyResult<bool> {
+    let py = object.py();
+    let [name, number] = state else {
+        return Ok(false);
+    };
+    let names = [intern!(py, "int"), intern!(py, "is_safe")];
+    let is_number = name
+        .cast_exact::<PyString>()
+        .is_ok_and(|name| name == "int");
+    let is_empty = slots
+        .iter()
+        .all(|slot| version::slot(object.as_borrowed(), *slot).is_none());
+    let Some(unknown) = library::unknown_safety(py)? else {
+        return Ok(false);
+    };
+    if !is_number || !is_empty || !look::is_int(number.as_borrowed()) {
+        return Ok(false);
+    }
+    for (name, value) in names.into_iter().zip([number, &unknown]) {
+        // Past the class's own `__setattr__`, which refuses.
+        // SAFETY: three objects that are alive.
+        let set =
+            unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
+        if set != 0 {
+            return Err(PyErr::fetch(py));
+        }
+    }
+    Ok(true)
 }
 
 /// Puts an attribute into an instance as putting it into its dict would, but without the need for a dict; says no

@@ -114,24 +114,38 @@ pub(super) fn of(class: &Bound<'_, PyType>, instance: Object<'_, '_>) -> PyResul
     Ok(kind)
 }
 
-/// Whether instances that are being read get their state put into their dict.
-pub(super) fn takes_state_as_it_is(class: &Bound<'_, PyType>) -> PyResult<bool> {
+/// How instances that are being read get their state.
+pub(super) enum Takes {
+    /// It is put into their dict.
+    AsItIs,
+    /// A UUID's own `__setstate__` would fill these two slots.
+    Uuid([usize; 2]),
+    /// They are asked.
+    Asked,
+}
+
+/// How instances of a class that are being read get their state.
+pub(super) fn takes(class: &Bound<'_, PyType>) -> PyResult<Takes> {
     let kind = match remembered(class) {
         Some(kind) => kind,
         None => {
             class.getattr(intern!(class.py(), "__reduce_ex__"))?;
             let quiet = is_quiet(&class.get_type())?;
             let plain = if quiet { plain::examine(class)? } else { None };
-            let kind = plain.map(|plain| Rc::new(Kind::Plain(plain)));
+            let kind = match plain {
+                Some(plain) => Some(Rc::new(Kind::Plain(plain))),
+                None if quiet => library::kind_of_uuid(class)?.map(Rc::new),
+                None => None,
+            };
             remember(class, kind.clone());
             kind
         }
     };
-    let plain = kind.as_deref().and_then(|kind| match kind {
-        Kind::Plain(plain) => Some(plain),
-        _ => None,
-    });
-    Ok(plain.is_some_and(|plain| plain.takes_state_as_it_is))
+    Ok(match kind.as_deref() {
+        Some(Kind::Plain(plain)) if plain.takes_state_as_it_is => Takes::AsItIs,
+        Some(Kind::Uuid(slots)) => Takes::Uuid(*slots),
+        _ => Takes::Asked,
+    })
 }
 
 fn examine(class: &Bound<'_, PyType>, instance: &Bound<'_, PyAny>) -> PyResult<Kind> {

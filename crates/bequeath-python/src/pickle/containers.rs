@@ -280,7 +280,11 @@ impl<'py> Saver<'_, 'py> {
             return Ok(());
         }
         self.tuple_end(len);
-        self.remember(object);
+        // Nothing comes behind the root of a pure walk that could lead back to it; inside of itself it is remembered.
+        let is_root = self.open_tuples == 0 && object.as_ptr() as usize == self.root;
+        if !(is_root && self.pure) {
+            self.remember(object);
+        }
         Ok(())
     }
 

@@ -2,13 +2,13 @@
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyFunction, PyString, PyType};
+use pyo3::types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType};
 
 use super::classes::{self, Kind};
 use super::library;
 use super::look::{self, Object};
 use super::plain;
-use super::reduce::Reduced;
+use super::reduce::{Reduced, Reduction};
 use super::save::{Saved, Saver, Stop};
 use super::tables::{pickling_error, Tables};
 use super::value;
@@ -37,7 +37,7 @@ impl<'py> Saver<'_, 'py> {
         if let Some(policy) = self.hooks.policy {
             if self.pure {
                 if !policy.is_plain(&object, &class)? {
-                    return Err(Stop::Impure);
+                    return Err(Stop::impure());
                 }
             } else if let Some(reduced) = policy.reduce(&object)? {
                 return self.in_place(object, &reduced);
@@ -89,18 +89,18 @@ impl<'py> Saver<'_, 'py> {
             Some(kind) => kind.clone(),
             None => {
                 let Some(kind) = classes::known(class) else {
-                    return Err(Stop::Unknown(object.to_owned().unbind()));
+                    return Err(Stop::unknown(object));
                 };
                 // Classes that hash by code of their own are none of a kind that gets further than this.
                 if matches!(*kind, Kind::Ask) {
-                    return Err(Stop::Impure);
+                    return Err(Stop::impure());
                 }
                 if let Some(reducer) = self.registered(class)? {
                     if library::is_own_of_numpy(object, &reducer)? {
                         return self.global(object, None);
                     }
                     if !self.writes_by_itself(&kind, &reducer)? {
-                        return Err(Stop::Impure);
+                        return Err(Stop::impure());
                     }
                 }
                 self.kinds.set(address, kind.clone());
@@ -111,7 +111,7 @@ impl<'py> Saver<'_, 'py> {
             Kind::Class if class.is(self.py.get_type::<PyType>()) => self.class(object),
             Kind::Class | Kind::Function | Kind::BuiltinFunction => self.global(object, None),
             _ if self.known(object, class, &kind, once)? => Ok(()),
-            _ => Err(Stop::Impure),
+            _ => Err(Stop::impure()),
         }
     }
 
@@ -158,7 +158,7 @@ impl<'py> Saver<'_, 'py> {
             Kind::Uuid(slots) => return self.uuid(object, class, *slots, once),
             Kind::Path(slot) => return self.path(object, class, *slot, once),
             Kind::Member => return self.member(object, class, once),
-            Kind::AskQuietly => self.ask_quietly(object, class)?,
+            Kind::AskQuietly => self.ask_quietly(object, class, once)?,
             Kind::Complex => self.complex(object, class, once)?,
             Kind::Ask | Kind::Class | Kind::Function | Kind::BuiltinFunction | Kind::Plain(_) => {
                 return Ok(false)
@@ -215,17 +215,30 @@ impl<'py> Saver<'_, 'py> {
         }
     }
 
-    /// Asks an object whose answer runs no code, and keeps the answer as long as parts of it are remembered.
+    /// Asks an object whose answer runs no code, and keeps the answer if parts of it are remembered.
     pub(super) fn ask_quietly(
         &mut self,
         object: Object<'_, 'py>,
         class: &Bound<'py, PyType>,
+        once: bool,
     ) -> Saved {
         let reduced = self.ask(object, class)?;
-        self.memo.keep(&reduced).map_err(PyErr::from)?;
-        if self.pure && reduced.cast::<PyString>().is_ok() {
-            return Err(Stop::Impure);
+        if !self.pure {
+            return self.reduced(object, &reduced);
         }
-        self.reduced(object, &reduced)
+        let Ok(tuple) = reduced.cast_into_exact::<PyTuple>() else {
+            return Err(Stop::impure());
+        };
+        let reduction = Reduction::of(&tuple)?;
+        // From here on the parts are the reduction's alone, unless the object has them, too.
+        drop(tuple);
+        let remembered = self.memo.len() + usize::from(!once);
+        self.fresh(&reduction, object, once)?;
+        if self.memo.len() > remembered {
+            for part in reduction.parts() {
+                self.memo.keep(part).map_err(PyErr::from)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -173,6 +173,12 @@ impl Identities {
         }
     }
 
+    /// How many objects are remembered.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
     /// Bytes of memory.
     pub(super) fn size(&self) -> usize {
         self.places.capacity() * size_of::<Place>() + self.kept.capacity() * size_of::<Py<PyAny>>()

@@ -92,11 +92,11 @@ impl<'py> Saver<'_, 'py> {
             return self.save(state.as_borrowed());
         }
         if !look::is_dict(state.as_borrowed()) {
-            return Err(Stop::Impure);
+            return Err(Stop::impure());
         }
         if self.open_tuples > 0 || !look::is_held_twice(state.as_borrowed()) {
             if plain::is_overridden(state.as_borrowed()) {
-                return Err(Stop::Impure);
+                return Err(Stop::impure());
             }
             return self.save(state.as_borrowed());
         }
@@ -113,7 +113,7 @@ impl<'py> Saver<'_, 'py> {
             return Ok(());
         }
         if !look::is_str(name) || look::utf8(name).is_none_or(plain::is_asked_for) {
-            return Err(Stop::Impure);
+            return Err(Stop::impure());
         }
         self.save(name)?;
         self.memo.check(name);

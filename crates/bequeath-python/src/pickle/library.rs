@@ -9,6 +9,7 @@ use super::moments::Calendar;
 use super::tables::Tables;
 use super::version;
 use crate::intern;
+use crate::once::Once;
 
 /// Their C code says what they reduce to, and runs no other.
 const QUIET: [(&str, &str); 3] = [
@@ -67,12 +68,23 @@ pub(super) fn kind(
     if matches!(found, Some(Kind::AskQuietly)) {
         instance.call_method1(intern!(py, "__reduce_ex__"), (5,))?;
     }
-    // A class of somebody else's can bear the same name.
-    let modules = Tables::get(py)?.modules.bind(py);
-    let real = modules
-        .get_item(&module)
-        .and_then(|module| module.getattr(name.as_str()));
-    Ok(found.filter(|_| real.is_ok_and(|real| real.is(class))))
+    Ok(found.filter(|_| is_found(class, &module, &name)))
+}
+
+/// Whether a module has the class under that name: one of somebody else's can bear the same.
+fn is_found(class: &Bound<'_, PyType>, module: &str, name: &str) -> bool {
+    let tables = Tables::get(class.py());
+    let module = tables.and_then(|tables| tables.modules.bind(class.py()).get_item(module));
+    let real = module.and_then(|module| module.getattr(name));
+    real.is_ok_and(|real| real.is(class))
+}
+
+/// Whether a class is `uuid.UUID`, untouched, seen without an instance.
+pub(super) fn kind_of_uuid(class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
+    if class.qualname()? != "UUID" || !is_found(class, "uuid", "UUID") {
+        return Ok(None);
+    }
+    uuid(class)
 }
 
 /// Data types and scalars that hold no objects.
@@ -151,7 +163,8 @@ fn uuid(class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
     let own = default_reduction(class)?
         && are_default(class, &[intern!(py, "__reduce__")])?
         && in_classes(class, intern!(py, "__getnewargs__"))?.is_none()
-        && is_method_of(class, intern!(py, "__getstate__"), "uuid")?;
+        && is_method_of(class, intern!(py, "__getstate__"), "uuid")?
+        && is_method_of(class, intern!(py, "__setstate__"), "uuid")?;
     if !own {
         return Ok(None);
     }
@@ -187,4 +200,25 @@ fn path(
         }
     }
     Ok(None)
+}
+
+/// What `uuid.UUID` says of numbers that nobody vouches for; nothing where its module no longer has it.
+pub(super) fn unknown_safety(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    /// The enumeration and its member.
+    static KNOWN: Once<(Py<PyAny>, Py<PyAny>)> = Once::new();
+    let Ok(modules) = Tables::get(py)?.modules.bind(py).cast::<PyDict>() else {
+        return Ok(None);
+    };
+    let module = modules.get_item(intern!(py, "uuid"))?;
+    let Some(Ok(module)) = module.map(|module| module.cast_into_exact::<PyModule>()) else {
+        return Ok(None);
+    };
+    let Some(safety) = module.dict().get_item(intern!(py, "SafeUUID"))? else {
+        return Ok(None);
+    };
+    let (then, unknown) = KNOWN.get_or_try_init(py, || {
+        let unknown = safety.getattr(intern!(py, "unknown"))?;
+        Ok::<_, PyErr>((safety.clone().unbind(), unknown.unbind()))
+    })?;
+    Ok(safety.is(then).then(|| unknown.bind(py).clone()))
 }

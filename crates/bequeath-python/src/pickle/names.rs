@@ -46,7 +46,7 @@ impl<'py> Saver<'_, 'py> {
                 Some((module, name)) if self.may_name(&module, &name)? => {
                     return self.named(&object, &module, &name, &name, false);
                 }
-                _ if self.pure => return Err(Stop::Impure),
+                _ if self.pure => return Err(Stop::impure()),
                 _ => {}
             }
         }

@@ -17,8 +17,8 @@ impl<'py> Saver<'_, 'py> {
         what: impl FnOnce() -> String,
     ) -> Result<T, Stop> {
         match result {
-            Err(Stop::Raised(error)) if HAS_NOTES && self.hooks.policy.is_none() => {
-                Err(add(self.py, error, what()).into())
+            Err(stop) if HAS_NOTES && self.hooks.policy.is_none() => {
+                Err(stop.with(|error| add(self.py, error, what())))
             }
             result => result,
         }

@@ -215,6 +215,7 @@ impl Pickler {
             memo: &mut memo,
             hooks: &hooks,
             pure: false,
+            root: obj.as_ptr() as usize,
             open_tuples: 0,
             fast_depth: 0,
             fast_inside: Vec::new(),
@@ -227,11 +228,7 @@ impl Pickler {
             let mut state = slf.get().state();
             (state.memo, state.busy) = (memo, false);
         }
-        match result {
-            Ok(()) => Ok(()),
-            Err(Stop::Raised(error)) => Err(error),
-            Err(Stop::Impure | Stop::Unknown(_)) => unreachable!("a full walk is never impure"),
-        }
+        result.map_err(Stop::raised)
     }
 
     /// Forgets what was written, so that the next pickle can be read by itself.

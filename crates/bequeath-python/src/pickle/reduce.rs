@@ -59,6 +59,11 @@ impl<'py> Reduction<'py> {
         }
     }
 
+    /// Arguments and state.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Bound<'py, PyAny>> {
+        std::iter::once(self.arguments.as_any()).chain(&self.state)
+    }
+
     /// What a `__reduce__` would return.
     pub(super) fn into_tuple(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let Self {
@@ -83,7 +88,8 @@ impl<'py> Reduction<'py> {
             .into_pyobject(py)
     }
 
-    fn of(tuple: &Bound<'py, PyTuple>) -> PyResult<Self> {
+    /// What `__reduce__` returned, checked.
+    pub(super) fn of(tuple: &Bound<'py, PyTuple>) -> PyResult<Self> {
         let py = tuple.py();
         let len = tuple.len();
         if !(2..=6).contains(&len) {
@@ -193,19 +199,25 @@ impl<'py> Saver<'_, 'py> {
     pub(super) fn in_place(&mut self, object: Object<'_, 'py>, reduced: &Reduced<'py>) -> Saved {
         match reduced {
             Reduced::Said(value) => self.reduced(object, value),
-            Reduced::Fresh(reduction) => self.fresh(reduction, object),
+            Reduced::Fresh(reduction) => self.fresh(reduction, object, false),
         }
     }
 
     /// Writes a reduction whose tuples nobody else has: they are not remembered.
-    fn fresh(&mut self, reduction: &Reduction<'py>, object: Object<'_, 'py>) -> Saved {
-        if !self.writes_libraries() {
+    pub(super) fn fresh(
+        &mut self,
+        reduction: &Reduction<'py>,
+        object: Object<'_, 'py>,
+        once: bool,
+    ) -> Saved {
+        let has_items = reduction.list_items.is_some() || reduction.dict_items.is_some();
+        if !self.writes_libraries() || has_items {
             return self.reduce(reduction, Some(object));
         }
         self.callable(&reduction.callable)?;
         self.unshared(reduction.arguments.as_any().as_borrowed())?;
         self.encoder.opcode(op::REDUCE);
-        if !self.made(object, false)? {
+        if !self.made(object, once)? {
             return Ok(());
         }
         let Some(state) = &reduction.state else {
@@ -306,7 +318,7 @@ impl<'py> Saver<'_, 'py> {
     /// What is made on the way must be kept as long as it is remembered: only a full walk does that.
     pub(super) fn full(&mut self, write: impl FnOnce(&mut Self) -> Saved) -> Saved {
         if self.pure {
-            return Err(Stop::Impure);
+            return Err(Stop::impure());
         }
         write(self)
     }

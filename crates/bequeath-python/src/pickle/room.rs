@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::identities::Identities;
 use super::objects::Objects;
 use super::policy::Policy;
-use super::save::{Hooks, Kinds, Saved, Saver, Stop};
+use super::save::{Hooks, Kinds, Saved, Saver, Stop, Why};
 use super::value::Walk;
 use super::version::NoCollector;
 
@@ -93,6 +93,7 @@ impl Drop for Written {
 }
 
 /// One walk. What it wrote is in `room` only if it succeeds; what it noted in `beside` belongs there.
+#[inline]
 fn walk<'py>(
     object: &Bound<'py, PyAny>,
     protocol: u8,
@@ -110,6 +111,7 @@ fn walk<'py>(
         memo: &mut room.memo,
         hooks,
         pure,
+        root: object.as_ptr() as usize,
         open_tuples: 0,
         fast_depth: 0,
         fast_inside: Vec::new(),
@@ -132,6 +134,7 @@ fn walk<'py>(
 const NEW_CLASSES: usize = 32;
 
 /// Walks purely, if that is possible. Each new class that is met is looked at once, and the walk started again.
+#[inline]
 fn walk_purely<'py>(
     object: &Bound<'py, PyAny>,
     protocol: u8,
@@ -155,12 +158,14 @@ fn walk_purely<'py>(
             beside.as_deref_mut(),
         ) {
             Ok(()) => return Ok(true),
-            Err(Stop::Raised(error)) => return Err(error),
-            Err(Stop::Impure) => break,
-            Err(Stop::Unknown(instance)) => {
-                let instance = instance.bind(py);
-                classes::of(&instance.get_type(), instance.as_borrowed())?;
-            }
+            Err(stop) => match stop.why() {
+                Why::Raised(error) => return Err(error),
+                Why::Impure => break,
+                Why::Unknown(instance) => {
+                    let instance = instance.bind(py);
+                    classes::of(&instance.get_type(), instance.as_borrowed())?;
+                }
+            },
         }
     }
     if let Some(beside) = &mut beside {
@@ -177,11 +182,7 @@ fn walk_fully<'py>(
     hooks: &Hooks<'py>,
     room: &mut Room,
 ) -> PyResult<()> {
-    match walk(object, protocol, framing, hooks, false, room, None) {
-        Ok(()) => Ok(()),
-        Err(Stop::Raised(error)) => Err(error),
-        Err(Stop::Impure | Stop::Unknown(_)) => unreachable!("a full walk is never impure"),
-    }
+    walk(object, protocol, framing, hooks, false, room, None).map_err(Stop::raised)
 }
 
 /// Writes a pickle of one object, purely if that is possible.

@@ -3,7 +3,7 @@
 //! The walk has two modes. In *pure* mode only exact builtin types and plain instances are met, so no code of
 //! anybody runs: an object with a single reference cannot be met again, and is not remembered. (Inside a tuple that
 //! has more references containers are remembered all the same: a tuple that holds itself is found through them.)
-//! The first object that would run code ends the pure walk with [`Stop::Impure`]; the caller starts again in *full* mode, in which
+//! The first object that would run code ends the pure walk with [`Why::Impure`]; the caller starts again in *full* mode, in which
 //! everything is remembered as CPython's pickler does, since code that runs may hand out any object once more.
 
 use std::rc::Rc;
@@ -22,8 +22,11 @@ use super::tables::pickling_error;
 use super::value::{To, Walk};
 use super::version;
 
-/// Why a walk ended.
-pub(super) enum Stop {
+/// Why a walk ended: small, since every step of a walk says whether it did.
+pub(super) struct Stop(Box<Why>);
+
+/// What ended it.
+pub(super) enum Why {
     /// Something was raised.
     Raised(PyErr),
     /// Code would have to run: not in pure mode.
@@ -32,9 +35,42 @@ pub(super) enum Stop {
     Unknown(Py<PyAny>),
 }
 
+impl Stop {
+    #[cold]
+    pub(super) fn impure() -> Self {
+        Self(Box::new(Why::Impure))
+    }
+
+    #[cold]
+    pub(super) fn unknown(instance: Object<'_, '_>) -> Self {
+        Self(Box::new(Why::Unknown(instance.to_owned().unbind())))
+    }
+
+    pub(super) fn why(self) -> Why {
+        *self.0
+    }
+
+    /// The same, where something was raised with that error in its place.
+    pub(super) fn with(self, change: impl FnOnce(PyErr) -> PyErr) -> Self {
+        match self.why() {
+            Why::Raised(error) => change(error).into(),
+            other => Self(Box::new(other)),
+        }
+    }
+
+    /// What was raised in a full walk.
+    pub(super) fn raised(self) -> PyErr {
+        match self.why() {
+            Why::Raised(error) => error,
+            Why::Impure | Why::Unknown(_) => unreachable!("a full walk is never impure"),
+        }
+    }
+}
+
 impl From<PyErr> for Stop {
+    #[cold]
     fn from(error: PyErr) -> Self {
-        Self::Raised(error)
+        Self(Box::new(Why::Raised(error)))
     }
 }
 
@@ -75,6 +111,8 @@ pub(super) struct Saver<'s, 'py> {
     pub(super) memo: &'s mut Identities,
     pub(super) hooks: &'s Hooks<'py>,
     pub(super) pure: bool,
+    /// The address of what is pickled, by which nothing is looked up.
+    pub(super) root: usize,
     /// Tuples with more than one reference around the current object.
     pub(super) open_tuples: usize,
     /// How deep a fast walk is, and what it is inside of once it is suspiciously deep.
@@ -210,7 +248,7 @@ impl<'py> Saver<'_, 'py> {
             Exact::Set => self.set(object, once),
             Exact::FrozenSet => self.frozenset(object, once),
             Exact::ByteArray => self.bytearray(object),
-            Exact::PickleBuffer => self.buffer(object),
+            Exact::PickleBuffer => self.buffer(object, once),
             _ => self.other(object, once),
         }
     }

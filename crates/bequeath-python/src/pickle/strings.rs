@@ -149,7 +149,7 @@ impl<'py> Saver<'_, 'py> {
         Ok(())
     }
 
-    pub(super) fn buffer(&mut self, object: Object<'_, 'py>) -> Saved {
+    pub(super) fn buffer(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
         let py = self.py;
         if self.encoder.protocol() < 5 {
             return Err(
@@ -158,7 +158,7 @@ impl<'py> Saver<'_, 'py> {
         }
         if let (true, Some(callback)) = (self.pure, &self.hooks.buffer_callback) {
             if !look::is_method_of_list(callback) {
-                return Err(Stop::Impure);
+                return Err(Stop::impure());
             }
         }
         let before =
@@ -184,7 +184,7 @@ impl<'py> Saver<'_, 'py> {
         let in_band = match (&self.hooks.buffer_callback, self.hooks.policy) {
             (None, None) => true,
             (Some(callback), _) => callback.call1((object,))?.is_truthy()?,
-            (None, Some(_)) if self.pure => return Err(Stop::Impure),
+            (None, Some(_)) if self.pure => return Err(Stop::impure()),
             (None, Some(policy)) => !policy.takes(&object)?,
         };
         if !in_band {
@@ -225,7 +225,7 @@ impl<'py> Saver<'_, 'py> {
         } else {
             self.encoder.bytearray(inside);
         }
-        self.remember(object);
+        self.remember_unless(once, object);
         Ok(())
     }
 }

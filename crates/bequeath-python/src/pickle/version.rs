@@ -382,9 +382,11 @@ pub(super) fn may_be_new_object(callable: &Bound<'_, PyAny>) -> bool {
 pub(super) fn attributes_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyDict>> {
     let py = class.py();
     #[cfg(Py_3_12)]
-    // SAFETY: a type that is alive; a new reference.
-    let dict =
-        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_GetDict(class.as_type_ptr())) }?;
+    // SAFETY: a type that is alive.
+    let dict = unsafe { ffi::PyType_GetDict(class.as_type_ptr()) };
+    #[cfg(Py_3_12)]
+    // SAFETY: a new reference or an error.
+    let dict = unsafe { Bound::from_owned_ptr_or_err(py, dict) }?;
     #[cfg(not(Py_3_12))]
     // SAFETY: alive.
     let dict = unsafe { (*class.as_type_ptr()).tp_dict };
