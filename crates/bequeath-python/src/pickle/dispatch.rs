@@ -8,7 +8,7 @@ use super::classes::{self, Kind};
 use super::library;
 use super::look::{self, Object};
 use super::plain;
-use super::reduce::{Reduced, Reduction};
+use super::reduction::{Reduced, Reduction};
 use super::save::{Saved, Saver, Stop};
 use super::tables::{pickling_error, Tables};
 use super::value;

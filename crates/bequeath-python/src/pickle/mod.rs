@@ -1,7 +1,7 @@
 //! bequeath's pickler: CPython's objects over the byte format of `bequeath-pickle`.
 //!
 //! * `save` walks an object graph and writes it: `strings`, `containers` and `names` what these say, `dispatch` all that is of
-//!   no exact builtin type: by `reduce`, or unasked as `instances`, `scalars` and `collections` of the standard library.
+//!   no exact builtin type: by `reduce`, which writes a `reduction`, or unasked as `instances`, `scalars` and `collections`.
 //! * `identities` remembers what was written.
 //! * `allow` is what a restricted reader may use.
 //! * `build` makes objects of what is read, from memory or a `file`, with what `objects` has; `attributes` gives them their
@@ -38,6 +38,7 @@ mod pickler;
 mod plain;
 mod policy;
 mod reduce;
+mod reduction;
 mod room;
 mod save;
 mod scalars;
@@ -58,7 +59,7 @@ use objects::Objects;
 
 pub(crate) use look::new_bytes;
 pub(crate) use policy::Policy;
-pub(crate) use reduce::Reduced;
+pub(crate) use reduction::Reduced;
 pub(crate) use room::{give_back, read_transfer, spare_bytes, write_full, write_pure, Written};
 pub(crate) use version::{code_position, position_table, Position};
 

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::look::Object;
 use super::plain;
-use super::reduce::Reduction;
+use super::reduction::Reduction;
 use super::save::{Saved, Saver, Stop};
 use super::tables::{dotted, follow, pickling_error, which_module, Tables};
 use super::version::{HAS_MANGLED_NAMES, HAS_NOTES};

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
-use super::reduce::Reduced;
+use super::reduction::Reduced;
 
 /// Asked about objects that are not of an exact builtin type. Nothing is asked of Python for it: a question costs a
 /// few lookups.

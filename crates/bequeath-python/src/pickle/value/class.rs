@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
-use super::super::reduce::Reduction;
+use super::super::reduction::Reduction;
 use super::super::tables::pickling_error;
 use super::super::version;
 use super::definitions::{self, Id};

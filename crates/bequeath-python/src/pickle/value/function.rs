@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFunction, PyModule, PyString, PyTuple};
 
 use super::super::look::{self, Object};
-use super::super::reduce::Reduction;
+use super::super::reduction::Reduction;
 use super::super::version::{self, OfFunction};
 use super::code::{self, Form};
 use super::definitions::{self, Id};

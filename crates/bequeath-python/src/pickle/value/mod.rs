@@ -24,7 +24,7 @@ mod variables;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyType};
 
-use super::reduce::Reduction;
+use super::reduction::Reduction;
 use crate::intern;
 use home::Home;
 use tables::Tables;

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule, PyString, PyTuple};
 
 use super::super::identities::ByAddress;
-use super::super::reduce::Reduction;
+use super::super::reduction::Reduction;
 use super::home;
 use super::tables::{Callables, Tables};
 use super::To;

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyModule, PyString, PyTuple, PyType};
 
 use super::super::identities::ByAddress;
 use super::super::look;
-use super::super::reduce::Reduction;
+use super::super::reduction::Reduction;
 use super::code;
 use super::home::{self, Home};
 use super::namespace;

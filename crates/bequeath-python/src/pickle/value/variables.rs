@@ -4,7 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::super::reduce::Reduction;
+use super::super::reduction::Reduction;
 use super::definitions::{self, Id};
 use super::home::{self, Home};
 use super::parts::call;
