@@ -450,3 +450,56 @@ def test_names_of_code_are_those_that_dis_finds() -> None:
                     function.__closure__,
                 )
                 assert set(bequeath._engine.travelling_globals(copy)) == names
+
+
+TYPED = """
+import os, sys
+import bequeath
+context = bequeath.get_context(METHOD)
+
+def cell(text):
+    exec(text, globals())
+
+def work(tasks, answers):
+    for function, argument in iter(tasks.get, None):
+        answers.put(function(argument))
+
+cell("""
+TYPED += '''"""
+def f(x): return ["old", x]
+class C:
+    def name(self): return "old"
+def late(x): return f(x)
+""")
+tasks, answers = context.SimpleQueue(), context.SimpleQueue()
+worker = context.Process(target=work, args=(tasks, answers))
+worker.start()
+tasks.put((f, 1)); print(answers.get())
+tasks.put((lambda c: [isinstance(c, C), c], C())); kept = answers.get()
+print(kept[0], type(kept[1]) is C)
+cell("def f(x): return ['new', x]")
+tasks.put((f, 2)); print(answers.get())
+tasks.put((late, 3)); print(answers.get())
+tasks.put((lambda _: late, 0)); old, mine = answers.get(), f
+cell("def late(x): return 'mine'")
+tasks.put((lambda _: f, 0)); answers.get(); print(f is mine, late(0))
+cell("class C:" + chr(10) + "    def name(self): return 'newer'")
+tasks.put((lambda c: c.name(), C())); print(answers.get())
+tasks.put(None)
+worker.join()
+'''
+
+
+@pytest.mark.short
+def test_what_is_typed_anew_is_what_a_worker_runs_then(ours: Implementation) -> None:
+    """A notebook: its main module has no file, and a forked worker has the earlier definitions."""
+    program = TYPED.replace("METHOD", repr(ours.start_method))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "['old', 1]",
+        "True True",
+        "['new', 2]",
+        "['new', 3]",
+        "True mine",
+        "newer",
+    ], done.stderr

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import os
 import pickle
+import re
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bequeath
-from bequeath import _engine, _transfer, context
+from bequeath import _engine, _transfer, connection, context, exceptions
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +85,51 @@ def test_path_to_the_culprit(path: str) -> None:
     error = refused(thing)
     assert isinstance(error, bequeath.BequeathError)
     assert (error.path, error.culprit) == (path.lstrip("."), kind)
-    assert str(error).endswith("see docs/why.md#by-value")
+    assert str(error).endswith("see docs/why.md#belongs-here")
+
+
+def test_each_refusal_has_a_section_that_exists() -> None:
+    from bequeath import _explain
+
+    folder = Path(bequeath.__file__).parents[2]
+    if not (folder / "docs").is_dir():
+        pytest.skip("an installed package has no docs")
+    assert _explain.SECTIONS.keys() == exceptions.STANDARD.keys()
+    anchors = set(re.findall(r'<a id="([^"]+)">', (folder / "docs/why.md").read_text()))
+    named = {section.partition("#")[2] for section in _explain.SECTIONS.values()}
+    sources = [*folder.glob("python/bequeath/*.py"), *folder.glob("crates/*/src/**/*.rs")]
+    for source in sources:
+        named.update(re.findall(r"docs/why\.md#([\w-]+)", source.read_text()))
+    assert named == anchors
+
+
+SITUATIONS = {
+    "refused": (lambda: bequeath.Queue(), "bytes"),
+    "belongs-here": (threading.Lock, "queue"),
+    "reducers": (lambda: Returns((print,)), "queue"),
+    "by-value": (lambda: local(1), "bytes"),
+}
+
+
+class Returns:
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+    def __reduce__(self) -> Any:
+        return self.what
+
+
+@pytest.mark.parametrize("section", SITUATIONS)
+def test_each_reason_points_to_its_own_section(section: str) -> None:
+    make, to = SITUATIONS[section]
+    thing = make()
+    read, write = os.pipe()
+    with connection.Connection(read) as there, connection.Connection(write) as here:
+        with pytest.raises(bequeath.BequeathError) as caught:
+            # A pipe of the system's carries bytes only.
+            here.send(thing) if to == "bytes" else bequeath.SimpleQueue().put(thing)
+        assert not there.poll()
+    assert f"docs/why.md#{section}" in str(caught.value)
 
 
 def test_path_of_an_argument_of_a_process() -> None:

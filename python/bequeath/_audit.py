@@ -1,7 +1,8 @@
 """`bequeath audit`: a program runs as it is, and hears at its end what would fail elsewhere.
 
 Each start, message and submit is looked at, as `explain` does, on its way. Findings are lines in a
-file that every process of the program appends to; the first process prints them when it ends.
+file that every process of the program appends to; the first process prints them when it ends. The
+file has no name where procfs shows the first process's descriptors: it is gone with that process.
 """
 
 from __future__ import annotations
@@ -25,12 +26,27 @@ _told: set[tuple[str, ...]] = set()
 def begin(to: str) -> None:
     """In the program's first process, before the program."""
     import atexit
+
+    path = _nameless() or _named()
+    listen(path, to)
+    atexit.register(_end, path, to, os.getpid())
+
+
+def _nameless() -> str | None:
+    handle = os.memfd_create("bequeath-audit")
+    path = f"/proc/{os.getpid()}/fd/{handle}"
+    if os.access(path, os.W_OK):
+        return path
+    os.close(handle)
+    return None
+
+
+def _named() -> str:
     import tempfile
 
     handle, path = tempfile.mkstemp(prefix="bequeath-audit-")
     os.close(handle)
-    listen(path, to)
-    atexit.register(_end, path, to, os.getpid())
+    return path
 
 
 def listen(path: str, to: str) -> None:
@@ -174,7 +190,10 @@ def _tell(what: str, site: str, finding: dict[str, Any]) -> None:
         return
     _told.add(key)
     # One write of the whole line: processes share the file.
-    out = os.open(_settings.audit[0], os.O_WRONLY | os.O_APPEND)
+    try:
+        out = os.open(_settings.audit[0], os.O_WRONLY | os.O_APPEND)
+    except FileNotFoundError:
+        return  # the first process is gone, and nobody will read it
     try:
         os.write(out, json.dumps(line).encode() + b"\n")
     finally:
@@ -195,7 +214,8 @@ def _end(path: str, to: str, pid: int) -> None:
 
     with open(path, encoding="utf-8") as file:
         findings = [json.loads(line) for line in file]
-    os.unlink(path)
+    if not path.startswith("/proc/"):
+        os.unlink(path)
     if sys.stderr is not None:
         sys.stderr.write(_text(findings, to))
         sys.stderr.flush()

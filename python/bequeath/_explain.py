@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     To = Literal["spawn", "forkserver", "fork", "bytes", "queue"]
 
-SECTION = "docs/why.md#by-value"
+#: Where each situation of `exceptions.STANDARD` is explained.
+SECTIONS = {
+    "unpicklable": "docs/why.md#belongs-here",
+    "local": "docs/why.md#by-value",
+    "missing": "docs/why.md#by-value",
+    "found": "docs/why.md#by-value",
+    "inheritance": "docs/why.md#refused",
+    "unimplemented": "docs/why.md#belongs-here",
+    "pickling": "docs/why.md#reducers",
+    "attribute": "docs/why.md#reducers",
+    "value": "docs/why.md#reducers",
+}
 
 
 # --- after a failure ------------------------------------------------------------------------------
@@ -43,7 +54,7 @@ def instead(obj: object, error: Exception, root: str = "", portable: bool = Fals
     where = f" (defined at {first['definition']})" if first["definition"] else ""
     text = (
         f"{first['path'] or 'the object'} cannot be handed to another process: it is "
-        f"{_a(first['type'])}{where}: {first['reason']}. {first['remedy']}; see {SECTION}"
+        f"{_a(first['type'])}{where}: {first['reason']}. {first['remedy']}; see {SECTIONS[first['about']]}"
     )
     better = refused(text)
     better.path, better.culprit = first["path"], first["type"]

@@ -1,4 +1,4 @@
-"""Where functions and classes live: which module has them, and whether a child surely does.
+"""Whether a child surely has what a module has.
 
 A spawned child runs the program's main module again. What stands at the left margin of its file
 is there then; what stands under the guard, or was made at run time, may not be.
@@ -6,7 +6,6 @@ is there then; what stands under the guard, or was made at run time, may not be.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
@@ -16,44 +15,6 @@ from types import ModuleType
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
     from typing import Any
-
-MAIN = ("__main__", "__mp_main__")
-
-
-def home(obj: Any) -> tuple[ModuleType | None, str]:
-    """The module in which `obj` is found under its own name; None if it is in none."""
-    name = getattr(obj, "__qualname__", None) or obj.__name__
-    if "<" in name:  # <lambda>, <locals>
-        return None, name
-    module_name = getattr(obj, "__module__", None)
-    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
-    if module is None:
-        return _search(obj, name), name
-    return (module if lookup(module, name) is obj else None), name
-
-
-def _search(obj: Any, name: str) -> ModuleType | None:
-    """For objects that do not say where they live, as pickle does it."""
-    declared = getattr(obj, "__module__", None)
-    try:
-        module = importlib.import_module(declared or _whichmodule(obj, name))
-    except (ImportError, TypeError, ValueError):
-        return None
-    return module if lookup(module, name) is obj else None
-
-
-def _whichmodule(obj: Any, name: str) -> str:
-    import pickle
-
-    return pickle.whichmodule(obj, name)  # type: ignore[attr-defined,no-any-return]
-
-
-def lookup(module: ModuleType, name: str) -> Any:
-    """What the module has under a name that may have dots; None if nothing."""
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 def is_importable(module: ModuleType) -> bool:
@@ -137,8 +98,3 @@ def bound_at_margin(source: bytes) -> frozenset[str]:
     for deleted in _DELETED.findall(text):
         names.difference_update(word.strip() for word in deleted.split(b","))
     return frozenset(name.decode("utf-8", "replace") for name in names)
-
-
-def main_module() -> ModuleType:
-    """This process's main module."""
-    return sys.modules.get("__main__") or sys.modules["__mp_main__"]

@@ -49,6 +49,8 @@ fn session_before_fork(py: Python<'_>) {
     let Ok(session) = session::current(py) else {
         return;
     };
+    // What goes wrong there goes wrong again, and is told, where something is sent.
+    let _ = crate::pickle::value::name_typed_in(py);
     if let Ok(ticket) = session.before_fork() {
         TICKET.with_borrow_mut(|place| *place = Some((session, ticket)));
     }

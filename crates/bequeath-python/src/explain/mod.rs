@@ -136,7 +136,9 @@ fn culprit<'py>(
     entry.set_item("definition", reason::definition(object))?;
     entry.set_item("reason", reason::reason(error, py))?;
     entry.set_item("remedy", remedy)?;
+    // Which class it is raised as, and what it is about: a lock in a local function's closure is about the lock.
     entry.set_item("situation", situation)?;
+    entry.set_item("about", reason::situation(object, error))?;
     entry.set_item("error", error.value(py))?;
     entry.set_item("the_programs", reason::is_the_programs(error, py))?;
     Ok(entry)

@@ -135,6 +135,18 @@ pub(super) fn standing(object: &Bound<'_, PyAny>) -> Option<Standing> {
     known().as_mut()?.standing.get(object).copied()
 }
 
+/// Whether nobody else has it, or has it from here: it neither came in a message nor with a fork.
+pub(super) fn is_of_this_process(object: &Bound<'_, PyAny>) -> bool {
+    let mut known = known();
+    let Some(known) = known.as_mut() else {
+        return true;
+    };
+    let own = (known.process == std::process::id()).then_some(known.prefix);
+    known.standing.get(object).is_none_or(|standing| {
+        !standing.arrived && own.is_some_and(|own| standing.id[..8] == own.to_le_bytes())
+    })
+}
+
 /// From now on the definition is whole.
 pub(super) fn complete(object: &Bound<'_, PyAny>) {
     if let Some(standing) = known()

@@ -130,6 +130,11 @@ pub(super) fn main_module(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
+/// Whether the main module comes of no file: what it has is what somebody has typed until now.
+pub(super) fn is_typed_in(py: Python<'_>) -> PyResult<bool> {
+    Ok(main_file(py)?.is_none())
+}
+
 /// The file of the main module, by which a receiver knows whether it runs the same program.
 pub(super) fn main_file(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let file = main_module(py)?.getattr_opt(intern!(py, "__file__"))?;

@@ -43,6 +43,7 @@ pub use rebuild::{
 };
 pub use variables::rebuild_type_variable;
 
+pub(crate) use function::name_typed_in;
 pub(crate) use home::is_registered;
 pub(crate) use namespace::Walk;
 pub(crate) use snapshot::Snapshot;
