@@ -25,7 +25,8 @@ def name_records() -> None:
     logging = sys.modules.get("logging")
     if logging is not None:
         _describe(logging)
-    elif _Finder not in sys.meta_path:
+    elif not _Finder.waits:
+        _Finder.waits = True  # in children of this process, too
         sys.meta_path.insert(0, _Finder)
 
 
@@ -58,6 +59,8 @@ class _ProcessName:
 
 class _Finder:
     """Lets logging be loaded as always, and describes its records then."""
+
+    waits = False
 
     @classmethod
     def find_spec(

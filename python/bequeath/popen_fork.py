@@ -139,3 +139,7 @@ def on_parent_death(process_obj: process.BaseProcess) -> str | None:
     if process_obj.daemon or process._current_process.daemon:
         return "kill"
     return process_obj._on_parent_death
+
+
+# Whoever loads this is about to start children.
+_engine.give_back_freed_memory()

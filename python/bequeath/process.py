@@ -327,8 +327,10 @@ class BaseProcess:
 
     @staticmethod
     def _after_fork() -> None:
-        util._finalizer_registry.clear()
-        util._run_after_forkers()
+        if util._finalizer_registry:
+            util._finalizer_registry.clear()
+        if util._afterfork_registry.data:  # type: ignore[attr-defined]
+            util._run_after_forkers()
 
 
 def _exit_code_of(leaving: SystemExit) -> int:

@@ -282,8 +282,8 @@ def _run_finalizers(minpriority: int | None = None) -> None:
 
     With None all of them run, also those without a priority, whose objects merely still live.
     """
-    if _finalizer_registry is None:
-        return  # the interpreter is taking modules apart
+    if not _finalizer_registry:
+        return  # None: the interpreter is taking modules apart
 
     def chosen(key: tuple[int | None, int]) -> bool:
         return key[0] is not None and (minpriority is None or key[0] >= minpriority)
@@ -338,6 +338,8 @@ def _exit_function(
 
 
 def _end_children(process: Any, info: Callable[..., None]) -> None:
+    if not process._children:
+        return
     for child in process.active_children():
         if child.daemon:
             info("calling terminate() for daemon %s", child.name)

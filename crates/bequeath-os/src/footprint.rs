@@ -50,6 +50,14 @@ impl Span {
         (self.0 >> 16) as usize * PAGE
     }
 
+    /// The same in pieces of at most so many pages.
+    pub fn in_pieces(self, most: usize) -> impl Iterator<Item = Self> {
+        let first = self.start() / PAGE;
+        (0..self.pages())
+            .step_by(most)
+            .map(move |at| Self::new(first + at, most.min(self.pages() - at), self.is_written()))
+    }
+
     /// Has these pages there, as their use would. Says whether that was possible: not where nothing is mapped any
     /// more, nor before Linux 5.14.
     pub fn populate(self) -> bool {
@@ -261,6 +269,8 @@ mod tests {
         let too_far = Span::new(first, 1 << 14, true);
         let as_read = Span::new(first, 1, false);
         assert_eq!(within_own_memory(&[more, too_far, as_read]), vec![more]);
+        let pieces: Vec<Span> = wanted[0].in_pieces(1).collect();
+        assert_eq!(pieces, [2, 3].map(|page| Span::new(first + page, 1, true)));
         if more.populate() {
             let found: Vec<Span> = own().into_iter().filter(here).collect();
             assert_eq!(found[0], Span::new(first + 2, 3, true));

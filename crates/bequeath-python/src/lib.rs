@@ -99,8 +99,8 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::template::{
-        can_compare_states, gather_memory, lay_ready, run_fork_handlers, tell_footprint,
-        template_key, Becoming, Leftovers, Template, TemplateServer, Work,
+        can_compare_states, gather_memory, give_back_freed_memory, lay_ready, run_fork_handlers,
+        tell_footprint, template_key, Becoming, Leftovers, Template, TemplateServer, Work,
     };
     #[pymodule_export]
     use crate::transfer::{

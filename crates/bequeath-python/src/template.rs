@@ -236,7 +236,16 @@ pub fn run_fork_handlers() -> PyResult<()> {
 /// Gathers this process's memory into huge pages, where it nearly fills them. Says how many bytes.
 #[pyfunction]
 pub fn gather_memory(py: Python<'_>) -> usize {
-    py.detach(bequeath_os::huge_pages::gather)
+    py.detach(|| {
+        bequeath_os::huge_pages::give_back_freed();
+        bequeath_os::huge_pages::gather()
+    })
+}
+
+/// Gives back what loading modules has freed: each fork would copy what stands for it.
+#[pyfunction]
+pub fn give_back_freed_memory(py: Python<'_>) {
+    py.detach(bequeath_os::huge_pages::give_back_freed);
 }
 
 /// The template's own books.

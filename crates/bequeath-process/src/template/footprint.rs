@@ -13,6 +13,10 @@ use bequeath_os::footprint::{self, Record, Span};
 /// while it waits.
 const MOST_PAGES: usize = 4096;
 
+/// So many pages are made before the child looks whether it is asked for: two of these take as long as a start has to
+/// wait for nothing.
+const PIECE: usize = 8;
+
 /// Made in the template, inherited by its children.
 static RECORD: OnceLock<Option<Record>> = OnceLock::new();
 /// The child that may tell; not a child of its own.
@@ -55,13 +59,11 @@ impl Footprint {
 
     /// In the child that waits: has the pages there, until somebody asks for it.
     pub(super) fn make(&self, is_asked_for: impl Fn() -> bool) {
-        for few in self.spans.chunks(8) {
+        for few in self.spans.iter().flat_map(|span| span.in_pieces(PIECE)) {
             if is_asked_for() {
                 return;
             }
-            few.iter().for_each(|span| {
-                let _ = span.populate();
-            });
+            let _ = few.populate();
         }
     }
 }
