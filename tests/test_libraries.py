@@ -72,6 +72,7 @@ def test_fit_on_the_default_backend_gives_the_same_result(tmp_path: Path) -> Non
     assert plain.returncode == 0, plain.stderr
     assert (ours.stdout, ours.returncode) == (plain.stdout, 0), ours.stderr
 
+
 POOLS = """
 import bequeath, {library}
 from concurrent.futures import ProcessPoolExecutor

@@ -82,6 +82,8 @@ def test_the_changes_can_be_seen() -> None:
         for name, state in told.items()
         if name != "nothing" and isinstance(state, dict) and state == told["nothing"]
     }
+    if os.nice(0) == 19:  # the tests themselves are as nice as one can be
+        unseen -= {"nice"}
     assert unseen - FORGOTTEN == set()
 
 
