@@ -165,6 +165,53 @@ def test_a_start_hears_of_it_with_the_path(ours: Implementation) -> None:
         process.close()
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_start_hears_of_each_case(ours: Implementation, case: str) -> None:
+    make, wanted, _ = CASES[case]
+    process = ours.Process(target=print, args=(1, {"key": make()}))
+    try:
+        process.start()
+    except wanted as error:
+        assert error.__notes__[0].startswith("path: args[1]['key']")  # type: ignore[attr-defined]
+    else:
+        process.join()
+        assert process.exitcode == (0 if ours.start_method == "fork" else 1)
+        process.close()
+
+
+@pytest.mark.leaves("another sys.path has a template of its own")
+def test_a_start_hears_of_a_missing_module(ours: Implementation, vanishing: Any) -> None:
+    thing = vanishing.Thing()
+    Path(vanishing.__file__).unlink()
+    process = ours.Process(target=print, args=(thing,))
+    try:
+        process.start()
+    except ModuleNotFoundError as error:
+        assert error.__notes__[0].startswith("path: args[0]")  # type: ignore[attr-defined]
+        assert "importable" in error.__notes__[2]  # type: ignore[attr-defined]
+    else:
+        process.join()
+        assert process.exitcode == (0 if ours.start_method == "fork" else 1)
+        process.close()
+
+
+def test_what_cannot_be_rebuilt_is_a_task_like_others(mp: Implementation) -> None:
+    queue = mp.JoinableQueue()
+    for item in (1, RaisesInSetState(), 2):
+        queue.put(item)
+    for item in (1, None, 2):
+        if item is None:
+            received(queue.get, LookupError)
+        else:
+            assert queue.get() == item
+        queue.task_done()
+    queue.join()
+    with pytest.raises(ValueError):
+        queue.task_done()
+    queue.close()
+    queue.join_thread()
+
+
 def test_a_receiver_in_another_thread_goes_on(ours: Implementation) -> None:
     queue = ours.SimpleQueue()
     seen: list[Any] = []

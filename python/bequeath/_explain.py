@@ -52,9 +52,10 @@ def instead(obj: object, error: Exception, root: str = "", portable: bool = Fals
         return original
     refused = exceptions.BequeathError.where(first["situation"])
     where = f" (defined at {first['definition']})" if first["definition"] else ""
+    section = SECTIONS[first["about"]]
     text = (
         f"{first['path'] or 'the object'} cannot be handed to another process: it is "
-        f"{_a(first['type'])}{where}: {first['reason']}. {first['remedy']}; see {SECTIONS[first['about']]}"
+        f"{_a(first['type'])}{where}: {first['reason']}. {first['remedy']}; see {section}"
     )
     better = refused(text)
     better.path, better.culprit = first["path"], first["type"]
