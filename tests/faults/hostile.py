@@ -110,6 +110,15 @@ class Garbler:
         libc.fallocate(self.file, keep_size_and_punch, ctypes.c_long(at), ctypes.c_long(PAGE))
 
 
+def carrying(*things: Any) -> Callable[[], Any]:
+    """A function that goes by value, with these in its closure."""
+
+    def inner() -> Any:
+        return things
+
+    return inner
+
+
 class Round:
     def __init__(self, seed: int) -> None:
         self.seed, self.random = seed, random.Random(f"round {seed}")
@@ -135,6 +144,10 @@ class Round:
         ctx = mp.get_context("fork")
         self.queues = [ctx.Queue(), ctx.Queue(3), ctx.JoinableQueue()]
         self.simple = ctx.SimpleQueue()
+        # Definitions are written, and never read: who runs garbage as code has what it deserves.
+        self.once = ctx.SimpleQueue()
+        self.once._definitions_once = True
+        self.sent_once = [carrying(self.simple), carrying(self.simple, bytes(20_000))]
         self.locks = [ctx.Lock(), ctx.RLock()]
         self.semaphores = [ctx.Semaphore(2), ctx.BoundedSemaphore(2)]
         self.conditions = [ctx.Condition(), ctx.Condition(ctx.Lock())]
@@ -178,6 +191,7 @@ class Round:
         for joinable in self.queues[2:]:
             found += [joinable.task_done, joinable.join]
         found += [self.simple.get, self.simple.empty, lambda: self.simple.put(b"c" * 70)]
+        found += [lambda: self.once.put([*self.sent_once, carrying(self.event)])]
         for lock in (*self.locks, *self.conditions):
             found += [lock.release, lambda lock=lock: self.locked(lock), lock.recover]
             found += [lock.acquire, lambda lock=lock: repr(lock)]
