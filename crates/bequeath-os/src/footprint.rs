@@ -179,8 +179,9 @@ fn used_of(mapping: &Private, pages: &File) -> Vec<Span> {
 pub struct Record(Mapping);
 
 const WANTED: u64 = 0;
-const BEING_WRITTEN: u64 = 1;
-const WRITTEN: u64 = 2;
+const WRITTEN: u64 = 1;
+/// With the number of who is writing above it.
+const BEING_WRITTEN: u64 = 2;
 /// The state and the number of spans come first.
 const HEAD: usize = 2;
 /// A child that has used more pieces than fit is no example for others.
@@ -208,7 +209,7 @@ impl Record {
         let state = self.word(0);
         if state.load(Relaxed) != WANTED
             || state
-                .compare_exchange(WANTED, BEING_WRITTEN, AcqRel, Relaxed)
+                .compare_exchange(WANTED, written_by(std::process::id()), AcqRel, Relaxed)
                 .is_err()
         {
             return;
@@ -239,10 +240,21 @@ impl Record {
         Some(spans.collect())
     }
 
+    /// In the parent: this child has ended. If it was about to tell, the next one may.
+    pub fn has_ended(&self, child: u32) {
+        let _ = self
+            .word(0)
+            .compare_exchange(written_by(child), WANTED, AcqRel, Relaxed);
+    }
+
     /// In the parent: the next child shall tell anew.
     pub fn ask_again(&self) {
         self.word(0).store(WANTED, Release);
     }
+}
+
+fn written_by(child: u32) -> u64 {
+    u64::from(child) << 2 | BEING_WRITTEN
 }
 
 #[cfg(test)]
@@ -290,5 +302,14 @@ mod tests {
         assert_eq!(record.take().unwrap().len(), MOST_SPANS);
         record.ask_again();
         assert!(record.take().is_none());
+
+        // Who is killed while it tells keeps nobody else from it.
+        record.word(0).store(written_by(7), Relaxed);
+        record.has_ended(8);
+        record.fill();
+        assert!(record.take().is_none());
+        record.has_ended(7);
+        record.fill();
+        assert!(record.take().is_some());
     }
 }

@@ -49,6 +49,13 @@ impl Footprint {
         }
     }
 
+    /// In the template: this child has ended, whether or not it was about to tell.
+    pub(super) fn has_ended(child: u32) {
+        if let Some(record) = record() {
+            record.has_ended(child);
+        }
+    }
+
     /// The template is going to be another: what was told is true as long as nobody tells better.
     pub(super) fn ask_again(&mut self) {
         self.spans.clear();

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use bequeath_os::epoll::Events;
 use bequeath_os::{Deadline, PidFd};
 
+use super::footprint::Footprint;
 use super::protocol::Told;
 use super::request::Request;
 use super::requesters::Newborn;
@@ -109,6 +110,7 @@ impl Server {
         self.rest_is_due = self.loaded;
         child.ended = true;
         let (requester, pid) = (child.requester, child.pid);
+        Footprint::has_ended(pid);
         if self.requesters.contains_key(&requester) {
             self.tell(requester, &Told::Ended(pid, status.into_raw()), None);
         } else {
