@@ -24,6 +24,8 @@ SHORT = {
     "killed_worker": "the lock is ours again",
     "send_lambda": "from the child: 42",
     "executor": "sum of the others: 106",
+    "pool_map": "the worker's own error: TypeError",
+    "worker_died": "5",
 }
 
 

@@ -148,7 +148,15 @@ class Driver:
             terminate_after=terminate_after,
             kill_after=kill_after,
         )
-        engine.open()
+        try:
+            engine.open()
+        except BaseException:
+            # Not all of them could be started: those that were are not needed either.
+            for one in engine.processes():
+                one.terminate()
+            for one in engine.processes():
+                one.join()
+            raise
         self.thread = threading.Thread(
             target=_run, args=(engine, finished), name="bequeath pool driver", daemon=True
         )

@@ -82,7 +82,9 @@ class ApplyResult:
 
     def _done(self) -> None:
         pool, self._pool = self._pool, None
-        assert pool is not None
+        if pool is None:
+            self._event.set()  # interrupted in the middle, and told again
+            return
         pool._results.pop(self._job, None)
         callback = self._callback if self._success else self._error_callback
         if pool._state == "TERMINATE":

@@ -25,6 +25,9 @@ pub enum Later {
     Fail(Closing, Py<PyAny>),
     /// Another thread heard it.
     Complete(Closing, Verdict, Message),
+    /// The thread that waits for it was interrupted while it told itself.
+    Again(Closing, Result<Py<PyAny>, Py<PyAny>>),
+    AllSet(Arc<Job>),
     /// A call that never became a task.
     Refuse {
         sink: Py<PyAny>,
@@ -158,23 +161,53 @@ impl PoolDriver {
 
     // --- the driver's thread only ---
 
-    /// Gives a call what came of its task. Whether it may have ended with that.
+    /// Gives a call what came of its task.
     pub(super) fn complete(
         &self,
         py: Python<'_>,
         closing: &Closing,
         outcome: Result<Bound<'_, PyAny>, Bound<'_, PyAny>>,
-    ) -> bool {
+    ) {
         let Closing { job, task } = closing;
-        let last = job.complete(py, *task, outcome);
-        if let (Ok(true), Some(definition)) = (&last, job.definition()) {
+        self.show(py, job.tell(py, *task, &outcome));
+        if job.is_told() {
+            self.undefine(job);
+            self.show(py, job.tell_all_set(py));
+        }
+    }
+
+    /// The same in a thread that waits for this call: whether all of it is there. What a signal handler
+    /// raises meanwhile is the caller's, and the driver's thread finishes what it broke off.
+    pub(super) fn complete_own(
+        &self,
+        py: Python<'_>,
+        closing: Closing,
+        outcome: Result<Bound<'_, PyAny>, Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let (job, task) = (Arc::clone(&closing.job), closing.task);
+        if let Err(raised) = job.tell(py, task, &outcome) {
+            let outcome = outcome.map(Bound::unbind).map_err(Bound::unbind);
+            self.leave(Later::Again(closing, outcome));
+            return Err(raised);
+        }
+        if !job.is_told() {
+            return Ok(false);
+        }
+        self.undefine(&job);
+        if let Err(raised) = job.tell_all_set(py) {
+            self.leave(Later::AllSet(job));
+            return Err(raised);
+        }
+        Ok(true)
+    }
+
+    /// Workers may forget a call's function.
+    fn undefine(&self, job: &Job) {
+        if let Some(definition) = job.definition() {
             for member in self.books().members() {
                 member.undefine(definition);
             }
         }
-        let told = last.as_ref().map_or(true, |last| *last);
-        self.show(py, last.map(|_| ()));
-        told
     }
 
     /// Settles what other threads, or the thread itself in the middle of something, left.
@@ -184,6 +217,11 @@ impl PoolDriver {
                 let outcome = self.load(py, &mut message, verdict);
                 self.complete(py, &closing, outcome);
             }
+            Later::Again(closing, outcome) => {
+                let bind = |object: Py<PyAny>| object.into_bound(py);
+                self.complete(py, &closing, outcome.map(bind).map_err(bind));
+            }
+            Later::AllSet(job) => self.show(py, job.tell_all_set(py)),
             Later::Fail(closing, error) => {
                 self.complete(py, &closing, Err(error.into_bound(py)));
             }

@@ -10,6 +10,7 @@ use bequeath_os::poll::{self, Events};
 use bequeath_os::{eventfd, Deadline};
 use bequeath_pool::Event;
 use bequeath_sync::Never;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use crate::blocking;
@@ -84,7 +85,10 @@ impl PoolDriver {
         for _ in 0..most {
             let received = self.results.recv_into(message, Deadline::PAST, &mut Never);
             match received {
-                Ok(()) => drop(self.hear_one(py, message, None)),
+                Ok(()) => {
+                    let heard = self.hear_one(py, message, None);
+                    self.show(py, heard.map(|_| ()));
+                }
                 Err(Error::Empty) => return,
                 // What a worker sent cannot be read: its task would never end.
                 Err(error) => return self.show(py, Err(EngineError::from(error).into())),
@@ -121,7 +125,7 @@ impl PoolDriver {
                 });
             }
             match received {
-                Ok(()) if self.hear_one(py, &mut message, Some(own)) => return Ok(true),
+                Ok(()) if self.hear_one(py, &mut message, Some(own))? => return Ok(true),
                 Ok(()) => {}
                 Err(EngineError::Channel(Error::Empty)) => return Ok(false),
                 Err(error) => return Err(error.into()),
@@ -135,14 +139,14 @@ impl PoolDriver {
         py: Python<'_>,
         message: &mut Message,
         own: Option<&Bound<'_, PyAny>>,
-    ) -> bool {
+    ) -> PyResult<bool> {
         let Some(label) = AnswerLabel::take(message) else {
-            return false;
+            return Ok(false);
         };
         self.bytes_received
             .fetch_add(message.payload.len() as u64, Ordering::Relaxed);
         let event = match label.verdict {
-            Verdict::Nudge => return false,
+            Verdict::Nudge => return Ok(false),
             Verdict::Ready => Event::Ready(label.worker),
             Verdict::NotReady => {
                 let cause = self.load(py, message, Verdict::Raised);
@@ -157,15 +161,30 @@ impl PoolDriver {
             },
         };
         let Some(closing) = self.happen(py, event) else {
-            return false;
+            return Ok(false);
         };
-        if own.is_some_and(|own| !closing.job.sink.is(own)) {
+        let Some(own) = own else {
+            let outcome = self.load(py, message, label.verdict);
+            self.complete(py, &closing, outcome);
+            return Ok(false);
+        };
+        if !closing.job.sink.is(own) {
             let message = std::mem::take(message);
             self.leave(Later::Complete(closing, label.verdict, message));
-            return false;
+            return Ok(false);
         }
-        let outcome = self.load(py, message, label.verdict);
-        self.complete(py, &closing, outcome)
+        match self.try_load(py, message, label.verdict) {
+            Ok(outcome) => self.complete_own(py, closing, outcome),
+            Err(raised) => {
+                let outcome = Err(self.cannot_load(py, raised.clone_ref(py)));
+                let told = self.complete_own(py, closing, outcome)?;
+                if raised.is_instance_of::<PyException>(py) {
+                    return Ok(told);
+                }
+                // A signal handler's, while something of the program's ran: this thread's own.
+                Err(raised)
+            }
+        }
     }
 
     /// What a message says came of its task.
@@ -175,23 +194,36 @@ impl PoolDriver {
         message: &mut Message,
         verdict: Verdict,
     ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
+        self.try_load(py, message, verdict)
+            .unwrap_or_else(|error| Err(self.cannot_load(py, error)))
+    }
+
+    /// It arrived and cannot be rebuilt: that is this task's error.
+    fn cannot_load<'py>(&self, py: Python<'py>, error: PyErr) -> Bound<'py, PyAny> {
+        let error = error.into_value(py).into_bound(py).into_any();
+        let hooks = self.hooks.bind(py);
+        let explained = hooks.call_method1(intern!(py, "unloadable"), (&error,));
+        explained.unwrap_or(error)
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn try_load<'py>(
+        &self,
+        py: Python<'py>,
+        message: &mut Message,
+        verdict: Verdict,
+    ) -> PyResult<Result<Bound<'py, PyAny>, Bound<'py, PyAny>>> {
         let hooks = self.hooks.bind(py);
         let loaded = match verdict {
             Verdict::Interrupted => hooks.call_method0(intern!(py, "cancelled")),
             _ => transfer::load(py, message).map(|object| object.into_bound(py)),
         };
-        let loaded = loaded.and_then(|object| match verdict {
+        loaded.and_then(|object| match verdict {
             Verdict::Returned => Ok(Ok(object)),
             Verdict::Interrupted => Ok(Err(object)),
             _ => hooks
                 .call_method1(intern!(py, "unpack"), (object,))
                 .map(Err),
-        });
-        loaded.unwrap_or_else(|error| {
-            // It arrived and cannot be rebuilt: that is this task's error.
-            let error = error.into_value(py).into_bound(py).into_any();
-            let explained = hooks.call_method1(intern!(py, "unloadable"), (&error,));
-            Err(explained.unwrap_or(error))
         })
     }
 

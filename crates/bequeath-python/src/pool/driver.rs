@@ -147,11 +147,10 @@ impl PoolDriver {
         })
     }
 
-    /// Starts the first workers. Raises what keeps all of them from starting.
+    /// Starts the first workers. Raises what keeps one of them from starting.
     fn open(&self, py: Python<'_>) -> PyResult<()> {
         self.happen(py, Event::Open);
-        let failed = self.books().scheduler.broken().is_some();
-        match self.cause().take().filter(|_| failed) {
+        match self.cause().take() {
             Some(cause) => Err(PyErr::from_value(cause.into_bound(py))),
             None => Ok(()),
         }

@@ -178,50 +178,57 @@ impl Job {
         }
     }
 
-    /// Gives the sink what came of a task. Whether this was the last one.
+    /// Gives the sink what came of a task; harmless if it is done twice.
     ///
     /// # Errors
     /// What the sink raises.
-    pub fn complete(
+    pub fn tell(
         &self,
         py: Python<'_>,
         task: TaskId,
-        outcome: Result<Bound<'_, PyAny>, Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
+        outcome: &Result<Bound<'_, PyAny>, Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let sink = self.sink.bind(py);
-        let What::Many {
-            values: Some(values),
-            chunk,
-            star,
-            ..
-        } = &self.what
-        else {
-            let (success, value) = match outcome {
-                Ok(value) => (true, value),
-                Err(error) => (false, error),
-            };
-            let arguments = (self.index(task), (success, value));
-            let told = sink.call_method1(intern!(py, "_set"), arguments);
-            let last = self.is_told();
-            return told.map(|_| last);
-        };
+        let (Ok(value) | Err(value)) = outcome;
         let (first, end) = self.range(task);
-        match outcome {
-            Ok(value) if *chunk == 1 && !star => values.bind(py).set_item(first, value)?,
-            Ok(value) => values.bind(py).set_slice(first, end, &value)?,
-            Err(error) => {
-                sink.call_method1(intern!(py, "_fail"), (error,))?;
+        match &self.what {
+            What::Many {
+                values: Some(values),
+                chunk,
+                star,
+                ..
+            } => match outcome {
+                Ok(value) if *chunk == 1 && !star => values.bind(py).set_item(first, value),
+                Ok(value) => values.bind(py).set_slice(first, end, value),
+                Err(error) => sink
+                    .call_method1(intern!(py, "_fail"), (error,))
+                    .map(|_| ()),
+            },
+            _ => {
+                let arguments = (self.index(task), (outcome.is_ok(), value));
+                sink.call_method1(intern!(py, "_set"), arguments)
+                    .map(|_| ())
             }
         }
-        let last = self.is_told();
-        if last {
+    }
+
+    /// Tells a sink whose results went into a list that they are all there.
+    ///
+    /// # Errors
+    /// What the sink raises.
+    pub fn tell_all_set(&self, py: Python<'_>) -> PyResult<()> {
+        if let What::Many {
+            values: Some(_), ..
+        } = &self.what
+        {
+            let sink = self.sink.bind(py);
             sink.call_method0(intern!(py, "_all_set"))?;
         }
-        Ok(last)
+        Ok(())
     }
 
     /// The sink was told of one task more; whether of all.
-    fn is_told(&self) -> bool {
+    pub fn is_told(&self) -> bool {
         self.untold.fetch_sub(1, Ordering::SeqCst) == 1
     }
 }

@@ -23,8 +23,8 @@ use super::wire::{Parcel, Shape, TaskLabel};
 /// Its process, once it has one.
 pub struct Started {
     pub process: Py<PyAny>,
-    /// Readable when it has ended.
-    pub sentinel: OwnedFd,
+    /// Readable when it has ended; a stand-in for a process has none.
+    pub sentinel: Option<OwnedFd>,
 }
 
 /// How a process is to be ended that is only being started.
@@ -135,13 +135,15 @@ impl Member {
     }
 
     pub fn sentinel(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.started.get()?.sentinel.as_fd())
+        self.started.get()?.sentinel.as_ref().map(AsFd::as_fd)
     }
 
     /// It has a process now; what was wanted of that meanwhile is done.
     pub fn set_started(&self, py: Python<'_>, process: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sentinel: i32 = process.getattr(intern!(py, "sentinel"))?.extract()?;
-        let sentinel = crate::process::duplicate(sentinel)?;
+        let sentinel = match process.getattr_opt(intern!(py, "sentinel"))? {
+            Some(number) => Some(crate::process::duplicate(number.extract()?)?),
+            None => None,
+        };
         let process = process.clone().unbind();
         let _ = self.started.set(Started { process, sentinel });
         match self.wanted_end.load(Ordering::SeqCst) {

@@ -1,0 +1,70 @@
+"""Ctrl-C in a terminal whose program has a pool: one traceback, and nobody is left."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from implementation import Implementation
+
+PROGRAM = """
+import sys, time
+import {package}
+
+def work(seconds):
+    time.sleep(seconds)
+
+def main():
+    {body}
+
+def run(pool):
+    pool.map(work, [0] * 8, 1)
+    result = pool.map_async(work, [1000] * {tasks}, 1)
+    while sum(one["at_task_for"] is not None for one in pool.stats()["workers"]) < min({tasks}, 2):
+        pass
+    print(*(worker.pid for worker in pool._pool), flush=True)
+    result.get()
+
+if __name__ == "__main__":
+    context = {package}.get_context({method!r})
+    main()
+"""
+
+WITH = "with context.Pool(2) as pool: run(pool)"
+WITHOUT = "run(context.Pool(2))"
+
+
+@pytest.mark.parametrize("body", [WITH, WITHOUT], ids=["with", "forgotten"])
+@pytest.mark.parametrize("tasks", [1, 8])
+def test_ctrl_c_shows_one_traceback_and_leaves_nobody(
+    ours: Implementation, tmp_path: Path, body: str, tasks: int
+) -> None:
+    script = tmp_path / "interrupted.py"
+    values = {"package": ours.name, "method": ours.start_method, "body": body, "tasks": tasks}
+    script.write_text(PROGRAM.format(**values))
+    program = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    line = program.stdout.readline()
+    workers = [os.pidfd_open(int(pid)) for pid in line.split()]
+    # As a terminal does: to all processes in the foreground.
+    os.killpg(program.pid, signal.SIGINT)
+    _, errors = program.communicate()
+    assert len(workers) == 2, errors
+    for worker in workers:
+        select.select([worker], [], [])
+        os.close(worker)
+    assert errors.count("Traceback (most recent call last)") == 1, errors
+    assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+    assert program.returncode == -signal.SIGINT
