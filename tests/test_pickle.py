@@ -699,3 +699,41 @@ def test_arrays_whose_parts_are_gone_when_the_next_is_written() -> None:
                 assert getattr(one, "dtype", 0) == getattr(other, "dtype", 0)
                 assert np.array_equal(one, other), (one, other)
             assert read[-1] is read[-2]
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"}(Ne.", AttributeError),
+        (b"}Na.", AttributeError),
+        (b"](NNu.", TypeError),
+        (b"]NNs.", TypeError),
+        # What a mutation of a recursive list came to.
+        (b"\x80\x02}q\x00(]q\x00(]q\x01X\x05\x00\x00\x00againq\x02ah\x01q\x04ae]q\x03h\x03\x85q\x04ae.",
+         AttributeError),
+    ],
+)  # fmt: skip
+def test_items_for_an_empty_container_of_another_kind(data: bytes, error: type[Exception]) -> None:
+    for loads in (pickle.loads, bequeath.pickle.loads):
+        with pytest.raises(error):
+            loads(data)
+
+
+FRAME = b"\x80\x04\x95%c\x00\x00\x00\x00\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        FRAME % 3 + b"C\x0ahelloworld.",
+        FRAME % 6 + b"Vhelloworld\n.",
+        FRAME % 12 + b"N" + FRAME[2:] % 0 + b"NN.",
+    ],
+)
+def test_nothing_reaches_over_the_end_of_a_frame(data: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError):
+        bequeath.pickle.loads(data)
+    with pytest.raises(pickle.UnpicklingError):
+        bequeath.pickle.load(io.BytesIO(data))
+    whole = FRAME % 10 + b"N" + FRAME[2:] % 0 + b"N."
+    assert bequeath.pickle.loads(whole) is bequeath.pickle.load(io.BytesIO(whole)) is None

@@ -89,9 +89,13 @@ pub trait Builder {
         dict: &Self::Value,
         items: Drain<'_, Self::Value>,
     ) -> Result<(), Self::Error>;
-    /// Whether a list or dict is empty, and nobody but the stack holds it: then one that is made with all its items
-    /// may take its place.
-    fn is_fresh(&self, _value: &Self::Value) -> bool {
+    /// Whether it is an empty list, and nobody but the stack holds it: then one that is made with all its items may
+    /// take its place.
+    fn is_fresh_list(&self, _value: &Self::Value) -> bool {
+        false
+    }
+    /// The same of a dict.
+    fn is_fresh_dict(&self, _value: &Self::Value) -> bool {
         false
     }
     /// A list that takes the place of an empty one.

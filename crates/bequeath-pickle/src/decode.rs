@@ -174,7 +174,7 @@ impl<V> Decoder<V> {
                 op::APPENDS => {
                     let start = self.unmark()?;
                     if let Some(into) = self.container(start, builder)? {
-                        if builder.is_fresh(&into) {
+                        if builder.is_fresh_list(&into) {
                             let list = builder.full_list(self.stack.drain(start..))?;
                             self.stack[start - 1] = list;
                         } else {
@@ -321,7 +321,7 @@ impl<V> Decoder<V> {
         let Some(into) = self.container(start, builder)? else {
             return Ok(());
         };
-        if !builder.is_fresh(&into) {
+        if !builder.is_fresh_dict(&into) {
             return builder.set_items(&into, self.stack.drain(start..));
         }
         if source.starts_with(&[op::TUPLE2, op::BUILD]) && start >= self.fence + 3 {

@@ -181,9 +181,13 @@ impl<'py> Builder for Objects<'py> {
     }
 
     #[inline]
-    fn is_fresh(&self, value: &Self::Value) -> bool {
+    fn is_fresh_list(&self, value: &Self::Value) -> bool {
         // A restricted reader has a list of what it made.
-        self.allow.is_none() && look::is_fresh(value.as_borrowed())
+        self.allow.is_none() && look::is_fresh_list(value.as_borrowed())
+    }
+
+    fn is_fresh_dict(&self, value: &Self::Value) -> bool {
+        self.allow.is_none() && look::is_fresh_dict(value.as_borrowed())
     }
 
     fn full_list(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {

@@ -282,18 +282,23 @@ pub(super) fn dict_get_borrowed<'a, 'py>(
     unsafe { Borrowed::from_ptr_or_opt(dict.py(), found) }
 }
 
-/// Whether a list or dict is empty, and only the two references of whoever asks are there.
+/// Whether only the two references of whoever asks are there.
 #[inline]
-pub(super) fn is_fresh(object: Object<'_, '_>) -> bool {
+fn is_held_by_asker(object: Object<'_, '_>) -> bool {
     // SAFETY: alive.
-    if unsafe { ffi::Py_REFCNT(object.as_ptr()) } != 2 {
-        return false;
-    }
-    match exact(object) {
-        Exact::List => list_len(object) == 0,
-        Exact::Dict => dict_len(object) == 0,
-        _ => false,
-    }
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 2 }
+}
+
+/// Whether it is an empty list that nobody but whoever asks holds.
+#[inline]
+pub(super) fn is_fresh_list(object: Object<'_, '_>) -> bool {
+    is_held_by_asker(object) && matches!(exact(object), Exact::List) && list_len(object) == 0
+}
+
+/// The same of a dict.
+#[inline]
+pub(super) fn is_fresh_dict(object: Object<'_, '_>) -> bool {
+    is_held_by_asker(object) && matches!(exact(object), Exact::Dict) && dict_len(object) == 0
 }
 
 /// Goes through a dict's items.
