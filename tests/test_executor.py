@@ -291,10 +291,10 @@ def test_an_event_loop_uses_it(ours: Implementation, executor: Any) -> None:
 def test_a_context_of_the_standard_library_is_taken() -> None:
     import multiprocessing
 
-    context: Any = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context("fork")
     with bequeath.ProcessPoolExecutor(1, context) as executor:
         assert executor.submit(square, 9).result() == 81
-        assert executor._mp_context is bequeath.get_context("spawn")
+        assert executor._mp_context is bequeath.get_context("fork")
 
 
 def test_the_standard_executor_takes_our_context(ours: Implementation) -> None:

@@ -71,6 +71,8 @@ def test_functions_of_cells(ours: Any, notebook: Notebook) -> None:
         "pool = context.Pool(2)\nprint(pool.map(double, range(4)))"
     )
     assert shown == "[0, 2, 4, 6]\n"
+    shown = notebook.run("def double(x):\n    return -2 * x\nprint(pool.map(double, range(4)))")
+    assert shown == "[0, -2, -4, -6]\n"  # the newest definition, also where the old one was forked
     shown = notebook.run(
         "def fail(x):\n    y = x + 1\n    raise ValueError(y)  # in the cell\npool.map(fail, [1])"
     )

@@ -215,7 +215,8 @@ class ProcessPoolExecutor(Executor):
             max_tasks=max_tasks_per_child,
             on_death=on_death,
             retries=retries,
-            on_demand=True,
+            # Forked ones all at once: later there are more threads, whose locks a fork copies.
+            on_demand=context.get_start_method() != "fork",
             daemon=False,
             name="Process",
             errors=_Errors(),
