@@ -17,6 +17,7 @@ use crate::intern;
 impl<'py> Saver<'_, 'py> {
     /// Writes an object that is not of an exact builtin type.
     pub(super) fn other(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        self.without_collector();
         if let Some(ask) = &self.hooks.reducer_override {
             let reduced = ask.call1((object,))?;
             if !reduced.is(pyo3::types::PyNotImplemented::get(self.py)) {

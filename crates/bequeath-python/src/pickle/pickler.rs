@@ -217,6 +217,8 @@ impl Pickler {
             pure: false,
             root: obj.as_ptr() as usize,
             open_tuples: 0,
+            depth: 0,
+            collector: None,
             fast_depth: 0,
             fast_inside: Vec::new(),
             stack: StackMark::here(),

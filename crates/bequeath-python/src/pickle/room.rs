@@ -15,7 +15,6 @@ use super::objects::Objects;
 use super::policy::Policy;
 use super::save::{Hooks, Kinds, Saved, Saver, Stop, Why};
 use super::value::Walk;
-use super::version::NoCollector;
 
 /// A buffer that has become larger is given back to the allocator.
 const KEEP_BYTES: usize = 4 << 20;
@@ -105,7 +104,7 @@ fn walk<'py>(
 ) -> Saved {
     let py = object.py();
     let mut encoder = Encoder::over(protocol, framing, std::mem::take(&mut room.bytes));
-    let mut saver = Saver {
+    let result = Saver {
         py,
         encoder: &mut encoder,
         memo: &mut room.memo,
@@ -113,16 +112,15 @@ fn walk<'py>(
         pure,
         root: object.as_ptr() as usize,
         open_tuples: 0,
+        depth: 0,
+        collector: None,
         fast_depth: 0,
         fast_inside: Vec::new(),
         stack: StackMark::here(),
         kinds: &mut room.kinds,
         beside: beside.filter(|_| pure),
-    };
-    let result = {
-        let _no_collector = pure.then(|| NoCollector::begin(py));
-        saver.dump(object.as_borrowed())
-    };
+    }
+    .dump(object.as_borrowed());
     (room.bytes, room.len) = encoder.into_room();
     room.kinds.clear();
     // This drops what was made on the way, which may run code that pickles.

@@ -20,7 +20,7 @@ use super::look::{self, Exact, Object};
 use super::policy::Policy;
 use super::tables::pickling_error;
 use super::value::{To, Walk};
-use super::version;
+use super::version::{self, NoCollector};
 
 /// Why a walk ended: small, since every step of a walk says whether it did.
 pub(super) struct Stop(Box<Why>);
@@ -115,6 +115,10 @@ pub(super) struct Saver<'s, 'py> {
     pub(super) root: usize,
     /// Tuples with more than one reference around the current object.
     pub(super) open_tuples: usize,
+    /// How many containers the walk is inside of.
+    pub(super) depth: usize,
+    /// While it is there nothing that is looked at can go.
+    pub(super) collector: Option<NoCollector>,
     /// How deep a fast walk is, and what it is inside of once it is suspiciously deep.
     pub(super) fast_depth: usize,
     pub(super) fast_inside: Vec<usize>,
@@ -154,6 +158,9 @@ impl Kinds {
     }
 }
 
+/// So deep a walk may be without counting: two calls for each container are much of what a small pickle costs.
+const UNCOUNTED: usize = 8;
+
 /// From this depth on a fast pickler, which remembers nothing, looks for cycles.
 const FAST_DEPTH: usize = 50;
 
@@ -162,6 +169,10 @@ impl<'py> Saver<'_, 'py> {
     pub(super) fn dump(&mut self, object: Object<'_, 'py>) -> Saved {
         let _walk = self.hooks.by_value.map(|_| Walk::begin());
         self.encoder.begin();
+        if self.encoder.protocol() < 4 {
+            // Builtin types, too, are taken apart by calls then.
+            self.without_collector();
+        }
         self.save(object)?;
         self.encoder.end();
         self.flush()
@@ -240,8 +251,12 @@ impl<'py> Saver<'_, 'py> {
     /// Writes an object that may hold others.
     fn save_inside(&mut self, object: Object<'_, 'py>, exact: Exact, once: bool) -> Saved {
         self.stack.check()?;
-        let _deeper = Deeper::enter(self.py, c" while pickling an object")?;
-        match exact {
+        self.depth += 1;
+        let counted = self.depth > UNCOUNTED;
+        let _deeper = counted
+            .then(|| Deeper::enter(self.py, c" while pickling an object"))
+            .transpose()?;
+        let saved = match exact {
             Exact::Dict => self.dict(object, once),
             Exact::List => self.list(object, once),
             Exact::Tuple => self.tuple(object, once),
@@ -250,6 +265,16 @@ impl<'py> Saver<'_, 'py> {
             Exact::ByteArray => self.bytearray(object),
             Exact::PickleBuffer => self.buffer(object, once),
             _ => self.other(object, once),
+        };
+        // After an error the walk is over.
+        self.depth -= 1;
+        saved
+    }
+
+    /// From here on in a pure walk the collector does not come: something is to be made that it might come for.
+    pub(super) fn without_collector(&mut self) {
+        if self.pure && self.collector.is_none() {
+            self.collector = Some(NoCollector::begin(self.py));
         }
     }
 

@@ -12,6 +12,7 @@ use crate::intern;
 
 impl<'py> Saver<'_, 'py> {
     pub(super) fn int(&mut self, object: Object<'_, 'py>) -> Saved {
+        self.without_collector();
         if let Some(value) = look::small_int(object) {
             self.encoder.int(value);
             return Ok(());
@@ -62,6 +63,7 @@ impl<'py> Saver<'_, 'py> {
     }
 
     pub(super) fn text(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        self.without_collector();
         if self.encoder.protocol() == 0 {
             return self.text_line(object);
         }
@@ -150,6 +152,7 @@ impl<'py> Saver<'_, 'py> {
     }
 
     pub(super) fn buffer(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+        self.without_collector();
         let py = self.py;
         if self.encoder.protocol() < 5 {
             return Err(
