@@ -151,6 +151,7 @@ class IMapIterator:
         self._items: collections.deque[tuple[bool, Any]] = collections.deque()
         self._index = 0
         self._length: int | None = None
+        self._waiting = 0
         self._unsorted: dict[int, tuple[bool, Any]] = {}
         pool._results[self._job] = self
 
@@ -162,33 +163,46 @@ class IMapIterator:
 
     def next(self, timeout: float | None = None) -> Any:
         """The next result; TimeoutError if it is not there in time."""
-        with self._cond:
-            if not self._cond.wait_for(lambda: self._items or self._is_exhausted(), timeout):
-                raise TimeoutError from None
-            if not self._items:
-                self._pool = None
-                raise StopIteration from None
+        try:
             success, value = self._items.popleft()
+        except IndexError:
+            success, value = self._wait_for_one(timeout)
         if success:
             return value
         raise value
 
     __next__ = next
 
+    def _wait_for_one(self, timeout: float | None) -> tuple[bool, Any]:
+        with self._cond:
+            # Said before it looks: who adds one later sees that somebody waits.
+            self._waiting += 1
+            try:
+                if not self._cond.wait_for(lambda: self._items or self._is_exhausted(), timeout):
+                    raise TimeoutError from None
+            finally:
+                self._waiting -= 1
+            if not self._items:
+                self._pool = None
+                raise StopIteration from None
+            return self._items.popleft()
+
     def _is_exhausted(self) -> bool:
         return self._length is not None and self._index == self._length
 
     def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
-        with self._cond:
-            self._unsorted[index] = outcome
-            while self._index in self._unsorted:
-                self._add(self._unsorted.pop(self._index))
-            self._cond.notify_all()
-            self._forget_if_exhausted()
+        # One thread at a time calls this.
+        self._unsorted[index] = outcome
+        while self._index in self._unsorted:
+            self._add(self._unsorted.pop(self._index))
 
     def _add(self, outcome: tuple[bool, Any]) -> None:
         self._items.append(outcome)
         self._index += 1
+        if self._waiting or self._index == self._length:
+            with self._cond:
+                self._cond.notify_all()
+                self._forget_if_exhausted()
 
     def _set_length(self, length: int) -> None:
         with self._cond:
@@ -205,7 +219,4 @@ class IMapUnorderedIterator(IMapIterator):
     """The results of `imap_unordered`, each when it is there."""
 
     def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
-        with self._cond:
-            self._add(outcome)
-            self._cond.notify_all()
-            self._forget_if_exhausted()
+        self._add(outcome)

@@ -27,7 +27,6 @@ from ._pool_results import (
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import job_counter as job_counter
 from ._remote_traceback import RemoteTraceback as RemoteTraceback
-from ._unbuilt import unbuilt
 from .exceptions import TimeoutError as TimeoutError
 
 __all__ = ["Pool", "ThreadPool"]
@@ -759,4 +758,37 @@ def _end_threads(tasks: queue.SimpleQueue[Any], workers: list[Any]) -> None:
     _release_threads(tasks, workers)
 
 
-worker = unbuilt(__name__, "worker")
+# --- multiprocessing's worker, for programs that run one themselves ---
+
+
+def worker(
+    inqueue: Any,
+    outqueue: Any,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+    maxtasks: int | None = None,
+    wrap_exception: bool = False,
+) -> None:
+    """Do tasks from one queue, (job, index, function, args, kwds) or None, into another."""
+    if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks >= 1):
+        raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
+    if initializer is not None:
+        initializer(*initargs)
+    for _ in itertools.count() if maxtasks is None else range(maxtasks):
+        try:
+            task = inqueue.get()
+        except (EOFError, OSError):
+            return
+        if task is None:
+            return
+        job, index, function, args, kwds = task
+        result: tuple[bool, Any]
+        try:
+            result = (True, function(*args, **kwds))
+        except Exception as error:
+            wrapped = ExceptionWithTraceback(error, error.__traceback__)
+            result = (False, wrapped if wrap_exception else error)
+        try:
+            outqueue.put((job, index, result))
+        except Exception as error:
+            outqueue.put((job, index, (False, MaybeEncodingError(error, result[1]))))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +16,23 @@ import pytest
 from implementation import Implementation
 
 
+class Held:
+    """A pool that is let go at the test's end, though pytest keeps what a fixture gave."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pool, name)
+
+
 @pytest.fixture
 def pool(mp: Implementation) -> Iterator[Any]:
-    with mp.Pool(2) as made:
-        yield made
-    made.join()
+    held = Held(mp.Pool(2))
+    yield held
+    held.terminate()
+    held.join()
+    del held.pool
 
 
 @pytest.fixture
@@ -213,7 +227,7 @@ def test_terminate_waits_for_nobody(mp: Implementation, busy: bool) -> None:
 
 def test_a_pool_does_not_travel(pool: Any) -> None:
     with pytest.raises(NotImplementedError):
-        pool.apply(square, (pool,))
+        pool.apply(square, (pool.pool,))
 
 
 @pytest.mark.parametrize(
@@ -230,9 +244,32 @@ def test_a_forgotten_pool_warns_and_ends(mp: Implementation) -> None:
     pool.apply(square, (1,))
     workers = list(pool._pool)
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        # multiprocessing's threads may still be about to let go of it.
+        reference = weakref.ref(pool)
         del pool
+        while reference() is not None:
+            gc.collect()
     for worker in workers:
         worker.join()
+
+
+def test_the_workers_loop_can_be_used_alone(mp: Implementation) -> None:
+    tasks, results = mp.SimpleQueue(), mp.SimpleQueue()
+    for task in [(1, 0, square, (3,), {}), (1, 1, fail, (4,), {}), None]:
+        tasks.put(task)
+    mp.module("pool").worker(_End(tasks), _End(results))
+    assert results.get() == (1, 0, (True, 9))
+    job, index, (success, error) = results.get()
+    assert (job, index, success, error.args) == (1, 1, False, (4,))
+    tasks.close()
+    results.close()
+
+
+class _End:
+    """A queue without the ends that multiprocessing's loop closes for this process."""
+
+    def __init__(self, queue: Any) -> None:
+        self.get, self.put = queue.get, queue.put
 
 
 # --- what only bequeath's does -------------------------------------------------------------------
