@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from implementation import Implementation
-from pool_tasks import sleep, work
+from pool_tasks import say_and_sleep, sleep, work
 
 LONG = os.environ.get("BEQUEATH_FAULTS") == "long"
 SECONDS = 90 if LONG else 4
@@ -100,16 +100,16 @@ def test_each_task_has_one_outcome(
     assert not (retry and failures)
 
 
-def test_as_many_fail_as_were_killed_in_hand(ours: Implementation) -> None:
+def test_as_many_fail_as_were_killed_in_hand(ours: Implementation, tmp_path: Path) -> None:
     rounds = 60 if LONG else 8
     died = ours.module("exceptions").WorkerDied
     with ours.Pool(3) as pool:
-        for _ in range(rounds):
-            results = [pool.apply_async(sleep, (1000,)) for _ in range(3)]
-            victims: list[Any] = []
-            while len(victims) < 3:  # each is at its task
-                stats = pool.stats()["workers"]
-                victims = [one["pid"] for one in stats if one["at_task_for"] is not None]
+        for number in range(rounds):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            results = [pool.apply_async(say_and_sleep, (str(folder),)) for _ in range(3)]
+            while len(victims := [int(name) for name in os.listdir(folder)]) < 3:
+                time.sleep(0.001)  # until each is at its task
             for pid in victims:
                 os.kill(pid, signal.SIGKILL)
             errors = [pytest.raises(died, result.get).value for result in results]
