@@ -503,3 +503,21 @@ def test_what_is_typed_anew_is_what_a_worker_runs_then(ours: Implementation) -> 
         "True mine",
         "newer",
     ], done.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax came with 3.12")
+def test_type_parameters_cross_in_a_program_that_has_no_typing(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        textwrap.dedent("""
+        import sys
+        from bequeath import pickle
+        exec("def first[T](items: list[T]) -> T: return items[0]")
+        assert "typing" not in sys.modules
+        written = pickle.dumps(first, by_value=True)
+        assert "typing" not in sys.modules
+        assert pickle.loads(written)([1, 2]) == 1
+        """)
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr

@@ -143,7 +143,12 @@ fn look_up(py: Python<'_>) -> PyResult<ByAddress<Part>> {
             Part::Variable(Variable::Keywords),
         ),
     ] {
-        if let Ok(module) = modules.get_item(module) {
+        let found = modules.get_item(module).or_else(|missing| match module {
+            // Since 3.12 the syntax of type parameters makes variables without it.
+            "typing" => py.import("_typing").map(Bound::into_any),
+            _ => Err(missing),
+        });
+        if let Ok(module) = found {
             if let Some(kind) = module.getattr_opt(name)? {
                 add(&kind, part);
             }
