@@ -23,6 +23,7 @@ from .exceptions import BequeathError as BequeathError
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
     from ._executor import ProcessPoolExecutor as ProcessPoolExecutor
+del TYPE_CHECKING
 
 __all__ = [
     "Array",

@@ -89,14 +89,16 @@ impl PoolDriver {
         match started {
             Ok(()) => self.wake(),
             Err(error) => {
-                self.books().remove(member.id);
+                let former = self.books().remove(member.id);
+                drop(former);
                 self.cannot_start(py, member.id, error, more);
             }
         }
     }
 
     fn cannot_start(&self, py: Python<'_>, id: WorkerId, error: PyErr, more: &mut Vec<Step>) {
-        *self.cause() = Some(error.into_value(py).into_any());
+        let former = self.cause().replace(error.into_value(py).into_any());
+        drop(former);
         self.books().note(Event::StartFailed(id), more);
     }
 
@@ -204,7 +206,8 @@ impl PoolDriver {
     /// Workers may forget a call's function.
     fn undefine(&self, job: &Job) {
         if let Some(definition) = job.definition() {
-            for member in self.books().members() {
+            let members = self.books().members();
+            for member in members {
                 member.undefine(definition);
             }
         }
@@ -232,7 +235,8 @@ impl PoolDriver {
             Later::Broke(why) => {
                 let made = self.broken_error(py, why);
                 if let Ok(error) = &made {
-                    *self.broken() = Some(error.clone().unbind());
+                    let former = self.broken().replace(error.clone().unbind());
+                    drop(former);
                 }
                 self.show(py, made.map(|_| ()));
             }
@@ -295,8 +299,8 @@ impl PoolDriver {
         closing: Option<&Closing>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let facts = PyDict::new(py);
-        let dead = self.last_dead();
-        if let Some(dead) = dead.as_ref() {
+        let dead = self.last_dead().clone();
+        if let Some(dead) = dead {
             if let Some(started) = dead.member.started.get() {
                 facts.set_item("process", started.process.bind(py))?;
             }
@@ -305,7 +309,6 @@ impl PoolDriver {
             facts.set_item("seconds", dead.seconds)?;
             facts.set_item("stack", dead.member.last_stack())?;
         }
-        drop(dead);
         if let Some(closing) = closing {
             facts.set_item("task", describe(py, &closing.job, closing.task)?)?;
         }

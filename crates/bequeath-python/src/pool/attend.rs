@@ -50,14 +50,17 @@ impl PoolDriver {
                 self.settle_left(py);
                 return Ok(());
             }
+            // What nobody has any more goes without the lock: a process's finalizers are Python code.
+            let mut former = Vec::new();
             let deadline = {
                 let books = self.books();
                 if changes != books.changes {
                     changes = books.changes;
-                    members = books.members();
+                    former = std::mem::replace(&mut members, books.members());
                 }
                 books.scheduler.next_deadline()
             };
+            drop(former);
             let deadline = deadline.map_or(Deadline::NEVER, |at| {
                 Deadline::after(Duration::from_nanos(at.saturating_sub(now())))
             });
@@ -151,7 +154,8 @@ impl PoolDriver {
             Verdict::NotReady => {
                 let cause = self.load(py, message, Verdict::Raised);
                 let (Ok(cause) | Err(cause)) = cause;
-                *self.cause() = Some(cause.unbind());
+                let former = self.cause().replace(cause.unbind());
+                drop(former);
                 Event::InitializerFailed(label.worker)
             }
             _ => Event::Answered {
@@ -274,11 +278,12 @@ impl PoolDriver {
         });
         let in_hand = member.slate.in_hand();
         let seconds = in_hand.map(|one| now().saturating_sub(one.since) as f64 / 1e9);
-        *self.last_dead() = Some(Dead {
+        let former = self.last_dead().replace(Dead {
             member: Arc::clone(member),
             exitcode,
             seconds,
         });
+        drop(former);
         let mut steps = Vec::new();
         {
             let mut books = self.books();

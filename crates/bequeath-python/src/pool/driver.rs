@@ -35,6 +35,7 @@ use super::shared::{now, Bell};
 use super::wire::{AnswerLabel, Parcel, Verdict};
 
 /// The worker that died last.
+#[derive(Clone)]
 pub struct Dead {
     pub member: Arc<Member>,
     pub exitcode: Option<i32>,
@@ -405,7 +406,8 @@ impl PoolDriver {
         let object = self.shares().remove(&number);
         drop(object.map(|object| object.into_bound(py)));
         if self.pid == std::process::id() {
-            for member in self.books().members() {
+            let members = self.books().members();
+            for member in members {
                 member.undefine(number);
             }
         }
@@ -533,7 +535,8 @@ impl PoolDriver {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        drop((fd, self.last_dead().take()));
+        let dead = self.last_dead().take();
+        drop((fd, dead));
         *self.finished.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.told_finished.notify_all();
     }
