@@ -309,7 +309,8 @@ import sys, time
 import bequeath
 def tell(text):
     time.sleep(0.2)
-    print(text, flush=True)
+    sys.stdout.write(text + "\\n")  # in one piece, also without a buffer
+    sys.stdout.flush()
 if __name__ == "__main__":
     executor = bequeath.ProcessPoolExecutor(2, bequeath.get_context({method!r}))
     for text in ("apple", "pear", "plum"):
