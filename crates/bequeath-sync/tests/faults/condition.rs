@@ -31,6 +31,13 @@ impl<L: AnyLock + Exclusive> Meeting<L> {
         }
     }
 
+    /// Whoever counted itself as a waiter has let go of the lock after this. A victim that slept for the lock
+    /// instead would be run on by its release, and may be stopped with it while it is being notified.
+    fn pass(&self) {
+        self.enter();
+        AnyLock::release(&self.lock).unwrap();
+    }
+
     fn notify(&self, count: usize) {
         self.enter();
         self.condition.notify(count);
@@ -44,6 +51,7 @@ fn waiters<L: AnyLock + Exclusive>(stage: &mut Stage<Meeting<L>>, count: usize) 
         wait_until("it waits", || {
             stage.world.condition.waiters() == already + 1
         });
+        stage.world.pass();
     }
 }
 
@@ -99,6 +107,7 @@ fn somebody_waits_behind(stage: &mut Stage<Meeting<RecursiveLock>>) {
         wait_until("it waits, too", || {
             stage.world.condition.waiters() == before + 1
         });
+        stage.world.pass();
     }
 }
 
