@@ -72,7 +72,7 @@ def error(pool: Any, name: str) -> Sample:
 
 
 def arrays_in(pool: Any, name: str) -> Sample:
-    arrays = [pool_tasks.array(1)] * 25
+    arrays = [pool_tasks.array(number) for number in range(25)]  # each is a different one
     return lambda: per_item(25, lambda: pool.map(pool_tasks.total, arrays, 1))
 
 
