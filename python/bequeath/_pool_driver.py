@@ -138,7 +138,7 @@ class Driver:
             made.start()
             return made
 
-        self._engine = engine = _engine.PoolDriver(
+        self.engine = engine = _engine.PoolDriver(
             _Hooks(make, errors or Errors()),
             processes,
             max_tasks=max_tasks,
@@ -178,7 +178,7 @@ class Driver:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all workers have ended; false when the timeout passed first."""
-        done = self._engine.join(timeout)
+        done = self.engine.join(timeout)
         if done and threading.current_thread() is not self.thread:
             self.thread.join()
         return done
@@ -186,7 +186,7 @@ class Driver:
     @property
     def broken(self) -> BaseException | None:
         """Why no task can succeed any more, if so."""
-        return self._engine.broken_by()
+        return self.engine.broken_by()
 
 
 def _run(engine: _engine.PoolDriver, finished: Callable[[], object]) -> None:

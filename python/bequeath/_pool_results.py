@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
+from . import _engine
 from .exceptions import TimeoutError
 
 if TYPE_CHECKING:
@@ -141,82 +141,26 @@ class MapResult(ApplyResult):
         self._done()
 
 
-class IMapIterator:
+class IMapIterator(_engine.ResultStream):
     """The results of `imap`, each when it is there, in order."""
+
+    _ordered = True
+
+    def __new__(cls, pool: Pool) -> IMapIterator:
+        return super().__new__(cls, cls._ordered)
 
     def __init__(self, pool: Pool) -> None:
         self._pool: Pool | None = pool
-        self._cond = threading.Condition(threading.Lock())
         self._job = next(job_counter)
-        self._items: collections.deque[tuple[bool, Any]] = collections.deque()
-        self._index = 0
-        self._length: int | None = None
-        self._waiting = 0
-        self._unsorted: dict[int, tuple[bool, Any]] = {}
         pool._results[self._job] = self
 
-    def _attend_by(self, attend: Callable[[Any, float | None], bool]) -> None:
-        """Results come one by one: the pool's thread hears the workers."""
-
-    def __iter__(self) -> IMapIterator:
-        return self
-
-    def next(self, timeout: float | None = None) -> Any:
-        """The next result; TimeoutError if it is not there in time."""
-        try:
-            success, value = self._items.popleft()
-        except IndexError:
-            success, value = self._wait_for_one(timeout)
-        if success:
-            return value
-        raise value
-
-    __next__ = next
-
-    def _wait_for_one(self, timeout: float | None) -> tuple[bool, Any]:
-        with self._cond:
-            # Said before it looks: who adds one later sees that somebody waits.
-            self._waiting += 1
-            try:
-                if not self._cond.wait_for(lambda: self._items or self._is_exhausted(), timeout):
-                    raise TimeoutError from None
-            finally:
-                self._waiting -= 1
-            if not self._items:
-                self._pool = None
-                raise StopIteration from None
-            return self._items.popleft()
-
-    def _is_exhausted(self) -> bool:
-        return self._length is not None and self._index == self._length
-
-    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
-        # One thread at a time calls this.
-        self._unsorted[index] = outcome
-        while self._index in self._unsorted:
-            self._add(self._unsorted.pop(self._index))
-
-    def _add(self, outcome: tuple[bool, Any]) -> None:
-        self._items.append(outcome)
-        self._index += 1
-        if self._waiting or self._index == self._length:
-            with self._cond:
-                self._cond.notify_all()
-                self._forget_if_exhausted()
-
-    def _set_length(self, length: int) -> None:
-        with self._cond:
-            self._length = length
-            self._cond.notify_all()
-            self._forget_if_exhausted()
-
-    def _forget_if_exhausted(self) -> None:
-        if self._is_exhausted() and self._pool is not None:
-            self._pool._results.pop(self._job, None)
+    def _forget(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool._results.pop(self._job, None)
 
 
 class IMapUnorderedIterator(IMapIterator):
     """The results of `imap_unordered`, each when it is there."""
 
-    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
-        self._add(outcome)
+    _ordered = False

@@ -369,6 +369,8 @@ class Pool:
             sized: Any = iterable
             known = len(sized) if hasattr(sized, "__len__") else None
             sink = self._shown(results, func, known, chunksize, progress)
+        else:
+            self._streamed(results)
         if type(iterable) in _SEQUENCES:
             length = len(iterable)  # type: ignore[arg-type]
             if length:
@@ -465,6 +467,10 @@ class Pool:
     def _attended(self, result: ApplyResult) -> None:
         """Who waits for it may hear the workers meanwhile."""
         result._attend_by(self._driver.attend_for)
+
+    def _streamed(self, results: IMapIterator) -> None:
+        """The same for one who takes results as they come."""
+        results._attend_by(self._driver.engine)
 
     def _result(self, result: ApplyResult) -> Any:
         """What a call that waits returns; interrupted, it leaves no tasks behind."""
@@ -626,6 +632,9 @@ class ThreadPool(Pool):
         return range(0)
 
     def _attended(self, result: ApplyResult) -> None:
+        pass
+
+    def _streamed(self, results: IMapIterator) -> None:
         pass
 
     def _result(self, result: ApplyResult) -> Any:

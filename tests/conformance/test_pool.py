@@ -114,6 +114,37 @@ def test_imap_goes_on_after_an_exception(pool: Any) -> None:
         next(results)
 
 
+def test_imap_next_may_time_out(mp: Implementation, pool: Any) -> None:
+    results = pool.imap(sleep, [1000.0])
+    with pytest.raises(mp.TimeoutError):
+        results.next(timeout=0.01)
+    with pytest.raises(mp.TimeoutError):
+        results.next(0)
+
+
+def test_what_else_is_asked_is_answered_while_somebody_iterates(pool: Any) -> None:
+    done, told = threading.Event(), threading.Event()
+    iterating = iter(lambda: list(pool.imap(square, range(50))), None)
+    others = threading.Thread(target=lambda: [next(iterating) for _ in iter(done.is_set, True)])
+    others.start()
+    try:
+        assert pool.map(square, range(20), 1) == [x * x for x in range(20)]
+        pool.apply_async(square, (3,), callback=lambda _: told.set())
+        assert told.wait()
+        assert pool.apply(add, (1, 2)) == 3
+    finally:
+        done.set()
+        others.join()
+
+
+def test_workers_go_on_while_whoever_iterates_is_away(pool: Any) -> None:
+    results = pool.imap(square, range(3_000))
+    first = [next(results) for _ in range(200)]
+    behind = pool.map_async(square, range(4), 1)
+    behind.wait()  # nobody iterates meanwhile
+    assert first + list(results) == [x * x for x in range(3_000)]
+
+
 def failing(count: int) -> Iterator[int]:
     yield from range(count)
     raise KeyError("no more")
@@ -270,6 +301,18 @@ class _End:
 
 
 # --- what only bequeath's does -------------------------------------------------------------------
+
+
+def test_several_threads_take_from_one_imap(own: Any) -> None:
+    results, taken = own.imap_unordered(square, range(500)), []
+    threads = [threading.Thread(target=lambda: taken.extend(results)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [x * x for x in range(500)]
+    with pytest.raises(StopIteration):
+        next(results)
 
 
 @pytest.mark.short

@@ -20,8 +20,10 @@ use crate::transfer;
 
 use super::act::Later;
 use super::driver::{Dead, PoolDriver};
+use super::lease::PATIENCE;
 use super::member::Member;
 use super::shared::now;
+use super::stream::ResultStream;
 use super::wire::{AnswerLabel, Verdict};
 
 /// After so many results it looks whether anything else has happened.
@@ -109,20 +111,31 @@ impl PoolDriver {
         py: Python<'_>,
         own: &Bound<'_, PyAny>,
         deadline: Deadline,
+        stream: Option<&ResultStream>,
     ) -> PyResult<bool> {
         let mut message = Message::default();
+        let mut heard = 0;
         loop {
-            if own.call_method0(intern!(py, "ready"))?.is_truthy()? {
+            let ready = match stream {
+                Some(stream) => stream.is_ready(),
+                None => own.call_method0(intern!(py, "ready"))?.is_truthy()?,
+            };
+            // Of a stream it takes what else is there.
+            if ready && (stream.is_none() || heard >= AT_A_TIME) {
                 return Ok(true);
             }
             if self.is_baton_wanted() {
-                return Ok(false);
+                return Ok(ready);
             }
             let mut received = self
                 .results
                 .recv_into(&mut message, Deadline::PAST, &mut Never)
                 .map_err(EngineError::from);
+            heard += 1;
             if matches!(received, Err(EngineError::Channel(Error::Empty))) {
+                if ready {
+                    return Ok(true);
+                }
                 received = blocking::wait(py, "result", |signals| {
                     self.results.recv_into(&mut message, deadline, signals)
                 });
@@ -336,13 +349,20 @@ impl PoolDriver {
         let came = if deadline == Deadline::PAST {
             poll::wait(&watched, deadline).map_err(EngineError::from)
         } else {
-            blocking::wait(py, "pool", |_| loop {
-                match poll::wait(&watched, deadline) {
-                    Err(error) if error.is_interrupted() => {}
-                    other => return other,
+            blocking::wait(py, "pool", |_| {
+                let mut until = deadline;
+                loop {
+                    match poll::wait(&watched, until) {
+                        Err(error) if error.is_interrupted() => {}
+                        Ok(came) if self.may_stay(bell, &came, deadline) => {
+                            until = deadline.earlier(Deadline::after(PATIENCE));
+                        }
+                        other => return other,
+                    }
                 }
             })
         };
+        self.lease.end();
         self.polled();
         let came = came.map_err(PyErr::from)?;
         if !came[0].is_empty() {
@@ -351,5 +371,16 @@ impl PoolDriver {
         let ended = whose.into_iter().zip(&came[1..]);
         let ended = ended.filter(|(_, came)| !came.is_empty());
         Ok(ended.map(|(member, _)| Arc::clone(member)).collect())
+    }
+
+    /// Whether whoever takes results hears the workers for now, and nothing else has come.
+    fn may_stay(&self, bell: BorrowedFd<'_>, came: &[Events], deadline: Deadline) -> bool {
+        if deadline.is_past() || came[1..].iter().any(|came| !came.is_empty()) {
+            return false;
+        }
+        if !came[0].is_empty() && eventfd::lower(bell).is_err() {
+            return false;
+        }
+        self.lease.is_renewed() && !self.about_to_poll()
     }
 }

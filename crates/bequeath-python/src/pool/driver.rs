@@ -29,9 +29,11 @@ use crate::transfer;
 use super::act::Later;
 use super::books::Books;
 use super::job::{pickle_call, Job, What};
+use super::lease::Lease;
 use super::member::Member;
 use super::share::Shared;
 use super::shared::{now, Bell};
+use super::stream::ResultStream;
 use super::wire::{AnswerLabel, Parcel, Verdict};
 
 /// The worker that died last.
@@ -76,6 +78,7 @@ pub struct PoolDriver {
     baton_wanted: AtomicBool,
     /// The driver's thread sleeps, or is about to.
     in_poll: AtomicBool,
+    pub(super) lease: Lease,
 }
 
 #[pymethods]
@@ -145,6 +148,7 @@ impl PoolDriver {
             baton_free: Condvar::new(),
             baton_wanted: AtomicBool::new(false),
             in_poll: AtomicBool::new(false),
+            lease: Lease::default(),
         })
     }
 
@@ -302,7 +306,7 @@ impl PoolDriver {
             return Ok(false);
         }
         self.bell.awake();
-        let heard = self.hear_for(py, result, deadline);
+        let heard = self.hear_for(py, result, deadline, None);
         if !self.give_baton_back() {
             self.wake();
         }
@@ -405,7 +409,7 @@ impl PoolDriver {
     pub(super) fn unshare(&self, py: Python<'_>, number: u64) {
         let object = self.shares().remove(&number);
         drop(object.map(|object| object.into_bound(py)));
-        if self.pid == std::process::id() {
+        if self.is_home() {
             let members = self.books().members();
             for member in members {
                 member.undefine(number);
@@ -428,7 +432,7 @@ impl PoolDriver {
         fd.clone()
     }
 
-    fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         *self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -453,7 +457,7 @@ impl PoolDriver {
         self.in_poll.store(false, Ordering::SeqCst);
     }
 
-    fn try_baton(&self) -> bool {
+    pub(super) fn try_baton(&self) -> bool {
         let mut taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
         !std::mem::replace(&mut *taken, true)
     }
@@ -485,9 +489,14 @@ impl PoolDriver {
     pub(super) fn give_baton_back(&self) -> bool {
         self.bell.about_to_sleep();
         let nothing = self.results.is_empty().unwrap_or(true);
+        self.drop_baton();
+        nothing
+    }
+
+    /// The same, and workers go on not to ring.
+    pub(super) fn drop_baton(&self) {
         *self.baton.lock().unwrap_or_else(PoisonError::into_inner) = false;
         self.baton_free.notify_one();
-        nothing
     }
 
     /// Whoever hears the workers shall look around.
@@ -555,8 +564,12 @@ impl PoolDriver {
         }
     }
 
+    pub(super) fn is_home(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
     fn check_home(&self) -> PyResult<()> {
-        if self.pid == std::process::id() {
+        if self.is_home() {
             return Ok(());
         }
         Err(PyRuntimeError::new_err(
@@ -585,6 +598,10 @@ impl PoolDriver {
         let job = Job {
             tasks: tasks.clone(),
             sink: sink.clone().unbind(),
+            stream: sink
+                .cast::<ResultStream>()
+                .ok()
+                .map(|sink| sink.clone().unbind()),
             asks: sink.hasattr(intern!(py, "_begin"))?,
             timeout,
             untold: AtomicU64::new(tasks.end - tasks.start),

@@ -13,6 +13,7 @@ use crate::transfer::{self, Definition, Purpose};
 use super::driver::PoolDriver;
 use super::member::Member;
 use super::share::noting;
+use super::stream::ResultStream;
 use super::wire::{Parcel, Shape, TaskLabel};
 
 /// A call, and who wants to know what came of it.
@@ -20,6 +21,8 @@ pub struct Job {
     pub tasks: TaskIds,
     /// Has `_set(index, (success, value))`, as multiprocessing's results do.
     pub sink: Py<PyAny>,
+    /// The same, if it is one of ours that needs no call.
+    pub stream: Option<Py<ResultStream>>,
     /// It also has `_begin(index)`, which may say that nobody wants the result any more.
     pub asks: bool,
     pub timeout: Option<f64>,
@@ -189,6 +192,13 @@ impl Job {
         outcome: &Result<Bound<'_, PyAny>, Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let sink = self.sink.bind(py);
+        if let Some(stream) = &self.stream {
+            let outcome = match outcome {
+                Ok(value) => Ok(value.clone().unbind()),
+                Err(error) => Err(error.clone().unbind()),
+            };
+            return ResultStream::put(stream.bind(py), self.index(task), outcome);
+        }
         let (Ok(value) | Err(value)) = outcome;
         let (first, end) = self.range(task);
         match &self.what {

@@ -1,0 +1,232 @@
+//! `ResultStream`: results that are taken one by one, as they come or in order; what `imap` returns.
+//!
+//! Whoever waits for the next one hears the workers meanwhile, if nobody else does, and takes what has come in one
+//! go; else it is woken by whoever puts one in.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bequeath_os::futex::{self, Wait};
+use bequeath_os::Deadline;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+
+use crate::blocking;
+use crate::error::EngineError;
+use crate::intern;
+
+use super::driver::PoolDriver;
+use super::shared::now;
+
+/// A value, or the exception instead of it.
+type Outcome = Result<Py<PyAny>, Py<PyAny>>;
+
+/// A waiting thread looks so often whether a signal handler is to run.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Results of one call's tasks, for whoever iterates over them.
+#[pyclass(frozen, subclass, module = "bequeath._engine")]
+pub struct ResultStream {
+    ordered: bool,
+    held: Mutex<Held>,
+    /// Changes when something was put in while somebody waited.
+    rings: AtomicU32,
+    waiting: AtomicBool,
+    /// When somebody last stopped hearing the workers for it.
+    heard_until: AtomicU64,
+}
+
+#[derive(Default)]
+struct Held {
+    ready: VecDeque<Outcome>,
+    /// Those that came before their turn.
+    early: HashMap<u64, Outcome>,
+    /// How many are or were ready.
+    count: u64,
+    /// How many there will be, when that is known.
+    length: Option<u64>,
+    /// Whose workers to hear while waiting.
+    driver: Option<Py<PoolDriver>>,
+}
+
+impl Held {
+    fn is_complete(&self) -> bool {
+        self.length == Some(self.count)
+    }
+}
+
+#[pymethods]
+impl ResultStream {
+    #[new]
+    fn new(ordered: bool) -> Self {
+        Self {
+            ordered,
+            held: Mutex::default(),
+            rings: AtomicU32::new(0),
+            waiting: AtomicBool::new(false),
+            heard_until: AtomicU64::new(0),
+        }
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::take(slf, Deadline::NEVER)
+    }
+
+    /// The next result; `TimeoutError` if it is not there in time.
+    #[pyo3(signature = (timeout=None))]
+    fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
+        Self::take(slf, deadline)
+    }
+
+    /// One task's outcome, as results take them.
+    fn _set(slf: &Bound<'_, Self>, index: u64, outcome: (bool, Py<PyAny>)) -> PyResult<()> {
+        let (success, value) = outcome;
+        Self::put(slf, index, if success { Ok(value) } else { Err(value) })
+    }
+
+    /// How many results there will be.
+    fn _set_length(slf: &Bound<'_, Self>, length: u64) -> PyResult<()> {
+        let complete = {
+            let mut held = slf.get().held();
+            held.length = Some(length);
+            held.is_complete()
+        };
+        slf.get().ring();
+        Self::forget_if(slf, complete)
+    }
+
+    /// Who waits may hear this driver's workers meanwhile.
+    fn _attend_by(&self, driver: Py<PoolDriver>) {
+        let former = self.held().driver.replace(driver);
+        drop(former);
+    }
+
+    /// The last result is there: nobody need know this one any more.
+    fn _forget(&self) {}
+}
+
+impl ResultStream {
+    /// Adds a result. Its place matters if they are ordered.
+    ///
+    /// # Errors
+    /// What `_forget` raises.
+    pub fn put(slf: &Bound<'_, Self>, index: u64, outcome: Outcome) -> PyResult<()> {
+        let stream = slf.get();
+        let complete = {
+            let mut held = stream.held();
+            if !stream.ordered || index == held.count {
+                held.ready.push_back(outcome);
+                held.count += 1;
+                while !held.early.is_empty() {
+                    let next = held.count;
+                    let Some(outcome) = held.early.remove(&next) else {
+                        break;
+                    };
+                    held.ready.push_back(outcome);
+                    held.count += 1;
+                }
+            } else {
+                held.early.insert(index, outcome);
+            }
+            held.is_complete()
+        };
+        stream.ring();
+        Self::forget_if(slf, complete)
+    }
+
+    /// Whether `take` would not wait.
+    pub fn is_ready(&self) -> bool {
+        let held = self.held();
+        !held.ready.is_empty() || held.is_complete()
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_if(slf: &Bound<'_, Self>, complete: bool) -> PyResult<()> {
+        if complete {
+            slf.call_method0(intern!(slf.py(), "_forget"))?;
+        }
+        Ok(())
+    }
+
+    fn take(slf: &Bound<'_, Self>, deadline: Deadline) -> PyResult<Py<PyAny>> {
+        let (py, stream) = (slf.py(), slf.get());
+        let mut late = false;
+        loop {
+            let (outcome, driver) = {
+                let mut held = stream.held();
+                let outcome = held.ready.pop_front();
+                let over = outcome.is_none() && held.is_complete();
+                (outcome, if over { held.driver.take() } else { None })
+            };
+            match outcome {
+                Some(Ok(value)) => return Ok(value),
+                Some(Err(error)) => return Err(PyErr::from_value(error.into_bound(py))),
+                None => drop(driver),
+            }
+            if stream.is_ready() {
+                return Err(PyStopIteration::new_err(()));
+            }
+            if late {
+                let kind = py
+                    .import(intern!(py, "bequeath.exceptions"))?
+                    .getattr(intern!(py, "TimeoutError"))?;
+                return Err(PyErr::from_value(kind.call0()?));
+            }
+            Self::wait(slf, deadline)?;
+            late = deadline.is_past();
+        }
+    }
+
+    fn wait(slf: &Bound<'_, Self>, deadline: Deadline) -> PyResult<()> {
+        let (py, stream) = (slf.py(), slf.get());
+        let driver = {
+            let held = stream.held();
+            held.driver.as_ref().map(|driver| driver.clone_ref(py))
+        };
+        if let Some(driver) = driver {
+            let away = now().saturating_sub(stream.heard_until.load(Ordering::Relaxed));
+            let heard = driver.get().attend_stream(py, slf, away, deadline);
+            stream.heard_until.store(now(), Ordering::Relaxed);
+            if heard? {
+                return Ok(());
+            }
+        }
+        let seen = stream.rings.load(Ordering::Acquire);
+        // Said before it looks: who puts one in later sees that somebody waits.
+        stream.waiting.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if stream.is_ready() {
+            return Ok(());
+        }
+        let waited = blocking::wait(py, "result", |signals| {
+            while stream.rings.load(Ordering::Acquire) == seen && !deadline.is_past() {
+                let slice = deadline.earlier(Deadline::after(SLICE));
+                let woken = futex::wait(&stream.rings, seen, slice);
+                let look = matches!(woken, Wait::TimedOut | Wait::Interrupted);
+                if look && signals.check().is_err() {
+                    break;
+                }
+            }
+            Ok::<_, EngineError>(())
+        });
+        Ok(waited?)
+    }
+
+    fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::SeqCst) {
+            self.rings.fetch_add(1, Ordering::Release);
+            futex::wake(&self.rings, u32::MAX);
+        }
+    }
+}
