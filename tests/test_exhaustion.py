@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from control_groups import group_of, killed_in
 from implementation import Implementation
 from program import prints, run
 
@@ -298,46 +299,13 @@ def refusal(call, *arguments):
 # --- control groups --------------------------------------------------------------------------
 
 
-def own_group() -> Path | None:
-    """This process's group in a hierarchy that limits memory, version 1 or 2."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return Path("/sys/fs/cgroup/memory") / path.lstrip("/")
-        if controllers == "":
-            folder = Path("/sys/fs/cgroup") / path.lstrip("/")
-            switched_on = folder / "cgroup.subtree_control"
-            if switched_on.exists() and "memory" in switched_on.read_text():
-                return folder
-    return None
-
-
 @pytest.fixture
 def small_group() -> Iterator[Path]:
     """A group that may use 100 MB, made for this test."""
-    above = own_group()
-    if above is None:
-        pytest.skip("no control group limits memory here")
-    group = above / f"bequeath-test-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made: {error}")
-    try:
-        for name in ("memory.limit_in_bytes", "memory.max"):
-            if (group / name).exists():
-                (group / name).write_text("100000000")
+    with group_of(100_000_000) as group:
+        if group is None:
+            pytest.skip("no control group that limits memory can be made here")
         yield group
-    finally:
-        group.rmdir()
-
-
-def killed_in(group: Path) -> int:
-    for name in ("memory.oom_control", "memory.events"):
-        if (group / name).exists():
-            words = dict(line.split() for line in (group / name).read_text().splitlines())
-            return int(words.get("oom_kill", 0))
-    return 0
 
 
 @pytest.mark.limit(120)
