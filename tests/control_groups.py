@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,8 @@ def group_of(limit: int) -> Iterator[Path | None]:
                 (group / name).write_text(str(limit))
         yield group
     finally:
+        while (group / "cgroup.procs").read_text():
+            time.sleep(0.01)  # until the last of those that end is gone
         group.rmdir()
 
 

@@ -167,6 +167,7 @@ class Driver:
         self.submit_many = engine.submit_many
         self.refuse = engine.refuse
         self.cancel = engine.cancel
+        self.cancel_all = engine.cancel_all
         self.close = engine.close
         self.terminate = engine.terminate
         self.kill = engine.kill

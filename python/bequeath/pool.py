@@ -187,7 +187,7 @@ class Pool:
         timeout: float | None = None,
     ) -> Any:
         """Call the function in a worker; its result."""
-        return self._result(self.apply_async(func, args, kwds, timeout=timeout))
+        return self._waited(self._apply_async, func, args, kwds, None, None, timeout)
 
     def map(
         self,
@@ -199,8 +199,8 @@ class Pool:
         progress: Any = None,
     ) -> list[Any]:
         """Call the function for each item; the results in order."""
-        result = self.map_async(func, iterable, chunksize, timeout=timeout, progress=progress)
-        return self._result(result)  # type: ignore[no-any-return]
+        arguments = (func, iterable, False, chunksize, None, None, timeout, progress)
+        return self._waited(self._map_async, *arguments)  # type: ignore[no-any-return]
 
     def starmap(
         self,
@@ -212,8 +212,8 @@ class Pool:
         progress: Any = None,
     ) -> list[Any]:
         """`map` for items that are tuples of arguments."""
-        result = self.starmap_async(func, iterable, chunksize, timeout=timeout, progress=progress)
-        return self._result(result)  # type: ignore[no-any-return]
+        arguments = (func, iterable, True, chunksize, None, None, timeout, progress)
+        return self._waited(self._map_async, *arguments)  # type: ignore[no-any-return]
 
     def apply_async(
         self,
@@ -226,11 +226,7 @@ class Pool:
         timeout: float | None = None,
     ) -> ApplyResult:
         """`apply` without waiting."""
-        self._check_running()
-        result = ApplyResult(self, callback, error_callback)
-        self._attended(result)
-        self._submit(result, 0, func, tuple(args), dict(kwds), timeout)
-        return result
+        return self._apply_async(func, args, kwds, callback, error_callback, timeout, [])
 
     def map_async(
         self,
@@ -245,7 +241,7 @@ class Pool:
     ) -> MapResult:
         """`map` without waiting."""
         return self._map_async(
-            func, iterable, False, chunksize, callback, error_callback, timeout, progress
+            func, iterable, False, chunksize, callback, error_callback, timeout, progress, []
         )
 
     def starmap_async(
@@ -261,7 +257,7 @@ class Pool:
     ) -> MapResult:
         """`starmap` without waiting."""
         return self._map_async(
-            func, iterable, True, chunksize, callback, error_callback, timeout, progress
+            func, iterable, True, chunksize, callback, error_callback, timeout, progress, []
         )
 
     def imap(
@@ -288,6 +284,23 @@ class Pool:
         """The results as they come."""
         return self._imap(IMapUnorderedIterator(self), func, iterable, chunksize, timeout, progress)
 
+    def _apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwds: dict[str, Any],
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        timeout: float | None,
+        begun: list[Any],
+    ) -> ApplyResult:
+        self._check_running()
+        result = ApplyResult(self, callback, error_callback)
+        begun.append(result)
+        self._attended(result)
+        self._submit(result, 0, func, tuple(args), dict(kwds), timeout)
+        return result
+
     def _map_async(
         self,
         func: Callable[..., Any],
@@ -298,6 +311,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None,
         timeout: float | None,
         progress: Any,
+        begun: list[Any],
     ) -> MapResult:
         self._check_running()
         failure: BaseException | None = None
@@ -322,8 +336,10 @@ class Pool:
         if length and _wanted(progress):
             bare = chunksize == 1 and not star
             shown = self._shown(result, func, length, chunksize, progress, bare)
+            begun.append(shown)
             result._tasks = self._submit_many(shown, func, items, chunksize, star, None, timeout)
         elif length:
+            begun.append(result)
             self._attended(result)
             values = result._value
             result._tasks = self._submit_many(result, func, items, chunksize, star, values, timeout)
@@ -448,6 +464,9 @@ class Pool:
         except Exception as error:
             # What cannot be pickled is the task's error, as in multiprocessing.
             self._refuse(result, error, index)
+        except BaseException:
+            self._abandon(result)
+            raise
 
     def _submit_many(
         self,
@@ -461,7 +480,11 @@ class Pool:
     ) -> range:
         limit = None if timeout is None else timeout * chunksize
         submit = self._driver.submit_many
-        first, count = submit(result, func, items, chunksize, star, values, limit)
+        try:
+            first, count = submit(result, func, items, chunksize, star, values, limit)
+        except BaseException:
+            self._abandon(result)
+            raise
         return range(first, first + count)
 
     def _attended(self, result: ApplyResult) -> None:
@@ -472,15 +495,19 @@ class Pool:
         """The same for one who takes results as they come."""
         results._attend_by(self._driver.engine)
 
-    def _result(self, result: ApplyResult) -> Any:
-        """What a call that waits returns; interrupted, it leaves no tasks behind."""
+    def _waited(self, ask: Callable[..., ApplyResult], *arguments: Any) -> Any:
+        """What a call that waits returns; interrupted at any moment, it leaves no tasks behind."""
+        begun: list[Any] = []
         try:
-            return result.get()
+            return ask(*arguments, begun).get()
         except KeyboardInterrupt:
-            if not result.ready():
-                for task in reversed(result._tasks):
-                    self._driver.cancel(task, True)
+            for sink in begun:
+                self._abandon(sink)
             raise
+
+    def _abandon(self, sink: Any) -> None:
+        """Nobody will ask for these results any more."""
+        self._driver.cancel_all(sink)
 
     def _refuse(self, result: Any, error: BaseException, index: int = 0) -> None:
         self._driver.refuse(result, index, error)
@@ -637,8 +664,8 @@ class ThreadPool(Pool):
     def _streamed(self, results: IMapIterator) -> None:
         pass
 
-    def _result(self, result: ApplyResult) -> Any:
-        return result.get()
+    def _abandon(self, sink: Any) -> None:
+        """Nothing: what threads have taken they do."""
 
     def _refuse(self, result: Any, error: BaseException, index: int = 0) -> None:
         self._tasks.put((result._job, index, _raise, (error,), {}))

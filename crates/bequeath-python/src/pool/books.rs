@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bequeath_pool::{Action, Event, Outcome, Scheduler, TaskId, Why, WorkerId};
 use bequeath_shm::Session;
+use pyo3::prelude::*;
 
 use super::job::Job;
 use super::member::Member;
@@ -108,6 +109,12 @@ impl Books {
     /// The call that an open task belongs to.
     pub fn job(&mut self, task: TaskId) -> Option<Arc<Job>> {
         self.job_of(task).map(|(job, _)| Arc::clone(job))
+    }
+
+    /// The open calls of one who wants to know what came of them.
+    pub fn jobs_of(&self, sink: &Bound<'_, PyAny>) -> Vec<Arc<Job>> {
+        let jobs = self.jobs.values().map(|(job, _)| job);
+        jobs.filter(|job| job.sink.is(sink)).cloned().collect()
     }
 
     /// One task less is open.
