@@ -48,6 +48,7 @@ _OWN = (
     "synchronize",
     "popen_spawn_posix",
     "popen_forkserver",
+    "_pool_worker",
 )
 
 _MAIN = "__main__"
