@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 export PYO3_PYTHON=$PWD/$1/bin/python
 libraries() {
     scripts/environment.sh "$1" "$1/bin/python" requirements/libraries.txt &&
-        "$1/bin/python" -m pytest -q tests/test_libraries.py tests/test_notebook.py
+        BEQUEATH_DAY=500 "$1/bin/python" -m pytest -q tests/test_libraries.py tests/test_notebook.py tests/test_day.py
 }
 part "libraries under bequeath run" libraries "$1"
 model() {

@@ -5,12 +5,18 @@ Runs where ipykernel is installed (`make long`, requirements/libraries.txt).
 
 from __future__ import annotations
 
+import os
 import queue
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from control_groups import enter, group_of, killed_in
+from day_cells import CELLS, EXPECTED, limit, wait_until_begun
 
 manager = pytest.importorskip("jupyter_client.manager")
 pytest.importorskip("ipykernel")
@@ -27,7 +33,10 @@ class Notebook:
     def __init__(self) -> None:
         self.kernel, self.client = manager.start_new_kernel(kernel_name="python3")
 
-    def run(self, code: str, interrupt_at: str = "") -> str:
+    def run(
+        self, code: str, interrupt_at: str = "", once: Callable[[], object] = lambda: None
+    ) -> str:
+        """What the cell shows; interrupted when it has shown that, `once` that has returned."""
         number = self.client.execute(code)
         shown = ""
         while True:
@@ -48,6 +57,7 @@ class Notebook:
                 return re.sub(r"\x1b\[[0-9;]*m", "", shown)
             if interrupt_at and interrupt_at in shown:
                 interrupt_at = ""
+                once()
                 self.kernel.interrupt_kernel()
 
     def close(self) -> None:
@@ -108,3 +118,26 @@ def test_an_executor_of_a_notebook(ours: Any, notebook: Notebook) -> None:
     assert "KeyboardInterrupt" in shown
     shown = notebook.run("print(executor.submit(pow, 2, 5).result())\nexecutor.kill_workers()")
     assert shown == "32\n"
+
+
+def test_the_day(ours: Any, tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    megabytes = int(os.environ.get("BEQUEATH_DAY", "20"))
+    with group_of(limit(megabytes)) as group:
+        notebook = Notebook()
+        try:
+            pid = notebook.run("import os; print(os.getpid())")
+            if group is not None:
+                enter(group, int(pid))
+            values = (ours.start_method, megabytes, group is not None, str(tmp_path))
+            notebook.run(f"METHOD, MEGABYTES, LIMITED, FOLDER = {values!r}")
+            for name, cell in CELLS.items():
+                if name == "interrupted":
+                    shown = notebook.run(cell, "begun", partial(wait_until_begun, tmp_path))
+                    assert shown.startswith(EXPECTED[name])
+                    assert shown.rstrip().endswith("KeyboardInterrupt:")
+                else:
+                    assert notebook.run(cell) == EXPECTED[name], name
+        finally:
+            notebook.close()
+        assert group is None or killed_in(group) == 1

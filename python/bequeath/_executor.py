@@ -171,6 +171,17 @@ class _Map:
             driver.cancel(task)
 
 
+class _Calls:
+    """The way of calls to the workers, as far as programs look at the standard executor's."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def join_thread(self) -> None:
+        """Wait for the thread that sends them, after the shutdown."""
+        self._driver.join()
+
+
 class ProcessPoolExecutor(Executor):
     """concurrent.futures' executor, whose tasks do not perish with a worker that runs another one.
 
@@ -403,6 +414,10 @@ class ProcessPoolExecutor(Executor):
     @property
     def _executor_manager_thread(self) -> threading.Thread | None:
         return None if self._started is None else self._started.thread
+
+    @property
+    def _call_queue(self) -> _Calls | None:
+        return None if self._started is None else _Calls(self._started)
 
     def stats(self) -> dict[str, Any]:
         """What each worker has done and spent, and how many tasks wait."""

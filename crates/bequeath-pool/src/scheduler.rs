@@ -336,8 +336,8 @@ impl Scheduler {
             self.died(task, id, now, actions);
         }
         self.give_back(id, &worker, actions);
-        let unexpected = worker.stopping.is_none() && worker.life == Life::Ready;
-        if unexpected && self.policy.on_death == OnDeath::Break {
+        let lived = matches!(worker.life, Life::Starting | Life::Ready);
+        if worker.stopping.is_none() && lived && self.policy.on_death == OnDeath::Break {
             self.break_down(Why::Death(id), now, actions);
         }
         if worker.life == Life::Starting && worker.stopping.is_none() {

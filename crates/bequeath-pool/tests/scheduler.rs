@@ -99,6 +99,16 @@ fn under_break_the_death_of_an_idle_worker_ends_all_too() {
 }
 
 #[test]
+fn under_break_so_does_the_death_of_one_that_is_not_ready() {
+    let on_death = OnDeath::Break;
+    let mut world = World::new(Policy { on_death, ..POLICY });
+    world.submit(1, None);
+    world.end(world.nth(0).expect("one is started"));
+    assert!(world.broke);
+    assert!(world.settled[&0].starts_with("Broken"));
+}
+
+#[test]
 fn waiting_is_not_counted_as_running() {
     let mut world = ready(Policy {
         workers: 1,
