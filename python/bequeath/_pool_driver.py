@@ -135,7 +135,14 @@ class Driver:
             made = make_process(target=_pool_worker.work, args=arguments)
             made.name = made.name.replace("Process", name)
             made.daemon = daemon
-            made.start()
+            try:
+                made.start()
+            except BaseException:
+                # A signal handler's, perhaps, with the process there already: nobody would know.
+                if made.pid is not None:
+                    made.kill()
+                    made.join()
+                raise
             return made
 
         self.engine = engine = _engine.PoolDriver(
@@ -271,4 +278,5 @@ def broken_text(reason: str, facts: dict[str, Any]) -> str:
         "never ready": f"workers end before they are ready; the last, {who}, "
         + ending(facts.get("exitcode")),
         "no process": "no worker process could be started",
+        "unreadable": "what the workers answer cannot be read any more",
     }.get(reason, f"{who} {ending(facts.get('exitcode'))}")

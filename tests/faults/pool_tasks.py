@@ -6,14 +6,19 @@ import os
 import time
 from pathlib import Path
 
+_marks: dict[str, int] = {}
+
 
 def work(number: int, folder: str) -> int:
-    """Leaves a mark that it was begun, and takes a moment."""
-    mark = os.open(Path(folder) / "begun", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(mark, f"{number}\n".encode())
-    os.close(mark)
+    """Leaves a mark when it begins and one when it is done, and takes a moment."""
+    if folder not in _marks:
+        _marks[folder] = os.open(
+            Path(folder) / "marks", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        )
+    os.write(_marks[folder], f"b {number}\n".encode())
     if number % 7 == 0:
         time.sleep(0.002)
+    os.write(_marks[folder], f"e {number}\n".encode())
     return number * 3
 
 

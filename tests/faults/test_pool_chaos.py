@@ -1,103 +1,183 @@
-"""A pool whose workers are killed at random: each task has one outcome, only those in hand fail.
+"""Pools and executors whose workers are killed at random: each task has one outcome, only those
+in hand fail.
 
 The kills come from outside, at moments that nobody chose: while a worker starts, waits, loads,
-computes, answers. `BEQUEATH_FAULTS=long` makes it minutes of it.
+computes, answers. `BEQUEATH_FAULTS=long` makes it minutes of it, and `BEQUEATH_CHAOS` as many
+seconds as it says for each start method.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import chaos
 import pytest
 
 from implementation import Implementation
-from pool_tasks import say_and_sleep, sleep, work
+from pool_tasks import say_and_sleep, sleep
 
 LONG = os.environ.get("BEQUEATH_FAULTS") == "long"
-SECONDS = 90 if LONG else 4
+SECONDS = float(os.environ.get("BEQUEATH_CHAOS", 180 if LONG else 6))
 SEED = int(os.environ.get("BEQUEATH_FAULTS_SEED", time.time_ns() % 1_000_000))
 
-pytestmark = pytest.mark.limit(SECONDS * 5 + 60)
+pytestmark = pytest.mark.limit(SECONDS * 3 + 120)
+
+#: What share of the time each has; the workers; what a death does.
+POOLS = [(0.35, 8, "fail"), (0.2, 2, "retry"), (0.1, 5, "break")]
+EXECUTORS = [(0.15, 4, "fail"), (0.1, 6, "retry"), (0.1, 3, "break")]
+RETRIES = 1000
 
 
-class Outcomes:
-    """A sink of many tasks that counts how often each was settled."""
-
-    def __init__(self) -> None:
-        self.of: dict[int, list[Any]] = {}
-        self.changed = threading.Condition()
-
-    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
-        with self.changed:
-            self.of.setdefault(index, []).append(outcome)
-            self.changed.notify()
-
-    def wait_for(self, count: int) -> None:
-        with self.changed:
-            self.changed.wait_for(lambda: len(self.of) >= count)
+def make(ours: Implementation, kind: str, workers: int, on_death: str) -> Any:
+    if kind == "pool":
+        return ours.Pool(workers, on_death=on_death, retries=RETRIES)
+    return ours.package.ProcessPoolExecutor(
+        workers, ours.package.get_context(ours.start_method), on_death=on_death, retries=RETRIES
+    )
 
 
-def attack(pool: Any, until: float, chance: random.Random) -> Counter[int]:
-    """Kills workers until then; how often each process was."""
-    killed: Counter[int] = Counter()
-    while time.monotonic() < until:
-        time.sleep(chance.uniform(0, 0.02))  # the moment of the kill; nothing is waited for
-        for worker in chance.sample(workers := pool._pool, k=min(1, len(workers))):
-            with contextlib.suppress(AttributeError, ValueError):
-                worker.kill()
-                killed[worker.pid] += 1
-    return killed
+def workers_of(made: Any) -> list[Any]:
+    if hasattr(made, "_pool"):
+        return list(made._pool)
+    return list((made._processes or {}).values())
 
 
-KINDS = [(2, True), (6, False)] + ([(2, False), (6, True), (8, False)] if LONG else [])
+def end(made: Any) -> None:
+    if hasattr(made, "_pool"):
+        made.close()
+        made.join()
+    else:
+        made.shutdown()
 
 
-@pytest.mark.parametrize(("workers", "retry"), KINDS)
+def submit(made: Any, ledger: chaos.Ledger, number: int, folder: Path) -> None:
+    way = chaos.submit_to_pool if hasattr(made, "_pool") else chaos.submit_to_executor
+    way(made, ledger, number, str(folder))
+
+
+KINDS = [
+    (kind, *case)
+    for kind, cases in (("pool", POOLS), ("executor", EXECUTORS))
+    for case in cases
+    if case[-1] != "break"
+]
+
+
+@pytest.mark.parametrize(("kind", "share", "workers", "on_death"), KINDS)
 def test_each_task_has_one_outcome(
-    ours: Implementation, tmp_path: Path, workers: int, retry: bool
+    ours: Implementation, tmp_path: Path, kind: str, share: float, workers: int, on_death: str
 ) -> None:
-    chance = random.Random(SEED)
     died = ours.module("exceptions").WorkerDied
-    options = {"on_death": "retry", "retries": 1000} if retry else {}
-    outcomes, submitted = Outcomes(), 0
-    with ours.Pool(workers, **options) as pool:
-        until = time.monotonic() + SECONDS
-        attacker = threading.Thread(target=attack, args=(pool, until, chance))
+    ledger, submitted = chaos.Ledger(), 0
+    with make(ours, kind, workers, on_death) as made:
+        attacker = chaos.Attacker(lambda: workers_of(made), made.stats, SEED)
         attacker.start()
-        while time.monotonic() < until:
+        goes_on = chaos.until(SECONDS * share)
+        while goes_on():
+            if kind == "pool":
+                numbers = range(submitted, submitted + 20)
+                submitted += 20
+                streaming = threading.Thread(
+                    target=chaos.stream, args=(made, ledger, numbers, str(tmp_path))
+                )
+                streaming.start()
             for _ in range(50):
-                pool._driver.submit(outcomes, submitted, work, (submitted, str(tmp_path)), {})
+                submit(made, ledger, submitted, tmp_path)
                 submitted += 1
+            if kind == "pool":
+                streaming.join()
             # Some more than are done: workers shall have tasks in hand, and some ahead.
-            outcomes.wait_for(submitted - 100)
-        attacker.join()
-        outcomes.wait_for(submitted)
-        pool.close()
-        pool.join()
-    assert sorted(outcomes.of) == list(range(submitted))
-    assert {len(several) for several in outcomes.of.values()} == {1}, f"seed {SEED}"
-    begun = Counter(map(int, (tmp_path / "begun").read_text().split()))
-    failures = 0
-    for number, [(success, value)] in outcomes.of.items():
+            ledger.wait_for(submitted - 30)
+        attacker.stop()
+        ledger.wait_for(submitted)
+        end(made)
+    assert not workers_of(made)
+    assert not attacker.odd
+    print(f"{submitted} tasks, {len(attacker.killed)} killed, {len(attacker.at_task)} seen at work")
+    balance(ledger, submitted, attacker, chaos.Marks(tmp_path), died, on_death)
+
+
+def balance(
+    ledger: chaos.Ledger,
+    submitted: int,
+    attacker: chaos.Attacker,
+    marks: chaos.Marks,
+    died: type,
+    on_death: str,
+) -> None:
+    """The books of one run; `seed` makes the same kills again, at other moments."""
+    seed = f"seed {SEED}"
+    assert sorted(ledger.of) == list(range(submitted)), seed
+    assert {len(several) for several in ledger.of.values()} == {1}, seed
+    failed = {}
+    for number, [(success, value)] in ledger.of.items():
         if success:
-            assert value == number * 3
-            assert begun[number] == 1 or retry, f"{number} ran {begun[number]} times, seed {SEED}"
+            assert value == number * 3, seed
+            assert marks.ended[number] == 1 or on_death == "retry", seed
         else:
-            failures += 1
-            assert isinstance(value, died) and value.exitcode == -signal.SIGKILL, value
-            assert begun[number] <= 1, f"{number} ran {begun[number]} times, seed {SEED}"
-    assert not (retry and failures)
+            assert isinstance(value, died) and value.exitcode == -signal.SIGKILL, (value, seed)
+            failed[number] = value.name
+        assert marks.begun[number] <= 1 or on_death == "retry", f"{number} ran twice, {seed}"
+    if on_death == "retry":
+        assert not failed, seed
+        return
+    # A task fails with the worker that has it in its hands, and no other does: one for each
+    # that was killed at one, none for one that was killed at none.
+    lost = {number for number in range(submitted) if marks.begun[number] > marks.ended[number]}
+    names = set(failed.values())
+    assert len(names) == len(failed), seed
+    assert names <= attacker.killed - attacker.idle, seed
+    assert lost <= failed.keys(), seed
+    print(f"{len(failed)} failed, {len(lost)} of them seen by the task")
+
+
+BREAKS = [
+    (kind, *case)
+    for kind, cases in (("pool", POOLS), ("executor", EXECUTORS))
+    for case in cases
+    if case[-1] == "break"
+]
+
+
+@pytest.mark.parametrize(("kind", "share", "workers", "on_death"), BREAKS)
+def test_a_death_breaks_all_once(
+    ours: Implementation, tmp_path: Path, kind: str, share: float, workers: int, on_death: str
+) -> None:
+    exceptions = ours.module("exceptions")
+    goes_on, rounds = chaos.until(SECONDS * share), 0
+    while goes_on():
+        folder = tmp_path / str(rounds)
+        folder.mkdir()
+        ledger, submitted = chaos.Ledger(), 0
+        with make(ours, kind, workers, on_death) as made:
+            attacker = chaos.Attacker(lambda made=made: workers_of(made), made.stats, SEED + rounds)
+            attacker.start()
+            try:
+                # Some are killed before they are ready, which breaks nothing.
+                while not attacker.killed or submitted < 100:
+                    submit(made, ledger, submitted, folder)
+                    submitted += 1
+            except exceptions.PoolBroken:
+                pass
+            ledger.wait_for(submitted)
+            attacker.stop()
+        assert {len(several) for several in ledger.of.values()} <= {1}
+        errors = [value for [(success, value)] in ledger.of.values() if not success]
+        died = [error for error in errors if isinstance(error, exceptions.WorkerDied)]
+        assert len(died) <= 1 and all(one.name in attacker.killed for one in died)
+        assert all(
+            isinstance(error, (exceptions.PoolBroken, exceptions.WorkerDied)) for error in errors
+        )
+        rounds += 1
+    print(f"{rounds} rounds")
 
 
 def test_as_many_fail_as_were_killed_in_hand(ours: Implementation, tmp_path: Path) -> None:

@@ -278,6 +278,16 @@ impl Queue {
         Ok(self.state()?.count)
     }
 
+    /// As [`len`](Self::len) without the cell, which somebody may hold who was stopped: what was sent before this
+    /// was called is counted, what is just being sent or received may be or not.
+    ///
+    /// # Errors
+    /// When the session is another process's.
+    pub fn len_at_a_glance(&self) -> Result<u64> {
+        self.session().check_at_home()?;
+        Ok(State::count_of(self.handle.cell.peek()))
+    }
+
     /// What there is to say when somebody waited in vain. Cheap, but not free.
     ///
     /// # Errors

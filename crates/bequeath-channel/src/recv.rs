@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use bequeath_os::Deadline;
 use bequeath_shm::{Block, BlockName, Envelope, Incoming, IncomingEnvelope, Reference, Session};
 use bequeath_sync::waiting::Waiting;
-use bequeath_sync::Interrupt;
+use bequeath_sync::{Interrupt, Never};
 
 use crate::broken::{self, Mistake};
 use crate::error::{Error, Result};
@@ -85,6 +85,26 @@ impl Queue {
         deadline: Deadline,
         interrupt: &mut dyn Interrupt,
     ) -> Result<()> {
+        self.take_oldest(message, deadline, interrupt, true)
+    }
+
+    /// Takes the oldest message, if there is one, and leaves its descriptors behind: for one whose
+    /// descriptors cannot be had ([`Error::NoRoomForDescriptors`], [`Error::DescriptorsLost`]) and which would
+    /// be the oldest for ever.
+    ///
+    /// # Errors
+    /// As [`Queue::recv`].
+    pub fn recv_without_descriptors(&self, message: &mut Message) -> Result<()> {
+        self.take_oldest(message, Deadline::PAST, &mut Never, false)
+    }
+
+    fn take_oldest(
+        &self,
+        message: &mut Message,
+        deadline: Deadline,
+        interrupt: &mut dyn Interrupt,
+        with_descriptors: bool,
+    ) -> Result<()> {
         let body = &*self.handle;
         let mut inline = match std::mem::take(&mut message.payload) {
             Payload::Inline(bytes) => bytes,
@@ -120,7 +140,13 @@ impl Queue {
                 continue;
             }
             let taken = take(self.session(), self.reference(), &mut state)?;
-            let (header, mut envelope, mut bytes) = (taken.header, None, taken.header.len as u64);
+            let (mut header, mut envelope, mut bytes) =
+                (taken.header, None, taken.header.len as u64);
+            let wakes = body.capacity().is_some() || header.descriptors > 0;
+            if !with_descriptors {
+                // Their parcel, if it is there, is smaller than the next one that is looked for, and dropped then.
+                header.descriptors = 0;
+            }
             if header.form == Form::Inline {
                 taken
                     .segment
@@ -152,7 +178,7 @@ impl Queue {
                     parcel::discard(self);
                 }
             }
-            if body.capacity().is_some() || header.descriptors > 0 {
+            if wakes {
                 guard.commit_and_wake(&body.not_full, 1);
             } else {
                 guard.commit();

@@ -94,6 +94,11 @@ impl State {
         })
     }
 
+    /// How many messages there are, of words that may be a mixture of two states.
+    pub(crate) fn count_of(words: [u64; WORDS]) -> u64 {
+        words[4]
+    }
+
     pub(crate) fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
     }

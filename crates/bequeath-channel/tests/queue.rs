@@ -6,7 +6,7 @@ mod world;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use bequeath_channel::{Error, Outgoing, Queue};
+use bequeath_channel::{Error, Message, Outgoing, Queue};
 use bequeath_os::poll::{self, Events};
 use bequeath_os::Deadline;
 use bequeath_sync::Never;
@@ -221,6 +221,31 @@ fn descriptors_travel_with_their_message_also_after_the_sender_is_gone() {
         bequeath_os::bytes::read(&message.descriptors[0], &mut byte).unwrap();
         assert_eq!(byte[0], number);
     }
+}
+
+#[test]
+fn a_message_whose_descriptors_cannot_be_had_does_not_stand_in_the_way() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let world = World::new();
+    let queue = world.queue(None);
+    for number in 0..2_u8 {
+        let (one, other) =
+            bequeath_os::socket::pair(bequeath_os::socket::SocketType::Stream).unwrap();
+        bequeath_os::bytes::write(&one, &[std::io::IoSlice::new(&[number])]).unwrap();
+        let message = Outgoing {
+            descriptors: vec![other, one],
+            ..Outgoing::bytes(number, b"with two")
+        };
+        queue.send(message, Deadline::NEVER, &mut Never).unwrap();
+    }
+    let mut first = Message::default();
+    queue.recv_without_descriptors(&mut first).unwrap();
+    assert_eq!((first.kind, first.descriptors.len()), (0, 0));
+    assert_eq!(queue.len_at_a_glance().unwrap(), 1);
+    let second = queue.recv(Deadline::NEVER, &mut Never).unwrap();
+    let mut byte = [0];
+    bequeath_os::bytes::read(&second.descriptors[0], &mut byte).unwrap();
+    assert_eq!(byte[0], 1, "its own, not those that were left");
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub enum Event {
         /// Also if it has begun.
         running: bool,
     },
+    /// What workers answer cannot be read any more: no open task will ever be told.
+    Unreadable,
     /// Time has passed.
     Tick,
     /// No more tasks will come.
@@ -151,4 +153,6 @@ pub enum Why {
     NoProcess(WorkerId),
     /// A worker died, and the policy is that this ends all.
     Death(WorkerId),
+    /// What workers answer cannot be read.
+    Unreadable,
 }

@@ -214,6 +214,7 @@ impl Scheduler {
             Event::Refused(task) => self.refused(task),
             Event::Ended { worker, begun } => self.ended(worker, begun, now, actions),
             Event::Cancelled { task, running } => self.cancelled(task, running, now, actions),
+            Event::Unreadable => self.break_down(Why::Unreadable, now, actions),
             Event::Tick => self.tick(now, actions),
             Event::Closed => {
                 if self.phase == Phase::Running {

@@ -41,6 +41,26 @@ impl<'py> Step<'py> {
     }
 }
 
+/// The path to a part of what `root` names. A root may be a display of a tuple, `(function, args, kwargs)`, whose
+/// elements have these names, or a slice that has a beginning, `iterable[8:]`, whose elements are counted from there.
+pub(super) fn below(root: &str, step: &Step<'_>, part: &Bound<'_, PyAny>) -> String {
+    if let Step::Index(index) = *step {
+        let names = root.strip_prefix('(').and_then(|all| all.strip_suffix(')'));
+        if let Some(name) = names.and_then(|names| names.split(", ").nth(index)) {
+            return name.to_owned();
+        }
+        let slice = root.strip_suffix(":]").and_then(|all| all.split_once('['));
+        if let Some((whole, Ok(first))) =
+            slice.map(|(whole, first)| (whole, first.parse::<usize>()))
+        {
+            return format!("{whole}[{}]", first + index);
+        }
+    }
+    let mut path = root.to_owned();
+    step.write(&mut path, part);
+    path
+}
+
 /// The longest spelling of a key.
 const LONGEST: usize = 40;
 

@@ -11,7 +11,7 @@ use std::vec::IntoIter;
 use pyo3::prelude::*;
 
 use super::parts::{self, Expanded, Part};
-use super::path::Step;
+use super::path::{below, Step};
 
 /// By whose rules, and where to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -219,9 +219,12 @@ impl<'py> Walk<'py> {
             way.push(at);
             at = self.nodes[at].parent;
         }
-        let mut path = root.to_owned();
-        for number in way.into_iter().rev() {
-            let node = &self.nodes[number];
+        let mut way = way.into_iter().rev().map(|number| &self.nodes[number]);
+        let mut path = match way.next() {
+            Some(node) => below(root, &node.step, &node.object),
+            None => root.to_owned(),
+        };
+        for node in way {
             node.step.write(&mut path, &node.object);
         }
         trimmed(path)

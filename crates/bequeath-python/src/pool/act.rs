@@ -17,6 +17,7 @@ use super::books::{Closing, Step};
 use super::driver::PoolDriver;
 use super::job::{Job, What};
 use super::member::{seat, Member};
+use super::signalled::twice;
 use super::wire::{Shape, Verdict};
 
 /// What is left to the driver's thread.
@@ -64,9 +65,9 @@ impl PoolDriver {
                     self.show(py, told.or_else(|_| member.terminate(py)));
                 }
                 // A process that has ended meanwhile is no error.
-                Step::Interrupt(member, task) => drop(member.interrupt(py, task)),
-                Step::Terminate(member) => drop(member.terminate(py)),
-                Step::Kill(member) => drop(member.kill(py)),
+                Step::Interrupt(member, task) => drop(twice(py, || member.interrupt(py, task))),
+                Step::Terminate(member) => drop(twice(py, || member.terminate(py))),
+                Step::Kill(member) => drop(twice(py, || member.kill(py))),
                 Step::Settle(closing, outcome) => self.leave(Later::Settle(closing, outcome)),
                 Step::Broke(why) => self.leave(Later::Broke(why)),
                 Step::AllEnded => self.note_end(),
@@ -81,12 +82,11 @@ impl PoolDriver {
             return; // all is over
         };
         let bell_fd = bell_fd.as_fd();
-        let made = seat(member, &self.results, &self.bell, bell_fd, self.max_tasks);
-        let started = made
-            .map_err(PyErr::from)
-            .and_then(|seat| self.hooks.bind(py).call_method1("start", (member.id, seat)))
-            .and_then(|process| member.set_started(py, &process));
-        match started {
+        let started = twice(py, || {
+            let seat = seat(member, &self.results, &self.bell, bell_fd, self.max_tasks)?;
+            self.hooks.bind(py).call_method1("start", (member.id, seat))
+        });
+        match started.and_then(|process| twice(py, || member.set_started(py, &process))) {
             Ok(()) => self.wake(),
             Err(error) => {
                 let former = self.books().remove(member.id);
@@ -97,8 +97,7 @@ impl PoolDriver {
     }
 
     fn cannot_start(&self, py: Python<'_>, id: WorkerId, error: PyErr, more: &mut Vec<Step>) {
-        let former = self.cause().replace(error.into_value(py).into_any());
-        drop(former);
+        self.set_cause(py, error);
         self.books().note(Event::StartFailed(id), more);
     }
 
@@ -110,16 +109,16 @@ impl PoolDriver {
         task: TaskId,
         more: &mut Vec<Step>,
     ) {
-        let mut wanted = Ok(true);
-        if job.asks {
-            let begin = intern!(py, "_begin");
-            let asked = job.sink.bind(py).call_method1(begin, (job.index(task),));
-            wanted = asked.and_then(|answer| answer.is_truthy());
-        }
-        let sent = match wanted {
-            Ok(true) => job.send(py, task, member, self).map(|()| true),
-            other => other,
-        };
+        let sent = twice(py, || {
+            if job.asks {
+                let begin = intern!(py, "_begin");
+                let asked = job.sink.bind(py).call_method1(begin, (job.index(task),))?;
+                if !asked.is_truthy()? {
+                    return Ok(false);
+                }
+            }
+            job.send(py, task, member, self).map(|()| true)
+        });
         if matches!(sent, Ok(true)) {
             return;
         }
@@ -276,6 +275,7 @@ impl PoolDriver {
             Why::Initializer(_) => "initializer",
             Why::NeverReady(_) => "never ready",
             Why::NoProcess(_) => "no process",
+            Why::Unreadable => "unreadable",
             _ => "death",
         };
         let cause = self.cause().as_ref().map(|cause| cause.clone_ref(py));

@@ -23,7 +23,9 @@ use super::driver::{Dead, PoolDriver};
 use super::lease::PATIENCE;
 use super::member::Member;
 use super::shared::now;
+use super::signalled;
 use super::stream::ResultStream;
+use super::unheard::malformed;
 use super::wire::{AnswerLabel, Verdict};
 
 /// After so many results it looks whether anything else has happened.
@@ -88,6 +90,9 @@ impl PoolDriver {
     /// Takes what workers have sent, up to so many messages.
     fn hear(&self, py: Python<'_>, message: &mut Message, most: usize) {
         for _ in 0..most {
+            if self.is_deaf() {
+                return;
+            }
             let received = self.results.recv_into(message, Deadline::PAST, &mut Never);
             match received {
                 Ok(()) => {
@@ -95,8 +100,7 @@ impl PoolDriver {
                     self.show(py, heard.map(|_| ()));
                 }
                 Err(Error::Empty) => return,
-                // What a worker sent cannot be read: its task would never end.
-                Err(error) => return self.show(py, Err(EngineError::from(error).into())),
+                Err(error) => self.cannot_receive(py, message, error),
             }
             self.settle_left(py);
         }
@@ -124,7 +128,7 @@ impl PoolDriver {
             if ready && (stream.is_none() || heard >= AT_A_TIME) {
                 return Ok(true);
             }
-            if self.is_baton_wanted() {
+            if self.is_baton_wanted() || self.is_deaf() {
                 return Ok(ready);
             }
             let mut received = self
@@ -141,9 +145,17 @@ impl PoolDriver {
                 });
             }
             match received {
-                Ok(()) if self.hear_one(py, &mut message, Some(own))? => return Ok(true),
-                Ok(()) => {}
+                Ok(()) => {
+                    let told = self.hear_one(py, &mut message, Some(own))?;
+                    signalled::raise()?;
+                    if told {
+                        return Ok(true);
+                    }
+                }
                 Err(EngineError::Channel(Error::Empty)) => return Ok(false),
+                Err(EngineError::Channel(error)) if !matches!(error, Error::Interrupted) => {
+                    self.cannot_receive(py, &mut message, error);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -157,6 +169,7 @@ impl PoolDriver {
         own: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let Some(label) = AnswerLabel::take(message) else {
+            self.go_deaf(py, malformed());
             return Ok(false);
         };
         self.bytes_received
@@ -167,8 +180,7 @@ impl PoolDriver {
             Verdict::NotReady => {
                 let cause = self.load(py, message, Verdict::Raised);
                 let (Ok(cause) | Err(cause)) = cause;
-                let former = self.cause().replace(cause.unbind());
-                drop(former);
+                self.set_cause(py, PyErr::from_value(cause));
                 Event::InitializerFailed(label.worker)
             }
             _ => Event::Answered {
@@ -275,7 +287,7 @@ impl PoolDriver {
             return;
         }
         // All that it sent is in the queue by now; what others send meanwhile need not be waited for.
-        let there = self.results.len().unwrap_or(0);
+        let there = self.results.len_at_a_glance().unwrap_or(0);
         self.hear(py, message, usize::try_from(there).unwrap_or(usize::MAX));
         let Some(started) = member.started.get() else {
             return;

@@ -33,6 +33,7 @@ use super::lease::Lease;
 use super::member::Member;
 use super::share::Shared;
 use super::shared::{now, Bell};
+use super::signalled;
 use super::stream::ResultStream;
 use super::wire::{AnswerLabel, Parcel, Verdict};
 
@@ -79,6 +80,8 @@ pub struct PoolDriver {
     /// The driver's thread sleeps, or is about to.
     in_poll: AtomicBool,
     pub(super) lease: Lease,
+    /// What workers answer cannot be read any more.
+    pub(super) deaf: AtomicBool,
 }
 
 #[pymethods]
@@ -149,12 +152,14 @@ impl PoolDriver {
             baton_wanted: AtomicBool::new(false),
             in_poll: AtomicBool::new(false),
             lease: Lease::default(),
+            deaf: AtomicBool::new(false),
         })
     }
 
     /// Starts the first workers. Raises what keeps one of them from starting.
     fn open(&self, py: Python<'_>) -> PyResult<()> {
         self.happen(py, Event::Open);
+        signalled::raise()?;
         match self.cause().take() {
             Some(cause) => Err(PyErr::from_value(cause.into_bound(py))),
             None => Ok(()),
@@ -163,6 +168,7 @@ impl PoolDriver {
 
     /// The one thread's life: returns when all workers have ended.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
+        signalled::this_thread_drives();
         let attended = self.attend(py);
         self.give_baton_back();
         self.finish();
@@ -254,17 +260,9 @@ impl PoolDriver {
     #[pyo3(signature = (task, running=false))]
     fn cancel(&self, py: Python<'_>, task: u64, running: bool) -> PyResult<bool> {
         self.check_home()?;
-        // First it is taken back if nobody has begun it; only then is anybody interrupted.
-        for running in [false, running] {
-            if !self.books().scheduler.is_open(task) {
-                return Ok(false);
-            }
-            self.happen(py, Event::Cancelled { task, running });
-            if !self.books().scheduler.is_open(task) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let cancelled = self.cancel_one(py, task, running);
+        signalled::raise()?;
+        Ok(cancelled)
     }
 
     /// Cancels whatever is open of what a sink was to be told of, the last first, and stops workers that are
@@ -273,17 +271,20 @@ impl PoolDriver {
         self.check_home()?;
         let jobs = self.books().jobs_of(sink);
         for task in jobs.iter().flat_map(|job| job.tasks.clone()).rev() {
-            self.cancel(py, task, true)?;
+            self.cancel_one(py, task, true);
         }
-        Ok(())
+        signalled::raise()
     }
 
-    /// Something that stands for an object in arguments: workers are sent the object once.
+    /// Something that stands for an object in arguments: workers are sent the object once, as it is now.
     fn share(slf: &Bound<'_, Self>, object: Py<PyAny>) -> PyResult<Shared> {
-        let driver = slf.get();
+        let (py, driver) = (slf.py(), slf.get());
         driver.check_home()?;
-        let shared = Shared::new(slf.clone().unbind());
-        driver.shares().insert(shared.number(), object);
+        let form = py
+            .import(intern!(py, "bequeath._pool_share"))?
+            .call_method1(intern!(py, "form"), (&object,))?;
+        let shared = Shared::new(slf.clone().unbind(), object);
+        driver.shares().insert(shared.number(), form.unbind());
         Ok(shared)
     }
 
@@ -499,7 +500,8 @@ impl PoolDriver {
     /// From now on workers ring. False when something came before that.
     pub(super) fn give_baton_back(&self) -> bool {
         self.bell.about_to_sleep();
-        let nothing = self.results.is_empty().unwrap_or(true);
+        // Without its cell: whoever was stopped with that in hand rings when it goes on.
+        let nothing = self.is_deaf() || self.results.len_at_a_glance().unwrap_or(0) == 0;
         self.drop_baton();
         nothing
     }
@@ -592,7 +594,21 @@ impl PoolDriver {
         self.check_home()?;
         self.happen(py, event);
         self.wake();
-        Ok(())
+        signalled::raise()
+    }
+
+    fn cancel_one(&self, py: Python<'_>, task: u64, running: bool) -> bool {
+        // First it is taken back if nobody has begun it; only then is anybody interrupted.
+        for running in [false, running] {
+            if !self.books().scheduler.is_open(task) {
+                return false;
+            }
+            self.happen(py, Event::Cancelled { task, running });
+            if !self.books().scheduler.is_open(task) {
+                return true;
+            }
+        }
+        false
     }
 
     fn enter(
@@ -637,6 +653,7 @@ impl PoolDriver {
             // The thread that settles is gone; whoever comes first of the two settles.
             self.settle_left(py);
         }
+        signalled::raise()?;
         Ok(first)
     }
 

@@ -1,5 +1,6 @@
 //! Calls that tasks belong to: one `apply`, or a whole `map` whose elements are pickled as workers take them.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -120,7 +121,7 @@ impl Job {
         for number in std::mem::take(&mut parcel.needs) {
             if !to.knows(number) {
                 let object = driver.shared(py, number)?;
-                self.define(to, number, object.bind(py))?;
+                self.define(to, number, object.bind(py), "shared")?;
             }
         }
         Ok(to.send(&mut parcel)?)
@@ -139,7 +140,7 @@ impl Job {
         };
         let definition = self.tasks.start + 1;
         if !to.knows(definition) {
-            self.define(to, definition, function.bind(py))?;
+            self.define(to, definition, function.bind(py), "function")?;
         }
         let (first, end) = self.range(task);
         let elements = elements.bind(py);
@@ -160,16 +161,36 @@ impl Job {
             shape,
             definition,
         };
-        pickle(&object, label, &self.held)
+        if shape == Shape::Item {
+            pickle(
+                &object,
+                label,
+                &self.held,
+                &format_args!("iterable[{first}]"),
+            )
+        } else {
+            pickle(
+                &object,
+                label,
+                &self.held,
+                &format_args!("iterable[{first}:]"),
+            )
+        }
     }
 
-    fn define(&self, to: &Member, definition: u64, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn define(
+        &self,
+        to: &Member,
+        definition: u64,
+        object: &Bound<'_, PyAny>,
+        called: &str,
+    ) -> PyResult<()> {
         let label = TaskLabel {
             task: 0,
             shape: Shape::Definition,
             definition,
         };
-        let mut parcel = pickle(object, label, &self.held)?;
+        let mut parcel = pickle(object, label, &self.held, &called)?;
         Ok(to.define(definition, &mut parcel)?)
     }
 
@@ -260,15 +281,17 @@ pub fn pickle_call(
         shape: Shape::Call,
         definition: 0,
     };
-    pickle(&call, label, held)
+    pickle(&call, label, held, &"(function, args, kwargs)")
 }
 
 fn pickle(
     object: &Bound<'_, PyAny>,
     label: TaskLabel,
     held: &Mutex<Vec<Definition>>,
+    root: &dyn Display,
 ) -> PyResult<Parcel> {
-    let (mut pickled, needs) = noting(|| transfer::dumps_once(object, Purpose::Message))?;
+    let pickled = noting(|| transfer::dumps_once_as(object, Purpose::Message, root));
+    let (mut pickled, needs) = pickled?;
     let definitions = pickled.take_definitions();
     if !definitions.is_empty() {
         lock(held).extend(definitions);

@@ -24,7 +24,9 @@ mod member;
 mod seat;
 mod share;
 mod shared;
+mod signalled;
 mod stream;
+mod unheard;
 mod wire;
 
 pub use driver::PoolDriver;

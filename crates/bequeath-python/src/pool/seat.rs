@@ -23,6 +23,7 @@ use crate::intern;
 use crate::transfer::{self, Purpose};
 
 use super::shared::{now, Bell, Slate};
+use super::unheard::malformed;
 use super::wire::{AnswerLabel, Parcel, Shape, TaskLabel, Verdict};
 
 /// What a worker is handed at its start: the way to its tasks and from its results.
@@ -62,7 +63,7 @@ impl Seat {
         let mut done = 0;
         while done < self.max_tasks {
             let waited = now();
-            self.take(py, &mut message)?;
+            let lacking = self.take(py, &mut message)?;
             let taken = now();
             add(&self.slate.idle, taken.saturating_sub(waited));
             let Some(label) = TaskLabel::take(&mut message) else {
@@ -73,7 +74,7 @@ impl Seat {
             }
             // What was meant for the task before shall not meet this one.
             py.check_signals()?;
-            self.run(py, &mut message, label)?;
+            self.run(py, &mut message, label, lacking)?;
             done += 1;
         }
         Ok(())
@@ -167,8 +168,8 @@ pub fn rebuild_seat(
 }
 
 impl Seat {
-    /// The next message of the parent.
-    fn take(&self, py: Python<'_>, message: &mut Message) -> PyResult<()> {
+    /// The next message of the parent, and why it is not complete, if so.
+    fn take(&self, py: Python<'_>, message: &mut Message) -> PyResult<Option<PyErr>> {
         let taken = self
             .tasks
             .recv_into(message, Deadline::PAST, &mut Never)
@@ -179,10 +180,27 @@ impl Seat {
             }),
             taken => taken,
         };
-        Ok(taken?)
+        match taken {
+            // It would be the next for ever, for whoever is started instead: it is its task's error.
+            Err(EngineError::Channel(
+                error @ (Error::NoRoomForDescriptors { .. } | Error::DescriptorsLost),
+            )) => {
+                let error = PyErr::from(EngineError::from(error));
+                let received = self.tasks.recv_without_descriptors(message);
+                received.map_err(EngineError::from)?;
+                Ok(Some(error))
+            }
+            taken => Ok(taken.map(|()| None)?),
+        }
     }
 
-    fn run(&self, py: Python<'_>, message: &mut Message, label: TaskLabel) -> PyResult<()> {
+    fn run(
+        &self,
+        py: Python<'_>,
+        message: &mut Message,
+        label: TaskLabel,
+        lacking: Option<PyErr>,
+    ) -> PyResult<()> {
         let slate = &*self.slate;
         add(&slate.received, message.payload.len() as u64);
         let began = now();
@@ -190,6 +208,8 @@ impl Seat {
         let outcome = if slate.is_unwanted(label.task) {
             self.interrupt();
             Err(PyValueError::new_err("interrupted before it began"))
+        } else if let Some(error) = lacking {
+            Err(error)
         } else {
             self.call(py, message, label)
         };
@@ -395,8 +415,4 @@ fn each<'py>(
 fn add(word: &AtomicU64, amount: u64) {
     let sum = word.load(Ordering::Relaxed).wrapping_add(amount);
     word.store(sum, Ordering::Relaxed);
-}
-
-fn malformed() -> PyErr {
-    PyValueError::new_err("the message is malformed: shared memory was written by something else")
 }

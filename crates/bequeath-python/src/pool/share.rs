@@ -1,7 +1,7 @@
 //! `Pool.share`: an object that tasks name, and each worker is sent once.
 //!
 //! A task that names one says so while it is pickled; the driver sends the object ahead to a worker that does not
-//! have it. The worker's task gets the object itself.
+//! have it. The worker's task gets the object itself, whose large buffers are one copy for all (`_pool_share.py`).
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,7 @@ thread_local! {
 #[pyclass(frozen, module = "bequeath._engine", weakref)]
 pub struct Shared {
     number: u64,
+    object: Py<PyAny>,
     driver: Py<PoolDriver>,
 }
 
@@ -54,8 +55,8 @@ impl Shared {
 
     /// The object.
     #[getter]
-    fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.driver.get().shared(py, self.number)
+    fn value(&self, py: Python<'_>) -> Py<PyAny> {
+        self.object.clone_ref(py)
     }
 }
 
@@ -66,9 +67,10 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    pub fn new(driver: Py<PoolDriver>) -> Self {
+    pub fn new(driver: Py<PoolDriver>, object: Py<PyAny>) -> Self {
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
+            object,
             driver,
         }
     }

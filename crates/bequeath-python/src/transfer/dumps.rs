@@ -4,6 +4,7 @@
 //! # Safety invariants
 //! A text's bytes are read while the string object that owns them is held.
 
+use std::fmt::Display;
 use std::os::fd::OwnedFd;
 
 use bequeath_channel::Outgoing;
@@ -115,7 +116,7 @@ impl Pickled {
 /// # Errors
 /// Whatever pickling raises; MemoryError when the session's budget does not allow a large buffer.
 pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
-    message(object, purpose, &WHOLE)
+    message(object, purpose, &WHOLE, &"")
 }
 
 /// As [`dumps`], for receivers that get many messages, as a pool's workers do: a function or class that goes by value is not in
@@ -125,17 +126,34 @@ pub fn dumps(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
 /// # Errors
 /// As [`dumps`]; MemoryError also when the session's budget does not allow a definition.
 pub fn dumps_once(object: &Bound<'_, PyAny>, purpose: Purpose) -> PyResult<Pickled> {
-    message(object, purpose, &LEAN)
+    dumps_once_as(object, purpose, &"")
 }
 
-fn message(object: &Bound<'_, PyAny>, purpose: Purpose, rule: &'static Rule) -> PyResult<Pickled> {
+/// As [`dumps_once`]; `root` is what a refusal calls the object (`explain/path.rs`).
+///
+/// # Errors
+/// As [`dumps_once`].
+pub fn dumps_once_as(
+    object: &Bound<'_, PyAny>,
+    purpose: Purpose,
+    root: &dyn Display,
+) -> PyResult<Pickled> {
+    message(object, purpose, &LEAN, root)
+}
+
+fn message(
+    object: &Bound<'_, PyAny>,
+    purpose: Purpose,
+    rule: &'static Rule,
+    root: &dyn Display,
+) -> PyResult<Pickled> {
     if let Some(scalar) = scalar(object) {
         return Ok(scalar);
     }
     if purpose == Purpose::Message {
         super::trial::tell_auditor(object);
     }
-    let explained = |error| explained(object, error);
+    let explained = |error| explained(object, error, root);
     if let Some(bytes) = pickle::write_pure(object, rule).map_err(explained)? {
         return Ok(Pickled::bare(kind::PICKLE, Bytes::Written(bytes)));
     }
@@ -194,7 +212,7 @@ pub(crate) fn dumps_within<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'p
 }
 
 /// The facade's better words for a failure, with the path to the culprit.
-fn explained(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+fn explained(object: &Bound<'_, PyAny>, error: PyErr, root: &dyn Display) -> PyErr {
     let py = object.py();
     let explain = || {
         // Up to 3.11 an error's traceback is not in the exception yet; it tells whose code raised it.
@@ -204,7 +222,8 @@ fn explained(object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
                 .setattr(intern!(py, "__traceback__"), trace)?;
         }
         let module = facade(py)?;
-        module.call_method1(intern!(py, "explain"), (object, error.value(py)))
+        let arguments = (object, error.value(py), root.to_string());
+        module.call_method1(intern!(py, "explain"), arguments)
     };
     match explain() {
         Ok(better) => {

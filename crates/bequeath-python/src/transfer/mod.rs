@@ -26,7 +26,7 @@ pub use apart::rebuild_definition;
 // the name of what `Pickled::take_definitions` returns, for who holds them
 pub use apart::Definition;
 pub(crate) use dumps::dumps_within;
-pub use dumps::{dumps, dumps_once, dumps_portable, transfer_dumps, Pickled};
+pub use dumps::{dumps, dumps_once, dumps_once_as, dumps_portable, transfer_dumps, Pickled};
 pub use loads::{load, loads, portable_bytes};
 pub(crate) use open::own_descriptors;
 pub use open::{
