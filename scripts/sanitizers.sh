@@ -51,12 +51,23 @@ else
     echo "ThreadSanitizer: no toolchain here has the source of the standard library, which it must see. Elsewhere:"
     echo "    rustup component add rust-src && make sanitizers"
 fi
-# What makes no system call: the layout and words of shared memory, the pickles' format. (Isolation hides the
-# folder that proptest looks for; a case takes Miri a second.)
+# What Miri can run: no second process, no file in memory, nothing that two mappings share. So the cell and the
+# primitives as threads use them, over plain memory (futexes it knows), with its weak orderings; segments, records and
+# words of queues; layouts and words of the arena; all formats; the pools' scheduler. (Isolation hides clock and
+# procfs, and the folder that proptest looks for; a case takes Miri a second.)
 miri() { # TOOLCHAIN
+    local toolchain=${1:+"$1"} failed=0
     export MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8
-    cargo ${1:+"$1"} miri test --quiet -p bequeath-shm --lib -- words:: layout:: &&
-        cargo ${1:+"$1"} miri test --quiet -p bequeath-pickle --lib --test plain
+    interpreted() { cargo $toolchain miri test --quiet "$@" || failed=1; }
+    interpreted -p bequeath-sync --test threads
+    interpreted -p bequeath-shm --lib -- words:: layout:: site:: slate::
+    interpreted -p bequeath-channel --lib -- record:: segment:: state:: frame::
+    interpreted -p bequeath-pickle --lib --tests
+    # (Which states random events reach is told without it.)
+    interpreted -p bequeath-pool --lib --test scheduler --test properties -- --skip random_events
+    interpreted -p bequeath-inspect --lib -- graph::
+    interpreted -p bequeath --lib -- codec::
+    return $failed
 }
 if toolchain=$(first_with has_miri); then
     part "Miri" miri "$toolchain"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import bequeath
 
 COMMAND = [sys.executable, "-m", "bequeath", "doctor"]
@@ -105,3 +107,34 @@ def test_the_same_from_inside_and_as_text() -> None:
     done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=50)
     assert "bequeath works here" in done.stdout or done.returncode == 1
     assert subprocess.run([*COMMAND, "--nonsense"], capture_output=True).returncode == 2
+
+
+#: How the machine is confined, and what must be noted then.
+HIDDEN = {
+    "no-procfs": {"/proc"},
+    "procfs-of-others": {"/proc"},
+    "masked-procfs": set(),
+    "seccomp-EPERM": {"pidfd_open", "FUTEX_WAKE_OP"},
+    "seccomp-ENOSYS no-procfs": {"/proc", "pidfd_open", "FUTEX_WAKE_OP"},
+}
+
+
+@pytest.mark.parametrize("confinements", HIDDEN)
+def test_it_says_what_it_cannot_see(confinements: str) -> None:
+    confine = str(Path(__file__).with_name("confined") / "confine.py")
+    done = subprocess.run(
+        [sys.executable, confine, *confinements.split(), "--", *COMMAND, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    if "could not be set up" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert not done.stderr, done.stderr
+    diagnosis = json.loads(done.stdout)
+    findings = {finding["name"]: finding for finding in diagnosis["findings"]}
+    assert all(finding["found"] and finding["means"] for finding in findings.values())
+    seen = {name for name in HIDDEN[confinements] if findings[name]["level"] == "good"}
+    assert not seen
+    # It works there all the same.
+    assert (done.returncode, diagnosis["healthy"]) == (0, True)

@@ -107,3 +107,15 @@ def test_refusals_point_at_a_section_that_exists() -> None:
     }
     assert pointers
     assert not {(place, anchor) for place, anchor in pointers if anchor not in anchors}
+
+
+def test_each_promise_that_is_proved_names_tests_that_there_are() -> None:
+    promises = (ROOT / "docs" / "proof.md").read_text().partition("\n## Promise by promise\n")[2]
+    rows = re.findall(r"^\| .*", promises, re.M)[1:]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`([\w/.-]+)::(\w+)`", row)
+        assert named, row
+        for file, test in named:
+            (path,) = [path for top in ("tests", "crates") if (path := ROOT / top / file).exists()]
+            assert re.search(rf"(fn|def) {test}\(", path.read_text()), (file, test)

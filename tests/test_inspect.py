@@ -375,6 +375,100 @@ def test_looks_at_an_arena_that_grows_and_shrinks_under_dying_users(ours: Implem
     assert depths - {0}
 
 
+def crunch(started: Any) -> None:
+    started.release()
+    signal.pause()
+
+
+def test_a_pool_says_which_worker_does_what_since_when(ours: Implementation) -> None:
+    line = test_a_pool_says_which_worker_does_what_since_when.__code__.co_firstlineno + 2
+    pool = ours.Pool(2)
+    started = ours.Semaphore(0)
+    pool.apply(abs, (-1,))
+    task = pool.apply_async(crunch, (started,))
+    started.acquire()
+
+    def seen() -> Any:
+        pools = bequeath.inspect()["sessions"][0]["pools"]
+        (one,) = (one for one in pools if one["name"].endswith(f"test_inspect.py:{line}"))
+        return one
+
+    while len((found := seen())["workers"]) < 2:
+        time.sleep(0.01)
+    assert found["name"].startswith("Pool ") and found["made_by"] == os.getpid()
+    workers = found["workers"]
+    assert {worker["pid"] for worker in workers} == {one.pid for one in pool._pool}
+    (busy,) = (worker for worker in workers if worker["task"] is not None)
+    (idle,) = (worker for worker in workers if worker["task"] is None)
+    assert (busy["function"], idle["function"]) == ("crunch", None)
+    assert busy["task_seconds"] < seen_of(seen(), busy["pid"])["task_seconds"]
+    assert sum(worker["tasks_done"] for worker in workers) == 1
+    assert all(worker["alive"] for worker in workers)
+    text = str(bequeath.inspect())
+    assert f"({busy['pid']}): task 1, crunch, for " in text
+    os.kill(busy["pid"], signal.SIGKILL)
+    with pytest.raises(ours.module("exceptions").WorkerDied):
+        task.get()
+    # The pool has another soon, and the dead one's words stand as they were as long as it knows it.
+    while sum(worker["alive"] for worker in seen()["workers"]) < 2:
+        time.sleep(0.01)
+    for worker in seen()["workers"]:
+        if worker["pid"] == busy["pid"]:
+            dead = (worker["alive"], worker["task"], worker["function"], worker["task_seconds"])
+            assert dead == (False, 1, "crunch", None)
+            assert f"({busy['pid']}, dead): had task 1, crunch" in str(bequeath.inspect())
+    pool.terminate()
+    pool.join()
+
+
+def seen_of(pool: Any, pid: int) -> Any:
+    (worker,) = (worker for worker in pool["workers"] if worker["pid"] == pid)
+    return worker
+
+
+STARTS = """
+import sys, bequeath
+
+def work(ready):
+    ready.set()
+
+if __name__ == "__main__":
+    bequeath.set_start_method(sys.argv[1])
+    ready = bequeath.Event()
+    while True:
+        child = bequeath.Process(target=work, args=(ready,))
+        child.start()
+        child.join()
+        print("round", flush=True)
+"""
+
+
+def test_looks_at_a_program_that_starts_and_ends_children_all_the_time(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    """Half started, exiting, gone while it is read: each look is whole, or says why not."""
+    pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    with running(tmp_path, STARTS, ours.start_method, **pipes) as program:
+        assert program.stdout.readline() == b"round\n"
+        roles = set()
+        for _ in range(100 if LONG else 12):
+            (session,) = bequeath.inspect(program.pid)["sessions"]
+            roles |= {process["role"] for process in session["processes"]}
+            for process in session["processes"]:
+                # From one that may be gone by now.
+                try:
+                    bequeath.inspect(process["pid"])
+                except (ProcessLookupError, RuntimeError, PermissionError):
+                    pass
+        assert {"program", ours.start_method} <= roles
+        program.kill()
+        while True:
+            try:
+                bequeath.inspect(program.pid)
+            except (ProcessLookupError, RuntimeError):
+                break
+
+
 def test_what_waits_for_conditions_barriers_and_semaphores_is_told(ours: Implementation) -> None:
     barrier, semaphore = ours.Barrier(2), ours.Semaphore(0)
     children = [ours.Process(target=barrier.wait), ours.Process(target=semaphore.acquire)]
@@ -538,6 +632,8 @@ def names_in(data: Any) -> Iterator[str]:
 def test_the_document_names_every_key(ours: Implementation, tmp_path: Path) -> None:
     things = [ours.Queue(), ours.Lock(), ours.Semaphore(1), ours.Condition(), ours.Event()]
     things += [ours.Barrier(1), ours.Value("i")]
+    pool = ours.Pool(1)
+    pool.apply(abs, (1,))
     things[0].put(1)
     with running(tmp_path, DEADLOCK, ours.start_method) as program:
         session = found(program.pid, is_deadlocked)
@@ -545,3 +641,5 @@ def test_the_document_names_every_key(ours: Implementation, tmp_path: Path) -> N
     for name in {*names_in(bequeath.inspect()), *names_in(session)}:
         assert f"`{name}`" in document, name
     assert things[0].get() == 1
+    pool.terminate()
+    pool.join()

@@ -19,7 +19,7 @@ from typing import Any
 
 import bequeath
 from bequeath import connection, util
-from bequeath.exceptions import AbandonedLock
+from bequeath.exceptions import AbandonedLock, WorkerDied
 
 SMALL = 100
 LARGE = 3 << 20
@@ -236,6 +236,39 @@ def put_square(queue: Any, number: int) -> None:
     queue.put(number * number)
 
 
+def cube(number: int) -> int:
+    return number**3
+
+
+def pools(context: Any) -> None:
+    """Tasks, errors, a killed worker and its successor, an executor, functions by value."""
+    pool = context.Pool(2)
+    assert pool.map(cube, range(20), 3) == [number**3 for number in range(20)]
+    three = 3
+    assert pool.apply(lambda number: number * three, (14,)) == 42
+    assert list(pool.imap(len, [b"." * SMALL, b"." * LARGE])) == [SMALL, LARGE]
+    try:
+        pool.apply(end, (5,))
+        raise AssertionError("SystemExit was lost")
+    except SystemExit as error:
+        assert error.code == 5
+    try:
+        pool.apply(die)
+        raise AssertionError("a death was not told")
+    except WorkerDied as error:
+        assert error.exitcode == -signal.SIGKILL
+    assert pool.map(cube, range(6)) == [number**3 for number in range(6)]
+    pool.close()
+    pool.join()
+    with bequeath.ProcessPoolExecutor(2, mp_context=context) as executor:
+        assert executor.submit(cube, 3).result(30) == 27
+        assert sorted(executor.map(cube, range(4))) == [0, 1, 8, 27]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def programs(context: Any) -> None:
     """`bequeath run` of a program that knows only multiprocessing."""
     method = context.get_start_method()
@@ -257,7 +290,7 @@ def foreign(method: str) -> None:
         finish(process)
 
 
-SCENARIOS = (starts, daemons_of_the_killed, queues, locks, pipes, values, programs)
+SCENARIOS = (starts, daemons_of_the_killed, queues, locks, pipes, values, programs, pools)
 
 
 def open_descriptors() -> list[int]:

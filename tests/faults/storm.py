@@ -260,6 +260,8 @@ class Hang(Exception):
 
 
 def figures() -> dict[str, int]:
+    # What was made of functions that arrived apart is kept for later messages.
+    getattr(_engine, "_definitions", {}).clear()
     gc.collect()
     _engine.session_scavenge()
     info = _engine.session_info() or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -33,6 +34,7 @@ from storm_journal import (
 )
 
 import bequeath as mp
+from bequeath.exceptions import WorkerDied
 from bequeath.synchronize import AbandonedLock
 
 # Both sides of what travels inline; a record, a block, several extents.
@@ -61,6 +63,16 @@ def take(lock: Any, journal: Journal, timeout: float | None = None) -> bool | No
                 pass  # another one was quicker
 
 
+def by_value(lock: Any, content: bytes) -> Any:
+    """A function that crosses with what it holds."""
+
+    def function(number: int = 0) -> Any:
+        with lock:
+            return content if number == 0 else number * 3
+
+    return function
+
+
 @dataclass
 class Channel:
     """Something that carries messages, with the accounts' number for it."""
@@ -70,6 +82,8 @@ class Channel:
     queue: Any
     large: bool = False
     handles: bool = False
+    # Functions by value travel apart from the messages.
+    once: bool = False
     # For what cannot say how full it is, or whose ends are held by several.
     tokens: Any = None
     turns: tuple[Any, Any] | None = None
@@ -94,6 +108,8 @@ class Channel:
             with journal.timed("semaphore"):
                 self.tokens.release()
         else:
+            if self.once:
+                self.queue._definitions_once = True
             if self.kind == "unbounded" and self.queue.qsize() > ENOUGH:
                 raise queues.Full
             with journal.timed("put", MOMENT):
@@ -155,7 +171,7 @@ class World:
             Channel(3, "simple", ctx.SimpleQueue(), tokens=ctx.Semaphore(0)),
             Channel(4, "bounded", ctx.Queue(4), large=True),
             Channel(5, "bounded", ctx.Queue(9), handles=True),
-            Channel(6, "unbounded", ctx.Queue(), handles=True),
+            Channel(6, "unbounded", ctx.Queue(), handles=True, once=True),
             Channel(
                 7, "pipe", ctx.Pipe(duplex=False), handles=True, turns=(ctx.Lock(), ctx.Lock())
             ),
@@ -206,7 +222,7 @@ class Worker:
 
     def thing(self) -> tuple[str, Any, Any]:
         """A new object to send, and what its receiver must find."""
-        ctx, pick = mp.get_context(self.random.choice(METHODS)), self.random.randrange(8)
+        ctx, pick = mp.get_context(self.random.choice(METHODS)), self.random.randrange(9)
         if pick == 0:
             inner = ctx.Queue()
             items = [os.urandom(self.random.choice((3, 3000, 30_000))) for _ in range(3)]
@@ -235,6 +251,8 @@ class Worker:
             numbers = ctx.RawArray("Q", 4000)
             numbers[3999] = 7
             return "array", numbers, 7
+        if pick == 7:
+            return "function", by_value(ctx.Lock(), content := os.urandom(20)), content
         return "canary", self.world.canary, None
 
     def send(self) -> None:
@@ -295,6 +313,8 @@ class Worker:
                 return thing.read()
         if kind == "array":
             return thing[3999]
+        if kind == "function":
+            return thing()
         return None
 
     # --- everything else --------------------------------------------------------------------
@@ -436,6 +456,25 @@ class Worker:
         if child.exitcode not in (0, -9):
             self.fail(f"a child ended with {child.exitcode}")
 
+    def pooled(self) -> None:
+        """A pool of our own, of which one worker may be killed; each task has one outcome."""
+        if self.children or self.path.count(".") >= 2:
+            return
+        ctx = mp.get_context(self.random.choice(METHODS))
+        function = by_value(ctx.Lock(), b"")
+        with self.journal.timed("pool", 30.0), ctx.Pool(2) as pool:
+            results = [pool.apply_async(function, (number,)) for number in range(1, 40)]
+            if self.random.random() < 0.5:
+                with contextlib.suppress(ValueError):
+                    self.random.choice(pool._pool).kill()
+            for number, result in enumerate(results, 1):
+                try:
+                    found = result.get(30)
+                except (WorkerDied, AbandonedLock):  # killed, or after one that was, in the lock
+                    continue
+                if found != number * 3:
+                    self.fail(f"task {number} of a pool returned {found!r}")
+
     WEIGHTS = {
         "send": 30,
         "receive": 36,
@@ -449,6 +488,7 @@ class Worker:
         "select": 2,
         "scavenge": 1,
         "nested": 2,
+        "pooled": 1,
     }
 
     def run(self, steps: int | None) -> None:

@@ -90,6 +90,90 @@ def test_a_storm_of_signals_with_handlers(ours: Implementation, tmp_path: Path) 
     prints(ours, tmp_path, STORM, body, "all accounted for 0")
 
 
+POOL_STORM = """
+import itertools
+
+def work(number):
+    return number * 3
+
+def failing(number):
+    raise KeyError(number)
+
+def storm(context, rounds):
+    ticks = itertools.count()
+    signal.signal(signal.SIGALRM, lambda number, frame: next(ticks))
+    with context.Pool(2) as pool:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        for turn in range(rounds):
+            assert pool.map(work, range(20), 3) == [number * 3 for number in range(20)]
+            assert sorted(pool.imap_unordered(work, range(5))) == [0, 3, 6, 9, 12]
+            results = [pool.apply_async(failing, (number,)) for number in range(4)]
+            for number, result in enumerate(results):
+                try:
+                    result.get()
+                except KeyError as error:
+                    assert error.args == (number,)
+                else:
+                    raise AssertionError("it did not fail")
+            one = pool.apply_async(work, (turn,))
+            assert one.get(30) == turn * 3
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert pool.map(work, [1]) == [3]
+    return next(ticks)
+"""
+
+
+def test_a_storm_of_signals_during_pool_work(ours: Implementation, tmp_path: Path) -> None:
+    body = """
+    many = storm(context, 20) > 20
+    print("each task has its result", many)
+    """
+    prints(ours, tmp_path, POOL_STORM, body, "each task has its result True")
+
+
+POOL_FORKS = """
+import warnings
+
+def work(number):
+    return number + 1
+
+def fork_while_at_work(context):
+    warnings.simplefilter("ignore", DeprecationWarning)
+    ends = []
+    with context.Pool(2) as pool:
+        over = threading.Event()
+        def submit():
+            while not over.is_set():
+                assert pool.map(work, range(10), 1) == list(range(1, 11))
+        threads = [threading.Thread(target=submit) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for turn in range(20):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        for turn in range(3):
+            pid = os.fork()
+            if pid == 0:
+                # A pool of its own works.
+                with mp.get_context("fork").Pool(1) as own:
+                    os._exit(0 if own.map(work, [1, 2]) == [2, 3] else 1)
+            ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert pool.map(work, [5]) == [6]
+    print(len(ends), set(ends))
+"""
+
+
+def test_a_fork_at_any_moment_of_a_pools_work(ours: Implementation, tmp_path: Path) -> None:
+    """A plain `os.fork` beside threads that use a pool: the parent's pool goes on."""
+    finished = run(ours, tmp_path, POOL_FORKS, "fork_while_at_work(context)", seconds=55)
+    assert (finished.stdout.strip(), finished.stderr) == ("23 {0}", ""), finished.stderr
+
+
 FORKS = """
 import faulthandler
 import warnings
@@ -240,6 +324,35 @@ ENDINGS = {
             with self.lock:
                 self.value.value = self.queue.get()
     globals()["late"] = Late()
+    """,
+    "a pool at work": """
+    pool = context.Pool(2)
+    assert pool.apply(abs, (-1,)) == 1
+    waiting = [pool.apply_async(time.sleep, (1000,)) for _ in range(5)]
+    """,
+    "a pool that a daemon thread uses": """
+    pool = context.Pool(2)
+    def work():
+        try:
+            while True:
+                pool.map(abs, range(20), 1)
+        except (RuntimeError, ValueError):
+            pass  # told that it is over
+    threading.Thread(target=work, daemon=True).start()
+    assert pool.apply(abs, (-1,)) == 1
+    """,
+    "a pool used by an exit function": """
+    pool = context.Pool(1)
+    def last():
+        try:
+            pool.apply_async(abs, (-1,))
+        except (RuntimeError, ValueError):
+            pass  # told that it is too late
+    atexit.register(last)
+    """,
+    "an executor with work left": """
+    executor = mp.ProcessPoolExecutor(2, mp_context=context)
+    futures = [executor.submit(time.sleep, 0.01) for _ in range(8)]
     """,
     "a queue in use by a child": """
     queue = context.Queue()

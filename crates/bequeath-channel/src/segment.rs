@@ -120,3 +120,66 @@ impl Segment {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const LENGTH: usize = 256;
+
+    /// Nothing beside the segment may have changed afterwards.
+    fn with_segment(act: impl FnOnce(Segment)) {
+        #[repr(align(16))]
+        struct Room([u64; LENGTH / 8 + 4]);
+        let mut room = Room([7; LENGTH / 8 + 4]);
+        // SAFETY: two words inside of the array.
+        let memory = unsafe { room.0.as_mut_ptr().add(2) };
+        act(Segment::new(memory.cast(), LENGTH, LENGTH).unwrap());
+        assert_eq!(&room.0[..2], [7; 2]);
+        assert_eq!(&room.0[LENGTH / 8 + 2..], [7; 2]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_up_to_the_last_byte() {
+        with_segment(|segment| {
+            let mut found = Vec::new();
+            for len in [0, 1, 15, 16, LENGTH - FIRST] {
+                let payload: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
+                let at = LENGTH - len;
+                segment.write(at, &payload).unwrap();
+                segment.read(at, len, &mut found).unwrap();
+                assert_eq!(found, payload);
+            }
+            segment.set_next(u64::MAX).unwrap();
+            assert_eq!(segment.next().unwrap(), u64::MAX);
+            segment.set_words(LENGTH - 16, [1, 2]).unwrap();
+            assert_eq!(segment.words(LENGTH - 16).unwrap(), [1, 2]);
+        });
+    }
+
+    #[test]
+    fn nothing_outside_is_read_or_written() {
+        with_segment(|segment| {
+            let mut found = Vec::new();
+            for (at, len) in [
+                (LENGTH, 1),
+                (LENGTH - 15, 16),
+                (usize::MAX, 2),
+                (16, usize::MAX),
+            ] {
+                assert!(segment.read(at, len, &mut found).is_err());
+            }
+            for at in [LENGTH, LENGTH - 15, usize::MAX] {
+                assert!(segment.write(at, &[1; 16]).is_err());
+            }
+            for at in [LENGTH, LENGTH - 8, 12, usize::MAX - 7, usize::MAX] {
+                assert!(segment.words(at).is_err(), "{at}");
+                assert!(segment.set_words(at, [1, 2]).is_err(), "{at}");
+            }
+        });
+        let words = [0_u64; 4];
+        let memory = words.as_ptr().cast_mut().cast();
+        assert!(Segment::new(memory, 16, 32).is_err());
+    }
+}

@@ -113,3 +113,51 @@ impl State {
 pub(crate) fn name(word: u64) -> Result<BlockName> {
     BlockName::from_bits(word).ok_or(Error::Corrupted("a segment has no name"))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const FULL: State = State {
+        head_segment: 1 << 40 | 7,
+        tail_segment: 2 << 40 | 9,
+        head: LONGEST_SEGMENT,
+        tail: FIRST,
+        spare: 3 << 40 | 1,
+        count: MOST_MESSAGES - 1,
+        unfinished: 5,
+        bytes: u64::MAX,
+        flags: WATCHED | RAISED | CLOSED,
+        parcel: (1 << 42) - 1,
+        receiver: (1 << 22) - 1,
+    };
+
+    #[test]
+    fn a_state_survives_its_words() {
+        assert_eq!(State::decode(FULL.encode()).unwrap(), FULL);
+        let none = State::decode([0; WORDS]).unwrap();
+        assert_eq!(none.encode(), [0; WORDS]);
+    }
+
+    #[test]
+    fn what_no_queue_writes_is_refused() {
+        let change = |index: usize, word: u64| {
+            let mut words = FULL.encode();
+            words[index] = word;
+            State::decode(words)
+        };
+        let places = FULL.encode()[2];
+        assert!(change(2, places | 8).is_err(), "a head between records");
+        assert!(change(2, places | 16).is_err(), "a head behind its segment");
+        let before = places & !(0xffff << PLACE_BITS);
+        assert!(
+            change(2, before).is_err(),
+            "a tail in the segment's own words"
+        );
+        assert!(change(0, 0).is_err(), "messages, and no segment");
+        assert!(change(1, 0).is_err(), "a head without a tail");
+        assert!(change(4, MOST_MESSAGES).is_err());
+        assert!(change(5, MOST_MESSAGES).is_err());
+    }
+}

@@ -70,11 +70,13 @@ pub(crate) fn session(arena: Arena, looks: &mut Looks) -> Result<Session> {
         events: Vec::new(),
         barriers: Vec::new(),
         values: Vec::new(),
+        pools: Vec::new(),
         waits,
         cycles,
         deaths,
         memory,
     };
+    let mut workers = Vec::new();
     for object in found.into_all() {
         match object {
             Found::Queue(queue) => session.queues.push(queue),
@@ -84,7 +86,15 @@ pub(crate) fn session(arena: Arena, looks: &mut Looks) -> Result<Session> {
             Found::Event(event) => session.events.push(event),
             Found::Barrier(barrier) => session.barriers.push(barrier),
             Found::Value(value) => session.values.push(value),
+            Found::Pool(pool) => session.pools.push(pool),
+            Found::Worker(_, pool, worker) => workers.push((pool, worker)),
         }
+    }
+    workers.sort_by_key(|(_, worker)| worker.pid);
+    for (id, worker) in workers {
+        let pool = session.pools.iter_mut().find(|pool| pool.head.id == id);
+        pool.into_iter()
+            .for_each(|pool| pool.workers.push(worker.clone()));
     }
     Ok(session)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bequeath_channel::seen as queue;
 use bequeath_os::Deadline;
-use bequeath_shm::{kind, Census, Identity, Observer};
+use bequeath_shm::{kind, Census, Identity, Observer, Slate};
 use bequeath_sync::seen::LockSeen;
 use bequeath_sync::{Barrier, Condition, Event, Lock, ProcessId, RecursiveLock, Semaphore};
 
@@ -26,6 +26,9 @@ pub(crate) enum Found {
     Event(report::Event),
     Barrier(report::Barrier),
     Value(report::Value),
+    Pool(report::Pool),
+    /// With the name of its pool.
+    Worker(Head, String, report::PoolWorker),
 }
 
 /// What somebody waits for.
@@ -125,6 +128,7 @@ impl Objects {
                 Found::Semaphore(semaphore) => semaphore.waiting = pids(FOR_A_UNIT),
                 Found::Event(event) => event.waiting = pids(TO_BE_SET),
                 Found::Condition(_) | Found::Barrier(_) | Found::Value(_) => {}
+                Found::Pool(_) | Found::Worker(..) => {}
             }
         }
     }
@@ -166,6 +170,8 @@ impl Found {
             Self::Event(object) => &object.head,
             Self::Barrier(object) => &object.head,
             Self::Value(object) => &object.head,
+            Self::Pool(object) => &object.head,
+            Self::Worker(head, ..) => head,
         }
     }
 
@@ -196,7 +202,7 @@ impl Found {
             }
             Self::Event(_) => TO_BE_SET,
             Self::Barrier(_) => FOR_THE_OTHERS,
-            Self::Value(_) => FOR_A_CHANGE,
+            Self::Value(_) | Self::Pool(_) | Self::Worker(..) => FOR_A_CHANGE,
         };
         WaitsFor {
             head: self.head().clone(),
@@ -216,6 +222,8 @@ fn head(object: &Identity, used_by: Vec<u32>, steady: bool) -> Head {
         kind::EVENT => "Event",
         kind::BARRIER => "Barrier",
         kind::QUEUE => "Queue",
+        kind::POOL_BELL => "Pool",
+        kind::WORKER_SLATE => "Worker",
         _ => "Value",
     };
     let maker = &object.maker;
@@ -295,6 +303,11 @@ impl Reading<'_> {
                 head,
                 bytes: self.object.extra_length,
             }),
+            kind::POOL_BELL => Found::Pool(report::Pool {
+                head,
+                workers: Vec::new(),
+            }),
+            kind::WORKER_SLATE => self.worker(head)?,
             _ => return None,
         })
     }
@@ -317,6 +330,30 @@ impl Reading<'_> {
             abandoned: seen.abandoned,
             waiting: Vec::new(),
         }
+    }
+
+    /// Nothing as long as it is not ready.
+    fn worker(&self, head: Head) -> Option<Found> {
+        let seen = Slate::read(self.words)?;
+        let who = self.people.holder(seen.worker?, None);
+        let now = Deadline::now().as_nanos();
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        let worker = report::PoolWorker {
+            pid: who.pid,
+            process: who.process,
+            alive: who.alive,
+            task: seen.in_hand.map(|at| at.task),
+            function: seen.function.filter(|_| seen.in_hand.is_some()),
+            task_seconds: seen
+                .in_hand
+                .filter(|_| who.alive)
+                .map(|at| seconds(now.saturating_sub(at.since))),
+            tasks_done: seen.done,
+            busy_seconds: seconds(seen.busy),
+            waiting_seconds: seconds(seen.idle),
+            pickling_seconds: seconds(seen.pickling),
+        };
+        Some(Found::Worker(head, seen.pool?.to_string(), worker))
     }
 
     fn queue(&self, head: Head) -> Option<report::Queue> {

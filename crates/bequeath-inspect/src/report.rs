@@ -44,6 +44,8 @@ pub struct Session {
     pub barriers: Vec<Barrier>,
     /// Shared values and arrays.
     pub values: Vec<Value>,
+    /// Pools of workers.
+    pub pools: Vec<Pool>,
     /// Who waits, and for what.
     pub waits: Vec<Wait>,
     /// Circles of threads each of which waits for the next.
@@ -259,6 +261,43 @@ pub struct Value {
     pub head: Head,
     /// How long it is.
     pub bytes: u64,
+}
+
+/// A pool of workers.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Pool {
+    /// What all objects have.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Its workers: those that are ready, and dead ones that it still knows.
+    pub workers: Vec<PoolWorker>,
+}
+
+/// A worker of a pool, as its own words say.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PoolWorker {
+    /// Its number.
+    pub pid: u32,
+    /// Its name.
+    pub process: String,
+    /// Whether it is alive.
+    pub alive: bool,
+    /// The number of the task in its hands.
+    pub task: Option<u64>,
+    /// What that calls; known once its arguments have been loaded.
+    pub function: Option<String>,
+    /// For how long; of one that is dead nobody knows.
+    pub task_seconds: Option<f64>,
+    /// Tasks that it has done.
+    pub tasks_done: u64,
+    /// How long it was inside of their functions (without the one in hand).
+    pub busy_seconds: f64,
+    /// How long it waited for tasks.
+    pub waiting_seconds: f64,
+    /// How long it loaded arguments, and pickled results.
+    pub pickling_seconds: f64,
 }
 
 /// A thread that waits.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
-use crate::report::{Head, Holder, Link, Lock, Process, Queue, Report, Session, Wait};
+use crate::report::{Head, Holder, Link, Lock, Pool, Process, Queue, Report, Session, Wait};
 
 /// No more lines than this about one kind of object.
 const MOST: usize = 40;
@@ -47,6 +47,7 @@ impl Display for Session {
             "queues",
             self.queues.iter().map(|one| queue(self, one)),
         ))?;
+        f.write_str(&section("pools", self.pools.iter().flat_map(pool)))?;
         f.write_str(&section("locks", locks(self)))?;
         f.write_str(&section(
             "semaphores",
@@ -306,6 +307,30 @@ fn used(session: &Session, queue: &Queue) -> String {
         text += &format!("; {also}with {}", names(session, &others));
     }
     text
+}
+
+/// One line for the pool, and one for each worker.
+fn pool(pool: &Pool) -> Vec<String> {
+    let alive = pool.workers.iter().filter(|worker| worker.alive);
+    let at_tasks = alive.clone().filter(|worker| worker.task.is_some()).count();
+    let done: u64 = alive.clone().map(|worker| worker.tasks_done).sum();
+    let all = alive.count();
+    let text = format!("{at_tasks} of {all} workers at a task, {done} tasks done by these");
+    let mut lines = vec![line(&pool.head, text)];
+    lines.extend(pool.workers.iter().map(|worker| {
+        let function = worker.function.as_deref().unwrap_or("being loaded");
+        let (dead, what) = match (worker.task, worker.task_seconds) {
+            (Some(task), Some(since)) => (
+                "",
+                format!("task {task}, {function}, for {}", seconds(since)),
+            ),
+            (Some(task), None) => (", dead", format!("had task {task}, {function}")),
+            (None, _) if worker.alive => ("", "waits for a task".to_owned()),
+            (None, _) => (", dead", "had no task".to_owned()),
+        };
+        format!("  {} ({}{dead}): {what}", worker.process, worker.pid)
+    }));
+    lines
 }
 
 /// Held ones each, free ones by number.

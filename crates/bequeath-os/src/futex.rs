@@ -71,6 +71,9 @@ pub fn wake(word: &AtomicU32, count: u32) -> usize {
 /// # Errors
 /// Where the operation does not exist (some sandboxes and emulators); then nothing was stored.
 pub fn wake_op_set(event: &AtomicU32, count: u32, half: &AtomicU32, value: u16) -> Result<usize> {
+    if cfg!(miri) {
+        return Err(crate::Error::new("futex", Errno::NOSYS));
+    }
     // The kernel reads the operand as a signed 12-bit number.
     if value >= 1 << 11 {
         return Err(crate::Error::new("futex", Errno::INVAL));

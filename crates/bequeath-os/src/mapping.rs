@@ -73,7 +73,8 @@ impl Mapping {
     /// # Errors
     /// As [`shared`](Self::shared).
     pub fn anonymous(len: usize, shared: bool) -> Result<Self> {
-        let flags = if shared {
+        // (Miri has one process, and no memory that several share.)
+        let flags = if shared && !cfg!(miri) {
             MapFlags::SHARED
         } else {
             MapFlags::PRIVATE
@@ -144,6 +145,9 @@ impl Mapping {
     }
 
     fn advise(&self, advice: Advice) -> Result<()> {
+        if cfg!(miri) {
+            return Err(Error::new("madvise", Errno::NOSYS));
+        }
         // SAFETY: the range is ours, and both kinds of advice change only what children see.
         unsafe { mm::madvise(self.as_ptr().cast(), self.len, advice) }.named("madvise")
     }

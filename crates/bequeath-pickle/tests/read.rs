@@ -322,6 +322,7 @@ fn a_second_pickle_remembers_the_first() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "frames are 64 KiB long")]
 fn frames_hold_what_belongs_together() {
     let mut encoder = Encoder::new(4, true, Vec::new());
     encoder.begin();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bequeath_process::broken::{self, Mistake};
 use bequeath_testing::{KillPoints, Scenario, Watchdog};
-use world::killed::{Serving, Starter};
+use world::killed::{Serving, Starter, Telling};
 use world::turn;
 
 fn is_caught(mistake: Mistake, scenario: &mut impl Scenario) {
@@ -43,4 +43,12 @@ fn a_child_kept_ahead_that_goes_ahead_unasked_is_caught_by_kills() {
 #[test]
 fn a_line_that_the_template_keeps_is_caught_by_kills() {
     is_caught(Mistake::LineKept, &mut Starter::new(false, false));
+}
+
+#[test]
+fn a_teller_whose_end_is_not_noted_is_caught_by_kills() {
+    let _watchdog = Watchdog::new(Duration::from_secs(600));
+    let _turn = turn();
+    let report = KillPoints::every(5).search("an end not noted", &mut Telling::new(false));
+    assert!(report.failure.is_some() || !report.traced);
 }

@@ -11,7 +11,7 @@ mod world;
 use std::time::Duration;
 
 use bequeath_testing::{is_long_for, KillPoints, Scenario, Watchdog};
-use world::killed::{Serving, Starter};
+use world::killed::{Serving, Starter, Telling};
 use world::turn;
 
 /// Where only the long form has it: each of those has to be stepped through once, which takes seconds.
@@ -36,7 +36,7 @@ fn kill<S: Scenario>(
     let kills = KillPoints::from_environment().around_calls();
     let points = kills.run(name, &mut scenario).points;
     let ran = ran(&scenario);
-    println!("{name}: {ran} children ran");
+    println!("{name}: {ran} were done all the same");
     assert!(ran < points);
     Some(ran)
 }
@@ -82,4 +82,11 @@ fn the_template_is_killed_while_it_forks() {
 fn the_template_is_killed_while_it_gives_away_the_child_kept_ahead() {
     let name = "serve, with the child kept ahead";
     template(name, Form::Long, Serving::new(true));
+}
+
+#[test]
+fn a_child_is_killed_while_it_tells_its_footprint() {
+    let name = "tell the footprint";
+    let told = kill(name, Form::Long, Telling::new(true), |telling| telling.told);
+    assert!(told.is_none_or(|told| told > 0));
 }

@@ -20,4 +20,10 @@ bequeath_sync::mistakes! {
     EmptiedWithoutIntent = 7,
     /// Slots are not looked at again once nobody can take them any more.
     EmptiedUnseen = 8,
+    /// A worker says that it has begun a task when it has done it.
+    BegunAfterwards = 9,
+    /// A worker says that it is at no task before it has answered.
+    EndedBeforehand = 10,
+    /// A worker says what it has begun before it says when.
+    SinceTooLate = 11,
 }

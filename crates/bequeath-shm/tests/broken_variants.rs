@@ -13,6 +13,7 @@ use std::time::Duration;
 use bequeath_shm::broken::{self, Mistake};
 use bequeath_shm::Memory;
 use bequeath_testing::{Death, KillPoints, Scenario, Watchdog};
+use world::at_task::AtTask;
 use world::fork::InTheParent;
 use world::killed::{shrinks_and_grows, Hands, Killed, Operation, NOTHING};
 use world::{envelope, loses_pages, turn, World};
@@ -151,4 +152,19 @@ fn a_child_that_is_counted_for_its_parent_is_caught_by_kills() {
         100_000,
         InTheParent::default(),
     );
+}
+
+#[test]
+fn a_task_that_is_begun_afterwards_is_caught_by_kills() {
+    is_caught(Mistake::BegunAfterwards, 5, AtTask::default());
+}
+
+#[test]
+fn a_task_that_ends_before_its_answer_is_caught_by_kills() {
+    is_caught(Mistake::EndedBeforehand, 5, AtTask::default());
+}
+
+#[test]
+fn a_task_that_is_begun_before_its_time_is_said_is_caught_by_kills() {
+    is_caught(Mistake::SinceTooLate, 1, AtTask::default());
 }

@@ -60,6 +60,8 @@ pub struct Death {
 pub struct Report {
     /// Kill points tried.
     pub points: usize,
+    /// Of these, how often the victim was a zombie while the survivors looked.
+    pub zombies: usize,
     /// Instructions of the operation.
     pub instructions: usize,
     /// False when random kills stood in for single steps.
@@ -157,8 +159,10 @@ impl KillPoints {
             }
         };
         println!(
-            "{name}: {} kill points of {} instructions, {:.1} s{}",
+            "{name}: {} kill points ({} reaped, {} zombies) of {} instructions, {:.1} s{}",
             report.points,
+            report.points - report.zombies,
+            report.zombies,
             report.instructions,
             started.elapsed().as_secs_f64(),
             report
@@ -179,6 +183,7 @@ impl KillPoints {
         };
         let mut report = Report {
             points: 0,
+            zombies: 0,
             instructions: trace.places.len(),
             traced: true,
             failure: None,
@@ -198,6 +203,7 @@ impl KillPoints {
                 victim.reap();
             }
             report.points += 1;
+            report.zombies += usize::from(zombie);
             let death = Death {
                 step,
                 completed,
@@ -387,6 +393,7 @@ fn failure_of(check: impl FnOnce()) -> Option<String> {
 fn kill_randomly(scenario: &mut impl Scenario) -> Report {
     let mut report = Report {
         points: 0,
+        zombies: 0,
         instructions: 0,
         traced: false,
         failure: None,
@@ -425,6 +432,7 @@ fn kill_randomly(scenario: &mut impl Scenario) -> Report {
             drop(victim.take());
         }
         report.points += 1;
+        report.zombies += usize::from(death.zombie);
         report.failure = failure_of(|| scenario.check(&death));
         if report.failure.is_some() {
             break;

@@ -82,7 +82,10 @@ mod tests {
         for _ in 0..3 {
             assert!(!looked(None));
         }
-        assert!(looked(Some(())));
+        // One that came too late, while somebody else had the processor, is no success.
+        while patience.rest.load(Ordering::Relaxed) != 0 {
+            looked(Some(()));
+        }
         assert!(looked(Some(())));
     }
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use bequeath_os::footprint::Record;
 use bequeath_os::poll::{self, Events};
 use bequeath_os::Deadline;
 use bequeath_process::template::{Answer, Server, Template, Work};
@@ -263,5 +264,51 @@ impl Scenario for Serving {
         );
         self.ran += usize::from(started);
         assert!(started || !death.completed, "served, and not told");
+    }
+}
+
+/// A child is killed while it tells which pages it has used.
+pub struct Telling {
+    /// Its parent says that it has ended.
+    pub noted: bool,
+    record: Option<Record>,
+    pub told: usize,
+}
+
+impl Telling {
+    pub fn new(noted: bool) -> Self {
+        Self {
+            noted,
+            record: None,
+            told: 0,
+        }
+    }
+}
+
+impl Scenario for Telling {
+    fn arrange(&mut self) {
+        self.record = Some(Record::new().unwrap());
+    }
+
+    fn act(&mut self) {
+        self.record.as_ref().unwrap().fill();
+    }
+
+    fn check(&mut self, death: &Death) {
+        let record = self.record.take().unwrap();
+        if self.noted {
+            record.has_ended(death.pid);
+        }
+        let told = record.take();
+        assert!(told.is_some() || !death.completed);
+        self.told += usize::from(told.is_some());
+        let told = told.or_else(|| {
+            // The next one may.
+            record.fill();
+            record.take()
+        });
+        let spans = told.expect("nobody can tell any more");
+        // As much as any process has.
+        assert!(spans.iter().map(|span| span.pages()).sum::<usize>() > 10);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bequeath_pool::{Action, Event, Outcome, Scheduler, TaskId, Why, WorkerId};
-use bequeath_shm::Session;
+use bequeath_shm::{Reference, Session};
 use pyo3::prelude::*;
 
 use super::job::Job;
@@ -38,6 +38,8 @@ pub enum Step {
 pub struct Books {
     pub scheduler: Scheduler,
     pub session: Session,
+    /// By which onlookers tell the pool from others.
+    pool: Reference,
     /// By their first task; with the number of their tasks that are not settled.
     jobs: BTreeMap<TaskId, (Arc<Job>, u64)>,
     members: HashMap<WorkerId, Arc<Member>>,
@@ -47,10 +49,11 @@ pub struct Books {
 }
 
 impl Books {
-    pub fn new(scheduler: Scheduler, session: Session) -> Self {
+    pub fn new(scheduler: Scheduler, session: Session, pool: Reference) -> Self {
         Self {
             scheduler,
             session,
+            pool,
             jobs: BTreeMap::new(),
             members: HashMap::new(),
             changes: 0,
@@ -68,7 +71,7 @@ impl Books {
 
     fn step(&mut self, action: Action) -> Option<Step> {
         Some(match action {
-            Action::Start(id) => match Member::new(&self.session, id) {
+            Action::Start(id) => match Member::new(&self.session, id, self.pool) {
                 // Known at once: another thread may be told to send it something.
                 Ok(member) => {
                     let member = Arc::new(member);

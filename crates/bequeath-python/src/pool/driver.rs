@@ -129,7 +129,11 @@ impl PoolDriver {
         };
         Ok(Self {
             hooks,
-            books: Mutex::new(Books::new(Scheduler::new(policy), session)),
+            books: Mutex::new(Books::new(
+                Scheduler::new(policy),
+                session,
+                bell.reference(),
+            )),
             left: Mutex::default(),
             results,
             bell,
@@ -666,7 +670,7 @@ impl PoolDriver {
             stats.set_item("pid", process.getattr(intern!(py, "pid"))?)?;
             stats.set_item("name", process.getattr(intern!(py, "name"))?)?;
         }
-        let ready = slate.ready.load(Ordering::Relaxed);
+        let ready = slate.ready();
         let start_up = (ready != 0).then(|| ready.saturating_sub(member.since) as f64 / 1e9);
         let at = slate.in_hand();
         stats.set_item("tasks", slate.done.load(Ordering::Relaxed))?;

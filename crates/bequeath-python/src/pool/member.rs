@@ -10,14 +10,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bequeath_channel::{Message, Queue};
 use bequeath_os::Deadline;
 use bequeath_pool::WorkerId;
-use bequeath_shm::{Handle, Session};
+use bequeath_shm::{Handle, Reference, Session, Slate};
 use bequeath_sync::Never;
 use pyo3::prelude::*;
 
 use crate::error::{EngineError, Result};
 use crate::intern;
 
-use super::shared::{now, Bell, Slate};
+use super::shared::{now, Bell};
 use super::wire::{Parcel, Shape, TaskLabel};
 
 /// Its process, once it has one.
@@ -53,12 +53,12 @@ pub struct Member {
 }
 
 impl Member {
-    pub fn new(session: &Session, id: WorkerId) -> Result<Self> {
+    pub fn new(session: &Session, id: WorkerId, pool: Reference) -> Result<Self> {
         Ok(Self {
             id,
             tasks: Queue::create(session, None)?,
             definitions: Queue::create(session, None)?,
-            slate: session.create_object(|_: &Slate| ())?,
+            slate: session.create_object(|slate: &Slate| slate.set_pool(pool))?,
             stack: bequeath_os::memfd::create(c"bequeath-stack", 0)?,
             started: OnceLock::new(),
             since: now(),

@@ -11,18 +11,18 @@ use std::sync::{Mutex, PoisonError};
 
 use bequeath_channel::{Error, Message, Queue};
 use bequeath_os::Deadline;
-use bequeath_shm::Handle;
+use bequeath_shm::{Handle, Slate};
 use bequeath_sync::Never;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyString, PyTuple, PyType};
 
 use crate::blocking;
 use crate::error::EngineError;
 use crate::intern;
 use crate::transfer::{self, Purpose};
 
-use super::shared::{now, Bell, Slate};
+use super::shared::{now, Bell};
 use super::unheard::malformed;
 use super::wire::{AnswerLabel, Parcel, Shape, TaskLabel, Verdict};
 
@@ -48,7 +48,7 @@ pub struct Seat {
 impl Seat {
     /// Says that tasks may come.
     fn ready(&self, py: Python<'_>) -> PyResult<()> {
-        self.slate.ready.store(now(), Ordering::Relaxed);
+        self.slate.set_ready(now());
         self.tell(py, Verdict::Ready)
     }
 
@@ -204,15 +204,27 @@ impl Seat {
         let slate = &*self.slate;
         add(&slate.received, message.payload.len() as u64);
         let began = now();
-        slate.begin(label.task, began);
-        let outcome = if slate.is_unwanted(label.task) {
-            self.interrupt();
-            Err(PyValueError::new_err("interrupted before it began"))
-        } else if let Some(error) = lacking {
-            Err(error)
-        } else {
-            self.call(py, message, label)
-        };
+        slate.at_task(label.task, began, || {
+            let outcome = if slate.is_unwanted(label.task) {
+                self.interrupt();
+                Err(PyValueError::new_err("interrupted before it began"))
+            } else if let Some(error) = lacking {
+                Err(error)
+            } else {
+                self.call(py, message, label)
+            };
+            self.answer_outcome(py, outcome, label, began)
+        })
+    }
+
+    fn answer_outcome(
+        &self,
+        py: Python<'_>,
+        outcome: PyResult<Bound<'_, PyAny>>,
+        label: TaskLabel,
+        began: u64,
+    ) -> PyResult<()> {
+        let slate = &*self.slate;
         let called = now();
         add(&slate.done, 1);
         // The parent's interrupt may come in the last moment: then it is of no use, and not an answer.
@@ -228,7 +240,6 @@ impl Seat {
             Err(error) => self.answer_error(py, error, label.task, began)?,
         }
         add(&slate.pickling, now().saturating_sub(called));
-        slate.end();
         Ok(())
     }
 
@@ -243,6 +254,9 @@ impl Seat {
             Shape::Call => None,
             _ => Some(self.definition(py, label.definition)?),
         };
+        if let Some(function) = &function {
+            self.name(function);
+        }
         let object = transfer::load(py, message)?.into_bound(py);
         let loaded = now();
         add(&self.slate.pickling, loaded.saturating_sub(loading));
@@ -263,6 +277,7 @@ impl Seat {
             (Shape::Call, _) => {
                 let call = object.cast_exact::<PyTuple>()?;
                 let function = call.get_item(0)?;
+                self.name(&function);
                 let (arguments, keywords) = (call.get_item(1)?, call.get_item(2)?);
                 let keywords = keywords.cast_into::<PyDict>()?;
                 let keywords = (!keywords.is_empty()).then_some(&keywords);
@@ -273,6 +288,27 @@ impl Seat {
         };
         add(&self.slate.busy, now().saturating_sub(loaded));
         value
+    }
+
+    /// Tells onlookers what is called. Nothing of the user's runs for it.
+    fn name(&self, function: &Bound<'_, PyAny>) {
+        let py = function.py();
+        let named = if function.is_exact_instance_of::<PyFunction>()
+            || function.is_exact_instance_of::<PyCFunction>()
+            || function.is_exact_instance_of::<PyType>()
+        {
+            function.getattr(intern!(py, "__qualname__")).ok()
+        } else {
+            None
+        };
+        if let Some(name) = named.as_ref().and_then(|name| name.cast::<PyString>().ok()) {
+            if let Ok(name) = name.to_str() {
+                return self.slate.name_function(name);
+            }
+        }
+        if let Ok(name) = function.get_type().name() {
+            self.slate.name_function(&name.to_string_lossy());
+        }
     }
 
     /// What was sent under a number; it is there, since it was sent before whatever names it.

@@ -1,8 +1,11 @@
 //! The operations, one by one.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::time::Duration;
 
+use crate::world::at_task::AtTask;
+use crate::world::definition;
 use crate::world::killed::{fill, shrinks_and_grows, Hands, Killed, Operation, NOTHING, SMALLER};
 use crate::world::{envelope, turn, Place, World};
 use bequeath_shm::{BlockName, Envelope, Memory, Reference, Session};
@@ -373,6 +376,50 @@ fn receiving_an_envelope() {
             ..NOTHING
         },
     );
+}
+
+fn on_a_definition(name: &str, operation: Operation) {
+    let _watchdog = Watchdog::new(Duration::from_secs(900));
+    let _turn = turn();
+    let mut scenario = Killed::new(operation);
+    scenario.looks = definition::can_be_read;
+    KillPoints::from_environment().run(name, &mut scenario);
+}
+
+#[test]
+fn sending_a_definition_that_many_messages_name() {
+    on_a_definition("making and sending a definition", definition::sent(true));
+}
+
+#[test]
+fn receiving_a_definition_that_its_message_holds() {
+    on_a_definition("receiving a definition", definition::received());
+}
+
+#[test]
+fn reading_a_definition_that_its_sender_holds() {
+    on_a_definition("reading a definition by name", definition::read_by_name());
+}
+
+#[test]
+fn a_definition_that_its_message_does_not_hold_is_found_gone() {
+    let _watchdog = Watchdog::new(Duration::from_secs(900));
+    let _turn = turn();
+    let mut scenario = Killed::new(definition::sent(false));
+    scenario.looks = definition::can_be_read;
+    // (Found already when nobody has been killed yet.)
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        KillPoints::every(20).search("a definition uncounted", &mut scenario)
+    }));
+    assert!(found.is_err() || found.is_ok_and(|report| report.failure.is_some()));
+}
+
+#[test]
+fn at_a_task() {
+    let _watchdog = Watchdog::new(Duration::from_secs(900));
+    let _turn = turn();
+    let mut scenario = AtTask::default();
+    KillPoints::from_environment().run("a worker at a task", &mut scenario);
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub struct Killed {
     /// Of a tiny arena: how many of the largest blocks it has room for.
     room: usize,
     pub undecided: usize,
+    /// Before what is in the place goes: whether it is as it must be.
+    pub looks: fn(&World),
     /// While the victim lives and stands still: whether it is wronged.
     pub wrongs: fn(&World, u32) -> bool,
     wronged: bool,
@@ -107,6 +109,7 @@ impl Killed {
             references: 0,
             room: 0,
             undecided: 0,
+            looks: |_| {},
             wrongs: |_, _| false,
             wronged: false,
         }
@@ -184,6 +187,7 @@ impl Scenario for Killed {
         );
         let accounts = session.census().unwrap().accounts;
         assert!(accounts.balance(), "bytes unaccounted for: {accounts:?}");
+        (self.looks)(&world);
         world.empty_place();
         let usage = session.usage().unwrap();
         assert_eq!(

@@ -1,6 +1,8 @@
 //! A session for one kill point, with the smallest queue there is.
 #![allow(dead_code, clippy::unwrap_used, clippy::incompatible_msrv)]
 
+pub mod at_task;
+pub mod definition;
 pub mod fork;
 pub mod killed;
 #[cfg(shuttle)]
