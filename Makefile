@@ -64,7 +64,7 @@ faults: setup ## kill at every instruction, and at random through the Python bin
 long: setup ## libraries under `bequeath run`, model checks, the package as cargo would publish it
 	@scripts/long.sh $(VENV)
 
-fuzz: setup ## hostile pickles, for SECONDS each target: make fuzz [SECONDS=300]; needs nightly and cargo-fuzz
+fuzz: setup ## hostile pickles, for SECONDS each target: make fuzz [SECONDS=300]; needs a nightly toolchain
 	@scripts/fuzz.sh $(VENV) $(SECONDS)
 
 sanitizers: ## AddressSanitizer over the engine's tests; ThreadSanitizer and Miri where the toolchain can

@@ -10,10 +10,9 @@ rustup run nightly rustc --version >/dev/null 2>&1 || {
     echo "missing: a nightly toolchain (rustup toolchain install nightly)"
     exit 1
 }
-cargo fuzz --version >/dev/null 2>&1 || {
-    echo "missing: cargo-fuzz (cargo install cargo-fuzz)"
-    exit 1
-}
+# Into .venv, like every other tool.
+export PATH=$PATH:$PWD/$1/bin
+cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked --root "$1" cargo-fuzz || exit 1
 by_coverage() {
     mkdir -p "fuzz/corpus/$1"
     nice -n 19 cargo +nightly fuzz run "$1" "fuzz/corpus/$1" fuzz/seeds -- \

@@ -392,3 +392,199 @@ def test_a_load_inside_of_a_load_is_restricted_too() -> None:
     nested = Nested(io.BytesIO(data + SAME + b"I1\n\x85R." * 2), allow=[Plain])
     nested.load()
     assert not called
+
+
+# --- more ways that were tried ---
+
+Pair = collections.namedtuple("Pair", "one other")
+
+
+class Problem(Exception):
+    pass
+
+
+class OtherProblem(Exception):
+    pass
+
+
+class SetsAll:
+    def __setstate__(self, state: Any) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+def spelled(module: str, name: str) -> bytes:
+    """A name as protocol 4 has it, which follows dots."""
+
+    def text(value: str) -> bytes:
+        return b"\x8c" + bytes([len(value)]) + value.encode()
+
+    return text(module) + text(name) + b"\x93"
+
+
+CHAINS = [
+    ("builtins", "getattr"),
+    ("builtins", "__import__"),
+    ("builtins", "eval"),
+    ("builtins", "object.__subclasses__"),
+    ("builtins", "set.__init__.__self__"),
+    ("importlib", "import_module"),
+    ("operator", "attrgetter"),
+    ("operator", "itemgetter"),
+    ("operator", "methodcaller"),
+    ("functools", "partial"),
+    ("functools", "reduce"),
+    ("copyreg", "_reconstructor"),
+    ("copyreg", "__newobj__"),
+    ("copyreg", "__newobj_ex__"),
+    ("types", "FunctionType"),
+    ("types", "CodeType"),
+    ("pickle", "loads"),
+    ("bequeath.pickle", "loads"),
+    ("bequeath.pickle", "Unpickler"),
+    ("_pickle", "Unpickler.find_class"),
+    ("sys", "modules"),
+    (NAME, "Pair._make.__func__.__globals__"),
+    (NAME, "Pair.__new__"),
+    (NAME, "Pair._replace"),
+    (NAME, "Colour.__members__"),
+    (NAME, "Colour._member_map_"),
+    (NAME, "Colour.RED"),
+    (NAME, "Colour.__class__.__call__"),
+    (NAME, "Plain.__dict__"),
+    (NAME, "Plain.__reduce_ex__"),
+    (NAME, "collections.abc.sys.modules"),
+]
+
+
+@pytest.mark.parametrize(("module", "name"), CHAINS, ids=[f"{m}.{n}" for m, n in CHAINS])
+def test_a_name_that_is_not_listed_is_named_and_says_what_to_do(module: str, name: str) -> None:
+    allow = (Plain, Pair, Colour, "builtins.set", "builtins.object", "collections.OrderedDict")
+    told = f"the pickle names {module}.{name}, which .* list it in allow only if"
+    call = b"(" + b"N" + b"tR."
+    refused(b"\x80\x04" + spelled(module, name) + call, *allow, match=told)
+    refused(b"\x80\x04" + spelled(module, name) + b".", *allow, match=told)
+    old = f"c{module}\n{name}\n".encode()
+    # Protocol 2 has other names for some modules.
+    refused(b"\x80\x03" + old + call, *allow, match=told)
+    refused(b"\x80\x03(i" + old[1:] + b".", *allow, match=told)
+
+
+def test_the_module_and_the_name_are_not_mixed_up() -> None:
+    """One spelling, wherever its first dot is: it is what the caller has listed, or refused."""
+    for module, name in ((NAME, "Outer.Inner"), (f"{NAME}.Outer", "Inner")):
+        data = b"\x80\x04" + spelled(module, name) + b"."
+        assert loads(data, allow=[Outer.Inner]) is Outer.Inner
+        assert loads(data, allow=[f"{NAME}.Outer.Inner"]) is Outer.Inner
+        refused(data, Outer)
+    # An attribute of a listed module's, under the listed name.
+    assert (
+        loads(b"\x80\x04" + spelled("os", "path.join") + b".", allow=["os.path.join"])
+        is os.path.join
+    )
+    refused(b"\x80\x04" + spelled("os", "path.os.system") + b".", "os.path.join")
+    refused(b"\x80\x04" + spelled("", "os.path.join") + b".", "os.path.join")
+    refused(b"\x80\x04" + spelled("os.path.join.", "") + b".", "os.path.join")
+
+
+@pytest.mark.parametrize("name", ["__class__", "__dict__"])
+def test_a_states_own_setter_is_given_no_class(name: str) -> None:
+    """`BaseException.__setstate__` sets whatever it is given, and so do many of programs."""
+    value = OTHER_PROBLEM if name == "__class__" else b"}"
+    patch = b"(dS'" + name.encode() + b"'\n" + value + b"s"
+    for class_ in (Problem, SetsAll):
+        made = f"c{NAME}\n{class_.__name__}\n)".encode() + b"\x81"
+        refused(made + patch + b"b.", class_, OtherProblem, match=f"sets {name}")
+        refused(made + b"(N" + patch + b"tb.", class_, OtherProblem, match=f"sets {name}")
+    error = loads(dumps(Problem("words", 1)), allow=[Problem])
+    assert type(error) is Problem and error.args == ("words", 1)
+
+
+OTHER_PROBLEM = f"c{NAME}\nOtherProblem\n".encode()
+
+
+def test_new_objects_with_keywords_and_of_no_class() -> None:
+    plain = b"\x80\x04" + spelled(NAME, "Plain")
+    refused(plain + b")}\x92.", Other)
+    refused(b"\x80\x04" + spelled(NAME, "same") + b")}\x92.", same, match="must be a type")
+    refused(b"\x80\x04" + spelled(NAME, "same") + b")\x81.", same, match="must be a type")
+    # An instance is no class, and what an allowed class made is not called.
+    refused(plain + b")\x81)}\x92.", Plain, match="calls an object of type Plain")
+
+
+def test_by_value_definitions_and_handles_are_out_of_reach() -> None:
+    import bequeath
+    from bequeath import _engine
+
+    for thing in (lambda: 1, type("Local", (), {"method": lambda self: 1})):
+        refused(dumps(thing, by_value=True), Plain, match="the pickle names bequeath._engine.")
+    for name in ("shared_object", "rebuild_synchronized", "import_descriptor", "rebuild_main"):
+        assert hasattr(_engine, name)
+        data = b"\x80\x04" + spelled("bequeath._engine", name) + b"K\x00\x85R."
+        refused(data, Plain, bequeath.Event, match=f"the pickle names bequeath._engine.{name}")
+    refused(b"cbequeath._files\nopened\n(I0\ntR.", Plain, match="names bequeath._files.opened")
+
+
+def test_buffers_beside_the_pickle_stay_as_they_are() -> None:
+    buffer = bytearray(b"there before")
+    for change in (b"K\x01a", b"(K\x01e", b"K\x00K\x01s", b"(K\x01\x90", b"}b"):
+        with pytest.raises(UnpicklingError, match="changes an object of type bytearray"):
+            loads(b"\x80\x05\x97" + change + b".", allow=[Plain], buffers=[buffer])
+    with pytest.raises(UnpicklingError, match="calls an object of type bytearray"):
+        loads(b"\x80\x05\x97)R.", allow=[Plain], buffers=[buffer])
+    assert loads(b"\x80\x05\x97.", allow=[], buffers=[buffer]) is buffer
+    assert buffer == b"there before"
+
+
+def test_the_memo_holds_nothing_that_may_be_called_or_changed() -> None:
+    again = b"q\x01" + b"h\x01"
+    refused(PLAIN + b")\x81" + again + b")R.", Plain, match="calls an object of type Plain")
+    # What the reader was given to remember is not what the pickle has named or made.
+    for end in (b")R.", b"N\x81.", b"K\x01a.", b"}b."):
+        reader = Unpickler(io.BytesIO(b"\x80\x02h\x07" + end), allow=[Plain])
+        reader.memo = {7: same}  # type: ignore[assignment]
+        with pytest.raises(UnpicklingError, match="calls an object|changes an object"):
+            reader.load()
+    assert not called
+
+
+def test_tools_that_are_listed_call_what_is_listed_only_when_the_caller_does() -> None:
+    getter = loads(dumps(operator.attrgetter("value"), 4), allow=["operator.attrgetter"])
+    assert getter(Plain(3)) == 3
+    reach = b"\x80\x04" + spelled("operator", "attrgetter") + b"\x8c\x09__class__\x85R"
+    refused(
+        reach + spelled(NAME, "Plain") + b"\x85R.",
+        "operator.attrgetter",
+        Plain,
+        match="calls an object of type .*attrgetter",
+    )
+
+
+def test_a_subclass_with_lookups_of_its_own_is_asked_for_what_is_listed_only() -> None:
+    class Generous(Unpickler):
+        def find_class(self, module: str, name: str, /) -> Any:
+            called.append((module, name))
+            return getattr(__import__(module), name)
+
+    codes = b"\x80\x02\x82\x41"
+    copyreg.add_extension("os", "getcwd", 0x41)
+    try:
+        for data in (b"cos\ngetcwd\n)R.", b"(ios\ngetcwd\n.", codes + b")R."):
+            with pytest.raises(UnpicklingError, match="the pickle names os.getcwd"):
+                Generous(io.BytesIO(data), allow=[Plain]).load()
+    finally:
+        copyreg.remove_extension("os", "getcwd", 0x41)
+    assert not called
+    assert Generous(io.BytesIO(b"cos\ngetcwd\n)R."), allow=["os.getcwd"]).load() == os.getcwd()
+    called.clear()
+
+
+def test_named_tuples_and_enums_that_are_listed() -> None:
+    for protocol in (4, 5):
+        assert loads(dumps(Pair(1, [2]), protocol), allow=[Pair]) == Pair(1, [2])
+    pair = f"c{NAME}\nPair\n(I1\nI2\nt".encode() + b"\x81"
+    refused(pair + b"(N(dS'__class__'\n" + OTHER + b"stb.", Pair, Other, match="sets __class__")
+    colour = f"c{NAME}\nColour\n".encode()
+    refused(colour + b"(S'RED'\nI9\nu.", Colour, match="changes an object")
+    refused(colour + b"(N(dS'RED'\nI9\nstb.", Colour, match="changes an object")
+    assert Colour.RED.value == 1

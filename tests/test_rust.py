@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fractions
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,24 +11,14 @@ from typing import Any
 import pytest
 
 import bequeath
-
-ROOT = Path(__file__).resolve().parent.parent
+from rust_examples import built
 
 pytestmark = pytest.mark.limit(300)  # a cold build of the example
 
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    built = subprocess.run(
-        ["cargo", "build", "--package", "bequeath", "--example", "beside_python"]
-        + ["--message-format", "json", "--quiet"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    lines = [json.loads(line) for line in built.stdout.splitlines()]
-    made = [one["executable"] for one in lines if one.get("target", {}).get("kind") == ["example"]]
-    return str(made[-1])
+    return built("beside_python")
 
 
 @pytest.fixture

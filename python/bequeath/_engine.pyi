@@ -108,6 +108,7 @@ __all__ = [
     "set_function",
     "set_module",
     "set_process_name",
+    "shared_object",
     "tell_starter",
     "tell_footprint",
     "template_key",
@@ -530,6 +531,7 @@ class SharedBytes:
     def __reduce__(self) -> tuple[Any, ...]: ...
 
 def rebuild_shared_bytes(token: int) -> SharedBytes: ...
+def shared_object(token: int) -> Any: ...
 def rebuild_synchronized(class_: type, token: int, parts: Any) -> Any: ...
 
 # --- transfer ---

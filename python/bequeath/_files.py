@@ -7,11 +7,16 @@ pipe's read-ahead stays with the sender.)
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import io
+import os
+import socket
+import stat
 import sys
 from collections.abc import Callable
 
+from . import _engine
 from .resource_sharer import DupFd
 
 TYPE_CHECKING = False  # what `typing` calls so
@@ -33,7 +38,26 @@ def _raw(descriptor: Any, mode: str, name: object) -> io.FileIO:
 
 def _reduce_buffered(file: Any) -> Any:
     _settle(file)
-    return type(file), (file.raw,)
+    return _buffered, (type(file), file.raw)
+
+
+def _buffered(kind: Any, raw: io.FileIO) -> Any:
+    return kind(raw)
+
+
+def opened(token: int) -> Any:
+    """What a Rust program sent: a socket, or else a file without a buffer."""
+    descriptor = _engine.import_descriptor(token)
+    try:
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return socket.socket(fileno=descriptor)
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        writes = "ab" if flags & os.O_APPEND else "wb"
+        modes = {os.O_RDONLY: "rb", os.O_WRONLY: writes, os.O_RDWR: "r+b"}
+        return io.FileIO(descriptor, modes[flags & os.O_ACCMODE])
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _settle(file: Any) -> None:

@@ -167,7 +167,9 @@ def recv_handle(conn: Any) -> int:
 
 
 def _reduce_socket(sock: socket.socket) -> tuple[Any, ...]:
-    return _rebuild_socket, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+    # Plain numbers, which programs of other languages read, too.
+    shape = (int(sock.family), int(sock.type), sock.proto)
+    return _rebuild_socket, (DupFd(sock.fileno()), *shape)
 
 
 def _rebuild_socket(df: Any, family: int, type: int, proto: int) -> socket.socket:

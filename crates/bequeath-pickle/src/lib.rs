@@ -17,7 +17,7 @@ pub use decode::Decoder;
 pub use encode::Encoder;
 pub use error::{Error, Result};
 #[cfg(feature = "serde")]
-pub use plain::{from_slice, to_vec};
+pub use plain::{from_slice, to_vec, Call, Object, Part};
 pub use source::{Slice, Source};
 
 /// The newest protocol.

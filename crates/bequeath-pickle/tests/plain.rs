@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bequeath_pickle::{from_slice, to_vec, Error};
+use bequeath_pickle::{from_slice, to_vec, Call, Error, Object, Part};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -220,4 +220,68 @@ fn a_word_that_python_repeats_is_read_as_often_as_it_stands_there() {
     pickle.extend(b"e.");
     let words: Vec<String> = from_slice(&pickle).unwrap();
     assert!(words.len() == MANY + 1 && words.iter().all(|each| each == word));
+}
+
+/// What Python writes for an event, a queue and a name: only the package's own may be looked at, and nothing is made.
+#[test]
+fn objects_of_the_package_are_what_the_pickle_says_of_them() {
+    let rebuild = b"\x80\x04\x8c\x10bequeath._engine\x8c\x07rebuild\x93(\x8c\x14bequeath.synchronize\x8c\x05Event\x93K\x07]t\x94R\x94}\x8c\x01aK\x01sb.";
+    let object: Object = from_slice(rebuild).unwrap();
+    assert_eq!(
+        (object.module.as_str(), object.name.as_str()),
+        ("bequeath._engine", "rebuild")
+    );
+    let class = Part::Text("bequeath.synchronize.Event".to_owned());
+    assert_eq!(
+        object.arguments,
+        [class, Part::Number(7), Part::Items(Vec::new())]
+    );
+    assert!(object.state.is_empty());
+
+    let queue = b"\x80\x04\x8c\x0fbequeath.queues\x8c\x05Queue\x93)\x81K\x02K\x03\x86b.";
+    let object: Object = from_slice(queue).unwrap();
+    assert_eq!(object.state, [Part::Number(2), Part::Number(3)]);
+    // Behind whatever serde puts in between.
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    enum Any {
+        #[allow(dead_code)]
+        Number(u64),
+        Object(Option<Object>),
+    }
+    assert!(matches!(from_slice(queue), Ok(Any::Object(Some(found))) if found == object));
+    assert!(from_slice::<u64>(queue).is_err() && from_slice::<Vec<u64>>(queue).is_err());
+    // Sixteen bytes of a name that is nobody's, and calls of what is no name.
+    for hostile in [
+        &b"\x80\x04\x8c\x10bequeathx_engine\x8c\x07rebuild\x93)R."[..],
+        b"\x80\x04\x8c\x05posix\x8c\x06system\x93)\x81.",
+        b"\x80\x04\x8c\x05posix\x8c\x06system\x93.",
+        b"\x80\x04\x8c\x0fbequeath.queues\x8c\x05Queue\x93.",
+        b"\x80\x04\x8c\x0fbequeath.queues\x8c\x05Queue\x93)R)R.",
+        b"\x80\x04\x8c\x0fbequeath.queues\x8c\x05Queue\x93]Nb.",
+        b"\x80\x04K\x01)R.",
+        b"\x80\x04\x8c\x0fbequeath.queues\x8c\x05Queue\x93)\x81NbNb.",
+    ] {
+        assert!(matches!(
+            from_slice::<Object>(hostile),
+            Err(Error::NotPlain(_))
+        ));
+    }
+}
+
+#[test]
+fn an_object_is_written_as_a_call_that_python_makes() {
+    let call = Call {
+        module: "bequeath._engine",
+        name: "shared_object",
+        arguments: (3, "x"),
+    };
+    let pickle = to_vec(&vec![(1, call)]).unwrap();
+    let expected = b"\x80\x05](K\x01\x8c\x10bequeath._engine\x8c\x0dshared_object\x93K\x03\x8c\x01x\x86R\x86e.";
+    assert_eq!(pickle, expected);
+    let back: Vec<(u8, Object)> = from_slice(&pickle).unwrap();
+    assert_eq!(
+        back[0].1.arguments,
+        [Part::Number(3), Part::Text("x".to_owned())]
+    );
 }

@@ -11,6 +11,7 @@ mod connection;
 mod error;
 mod explain;
 mod filled_once;
+mod from_rust;
 mod inspect;
 mod once;
 mod origin;
@@ -50,6 +51,8 @@ mod _engine {
     use crate::connection::{pipe, rebuild_connection, Connection};
     #[pymodule_export]
     use crate::explain::{explain_object, explain_refusal};
+    #[pymodule_export]
+    use crate::from_rust::shared_object;
     #[pymodule_export]
     use crate::inspect::{diagnose, inspect_process};
     #[pymodule_export]

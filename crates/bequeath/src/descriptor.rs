@@ -99,8 +99,7 @@ impl<'de> Deserialize<'de> for Descriptor {
 /// # Errors
 /// Outside a transfer, or when descriptors ran out.
 pub fn serialize<T: AsFd, S: Serializer>(owner: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    let number = export_descriptor(owner.as_fd(), short_name::<T>())?;
-    serializer.serialize_u32(number)
+    export_descriptor(owner.as_fd(), short_name::<T>(), serializer)
 }
 
 /// For serde's `with`: makes a file, socket or pipe of the descriptor that arrived.
@@ -115,6 +114,5 @@ pub fn serialize<T: AsFd, S: Serializer>(owner: &T, serializer: S) -> Result<S::
 pub fn deserialize<'de, T: From<OwnedFd>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    let number = u32::deserialize(deserializer)?;
-    import_descriptor(number).map(T::from)
+    import_descriptor(deserializer).map(T::from)
 }

@@ -33,6 +33,10 @@
 //! | sequences (also `Vec<u8>`); tuples | `list`; `tuple` |
 //! | maps, structs | `dict`; a struct's keys are `str` |
 //! | unit variants; other variants | `str`; a `dict` of one key, `{"Variant": content}` |
+//! | [`Queue`], [`Event`], [`Semaphore`], [`Barrier`] | the class of that name; a `JoinableQueue` and a `SimpleQueue` are read, too |
+//! | `Lock<()>`; [`Condition`] | `Lock`; a `Condition` is read only |
+//! | [`Memory`] | `SharedBytes`, a buffer; `RawArray`, `RawValue` and `BufferWrapper` are read, too |
+//! | [`Descriptor`] and what [`descriptor`] serves | a socket, or else a `FileIO`; files, connections and `DupFd` are read, too |
 //!
 //! As in JSON, `Some(None)` and `Some(())` come back as `None`.
 //! Whoever is killed, at whatever instruction, the others go on: a message is visible wholly or not
@@ -48,6 +52,7 @@ mod dead;
 pub mod descriptor;
 mod error;
 mod event;
+mod forms;
 mod function;
 mod line;
 mod lock;

@@ -44,7 +44,7 @@ unsafe impl Object for Body {
 ///
 /// `T` is plain data: [`Pod`], that is `Copy`, without padding, pointers or invalid bit patterns,
 /// because another process may have written anything. Each lock and unlock copies the value, so
-/// keep it small; large data lives in a [`Block`](crate::Block).
+/// keep it small; large data lives in a [`Block`](crate::Block). A `Lock<()>` is a Python program's `Lock`.
 ///
 /// # After fork
 /// See [`Session`].
@@ -62,19 +62,26 @@ unsafe impl Object for Body {
 /// # Ok::<(), bequeath::Error>(())
 /// ```
 pub struct Lock<T: Pod> {
-    handle: Handle<Body>,
+    place: Place,
     value: PhantomData<fn(T) -> T>,
+}
+
+/// A lock of nothing is the very lock that Python programs have.
+#[derive(Clone)]
+enum Place {
+    Bare(Handle<bequeath_sync::Lock>),
+    Valued(Handle<Body>),
 }
 
 impl<T: Pod> Clone for Lock<T> {
     fn clone(&self) -> Self {
-        Self::of(self.handle.clone())
+        Self::of(self.place.clone())
     }
 }
 
 impl<T: Pod> std::fmt::Debug for Lock<T> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let holder = self.handle.lock.owner().map(bequeath_sync::ProcessId::pid);
+        let holder = self.engine().owner().map(bequeath_sync::ProcessId::pid);
         formatter
             .debug_struct("Lock")
             .field("holder", &holder)
@@ -85,21 +92,24 @@ impl<T: Pod> std::fmt::Debug for Lock<T> {
 transferable!(Lock<T: Pod>);
 
 impl<T: Pod> Lock<T> {
-    const fn of(handle: Handle<Body>) -> Self {
+    const fn of(place: Place) -> Self {
         Self {
-            handle,
+            place,
             value: PhantomData,
         }
     }
 
     #[track_caller]
     pub(crate) fn create(session: &Session, value: T) -> Result<Self> {
+        if size_of::<T>() == 0 {
+            let bare = session.engine().create_object(|_| ())?;
+            return Ok(Self::of(Place::Bare(bare)));
+        }
         let handle = session
             .engine()
             .create_sized::<Body>(2 * size_of::<T>(), |_| ())?;
-        let made = Self::of(handle);
-        made.write(0, value);
-        Ok(made)
+        Self::write(&handle, 0, value);
+        Ok(Self::of(Place::Valued(handle)))
     }
 
     /// The lock that a received handle refers to.
@@ -116,9 +126,12 @@ impl<T: Pod> Lock<T> {
     /// # Ok::<(), bequeath::Error>(())
     /// ```
     pub fn from_handle(handle: &AnyHandle) -> Result<Self> {
+        if size_of::<T>() == 0 {
+            return Ok(Self::of(Place::Bare(handle.downcast()?)));
+        }
         let handle = handle.downcast::<Body>()?;
         if handle.extra().1 == 2 * size_of::<T>() {
-            Ok(Self::of(handle))
+            Ok(Self::of(Place::Valued(handle)))
         } else {
             Err(Error::Malformed("a lock of a value of another size"))
         }
@@ -133,7 +146,10 @@ impl<T: Pod> Lock<T> {
     /// ```
     #[must_use]
     pub fn to_handle(&self) -> AnyHandle {
-        self.handle.erase()
+        match &self.place {
+            Place::Bare(bare) => bare.erase(),
+            Place::Valued(valued) => valued.erase(),
+        }
     }
 
     /// Waits until the lock is ours; the guard gives it back when dropped.
@@ -188,7 +204,7 @@ impl<T: Pod> Lock<T> {
     /// # Ok::<(), bequeath::Error>(())
     /// ```
     pub fn try_lock(&self) -> Result<Option<LockGuard<'_, T>>, LockError<'_, T>> {
-        match self.handle.lock.try_acquire() {
+        match self.engine().try_acquire() {
             Ok(true) => Ok(Some(self.guard())),
             Ok(false) => Ok(None),
             Err(error) => Err(self.error(error)),
@@ -197,7 +213,7 @@ impl<T: Pod> Lock<T> {
 
     fn acquire(&self, deadline: Deadline) -> Result<LockGuard<'_, T>, LockError<'_, T>> {
         loop {
-            match self.handle.lock.acquire(deadline, &mut Never) {
+            match self.engine().acquire(deadline, &mut Never) {
                 Ok(()) => return Ok(self.guard()),
                 Err(bequeath_sync::Error::Interrupted) => {}
                 Err(error) => return Err(self.error(error)),
@@ -217,9 +233,13 @@ impl<T: Pod> Lock<T> {
 
     /// Called with the lock held.
     pub(crate) fn guard(&self) -> LockGuard<'_, T> {
-        let selected = self.handle.selected.load(Ordering::Relaxed) & 1;
+        let selected = match &self.place {
+            Place::Bare(_) => 0,
+            Place::Valued(body) => body.selected.load(Ordering::Relaxed) & 1,
+        };
         LockGuard {
             lock: self,
+            // Nothing else holds it on the way: it may be large.
             value: self.read(selected),
             selected,
             changed: false,
@@ -228,12 +248,15 @@ impl<T: Pod> Lock<T> {
     }
 
     pub(crate) fn engine(&self) -> &bequeath_sync::Lock {
-        &self.handle.lock
+        match &self.place {
+            Place::Bare(bare) => bare,
+            Place::Valued(valued) => &valued.lock,
+        }
     }
 
     /// First byte of one of the two values.
-    fn place(&self, which: u64) -> *mut u8 {
-        let (first, len) = self.handle.extra();
+    fn place(body: &Handle<Body>, which: u64) -> *mut u8 {
+        let (first, len) = body.extra();
         assert_eq!(
             len,
             2 * size_of::<T>(),
@@ -245,18 +268,21 @@ impl<T: Pod> Lock<T> {
 
     fn read(&self, which: u64) -> T {
         let mut value = T::zeroed();
-        let bytes = bytemuck::bytes_of_mut(&mut value);
-        // SAFETY: as many bytes as a value has, from shared memory to a local value.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.place(which), bytes.as_mut_ptr(), bytes.len())
-        };
+        if let Place::Valued(body) = &self.place {
+            let bytes = bytemuck::bytes_of_mut(&mut value);
+            let from = Self::place(body, which);
+            // SAFETY: as many bytes as a value has, from shared memory to a local value.
+            unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+        }
         value
     }
 
-    fn write(&self, which: u64, value: T) {
+    fn write(body: &Handle<Body>, which: u64, value: T) {
         let bytes = bytemuck::bytes_of(&value);
         // SAFETY: as many bytes as a value has, from a local value to shared memory.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.place(which), bytes.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), Self::place(body, which), bytes.len())
+        };
     }
 }
 
@@ -287,13 +313,11 @@ pub struct LockGuard<'lock, T: Pod> {
 impl<'lock, T: Pod> LockGuard<'lock, T> {
     /// Makes a changed value the true one, in one store.
     fn write_back(&mut self) {
-        if std::mem::take(&mut self.changed) {
+        let changed = std::mem::take(&mut self.changed);
+        if let (true, Place::Valued(body)) = (changed, &self.lock.place) {
             self.selected ^= 1;
-            self.lock.write(self.selected, self.value);
-            self.lock
-                .handle
-                .selected
-                .store(self.selected, Ordering::Release);
+            Lock::write(body, self.selected, self.value);
+            body.selected.store(self.selected, Ordering::Release);
         }
     }
 
@@ -331,7 +355,7 @@ impl<T: Pod> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
         self.write_back();
         // Refused only if somebody else released a lock that was not theirs: nothing is held then.
-        let _ = self.lock.handle.lock.release();
+        let _ = self.lock.engine().release();
     }
 }
 
@@ -395,7 +419,7 @@ impl<'lock, T: Pod> Abandoned<'lock, T> {
     /// ```
     pub fn recover(self) -> Result<LockGuard<'lock, T>> {
         loop {
-            match self.lock.handle.lock.recover() {
+            match self.lock.engine().recover() {
                 Ok(()) => return Ok(self.lock.guard()),
                 Err(bequeath_sync::Error::NotAbandoned) => {}
                 Err(error) => return Err(error.into()),

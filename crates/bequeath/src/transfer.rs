@@ -1,8 +1,8 @@
 //! The transfer context: what lets a handle stand anywhere inside a serde type.
 //!
 //! While a value is encoded for a destination, a thread-local context collects the objects and
-//! descriptors that it meets; the bytes hold only their numbers. The receiver decodes with the
-//! arrived objects in its own context. Without a context there is no destination, and `Serialize`
+//! descriptors that it meets; the bytes hold only their numbers, in the forms of `forms`. The receiver
+//! decodes with the arrived objects in its own context. Without a context there is no destination, and `Serialize`
 //! is refused: bytes alone cannot keep an object alive.
 //!
 //! Contexts form a stack, because a `Serialize` may itself send something.
@@ -11,12 +11,15 @@ use std::any::type_name;
 use std::cell::RefCell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use bequeath_pickle::Object;
 use bequeath_shm::{AnyHandle, Block, Session};
-use serde::de::DeserializeOwned;
-use serde::Serialize;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec;
 use crate::error::{Error, Result};
+use crate::forms;
 
 /// A value on its way: bytes, and what the numbers in them stand for.
 #[derive(Default)]
@@ -35,7 +38,7 @@ enum Context {
     },
     Import {
         references: Vec<AnyHandle>,
-        descriptors: Vec<Option<OwnedFd>>,
+        descriptors: Vec<OwnedFd>,
         failure: Option<Error>,
     },
 }
@@ -69,7 +72,7 @@ pub(crate) fn export<T: Serialize + ?Sized>(session: &Session, value: &T) -> Res
 pub(crate) fn import<T: DeserializeOwned>(parts: Parts) -> Result<T> {
     let context = Context::Import {
         references: parts.references,
-        descriptors: parts.descriptors.into_iter().map(Some).collect(),
+        descriptors: parts.descriptors,
         failure: None,
     };
     match within(context, || codec::decode(&parts.bytes)) {
@@ -123,12 +126,13 @@ fn is_same(one: &Session, other: &Session) -> bool {
     matches!((identity(one), identity(other)), (Some(one), Some(other)) if one == other)
 }
 
-/// The number under which `fd` travels; a copy goes, the original stays.
-pub(crate) fn export_descriptor<E: serde::ser::Error>(
+/// Writes a descriptor: a copy goes, the original stays.
+pub(crate) fn export_descriptor<S: Serializer>(
     fd: BorrowedFd<'_>,
     kind: &str,
-) -> Result<u32, E> {
-    with_top(|context| {
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let number = with_top(|context| {
         let Context::Export { parts, failure, .. } = context else {
             return None;
         };
@@ -141,7 +145,8 @@ pub(crate) fn export_descriptor<E: serde::ser::Error>(
         })
     })
     .unwrap_or_else(|| Err(refusal(kind)))
-    .map_err(E::custom)
+    .map_err(S::Error::custom)?;
+    forms::descriptor(number).serialize(serializer)
 }
 
 pub(crate) fn copy_failed(error: std::io::Error) -> Error {
@@ -157,27 +162,40 @@ fn fail(failure: &mut Option<Error>, error: Error) -> String {
     text
 }
 
-/// The descriptor that travelled under this number; each is given once.
-pub(crate) fn import_descriptor<E: serde::de::Error>(number: u32) -> Result<OwnedFd, E> {
+/// The descriptor that travelled under the number that is read; a copy, since a message of Python's may name
+/// one file at several places.
+pub(crate) fn import_descriptor<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<OwnedFd, D::Error> {
+    let number = forms::number_of(&Object::deserialize(deserializer)?, forms::DESCRIPTORS)
+        .ok_or_else(|| D::Error::custom("an object without a descriptor"))?;
     with_top(|context| {
-        let Context::Import { descriptors, .. } = context else {
+        let Context::Import {
+            descriptors,
+            failure,
+            ..
+        } = context
+        else {
             return None;
         };
-        descriptors.get_mut(number as usize).and_then(Option::take)
+        let copy = descriptors.get(number)?.try_clone();
+        Some(copy.map_err(|error| fail(failure, copy_failed(error))))
     })
-    .ok_or_else(|| {
-        E::custom(format!(
+    .unwrap_or_else(|| {
+        Err(format!(
             "descriptor {number} did not arrive with the message"
         ))
     })
+    .map_err(D::Error::custom)
 }
 
-/// The number under which an object travels; it is counted for the message.
-pub(crate) fn export_handle<E: serde::ser::Error>(
+/// Writes an object, which is counted for the message.
+pub(crate) fn export_handle<S: Serializer>(
     handle: &AnyHandle,
     kind: &'static str,
-) -> Result<u32, E> {
-    with_top(|context| {
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let number = with_top(|context| {
         let Context::Export {
             session,
             parts,
@@ -200,14 +218,21 @@ pub(crate) fn export_handle<E: serde::ser::Error>(
         }) as u32))
     })
     .unwrap_or_else(|| Err(refusal(kind)))
-    .map_err(E::custom)
+    .map_err(S::Error::custom)?;
+    forms::object(number).serialize(serializer)
 }
 
-/// The object that travelled under this number, as `open` makes one of it.
-pub(crate) fn import_handle<T, E: serde::de::Error>(
-    number: u32,
+/// The object that travelled under the number that is read, as `open` makes one of it.
+pub(crate) fn import_handle<'de, T, D: Deserializer<'de>>(
+    deserializer: D,
     open: impl FnOnce(&AnyHandle) -> Result<T>,
-) -> Result<T, E> {
+) -> Result<T, D::Error> {
+    let kind = short_name::<T>();
+    let object = Object::deserialize(deserializer)?;
+    let number = forms::number_of(&object, forms::OBJECTS).ok_or_else(|| {
+        let Object { module, name, .. } = &object;
+        D::Error::custom(format!("what {module}.{name} makes is no {kind}"))
+    })?;
     let arrived = with_top(|context| {
         let Context::Import {
             references,
@@ -217,17 +242,14 @@ pub(crate) fn import_handle<T, E: serde::de::Error>(
         else {
             return None;
         };
-        let opened = open(references.get(number as usize)?);
+        let opened = open(references.get(number)?);
         Some(opened.map_err(|error| fail(failure, error)))
     });
     match arrived {
-        Some(opened) => opened.map_err(E::custom),
-        None => {
-            let kind = short_name::<T>();
-            Err(E::custom(format!(
-                "{kind} {number} did not arrive with the message"
-            )))
-        }
+        Some(opened) => opened.map_err(D::Error::custom),
+        None => Err(D::Error::custom(format!(
+            "{kind} {number} did not arrive with the message"
+        ))),
     }
 }
 
@@ -236,15 +258,13 @@ macro_rules! transferable {
     ($name:ident $(<$parameter:ident: $bound:path>)?) => {
         impl $(<$parameter: $bound>)? serde::Serialize for $name $(<$parameter>)? {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let number = $crate::transfer::export_handle(&self.to_handle(), stringify!($name))?;
-                serializer.serialize_u32(number)
+                $crate::transfer::export_handle(&self.to_handle(), stringify!($name), serializer)
             }
         }
 
         impl<'de $(, $parameter: $bound)?> serde::Deserialize<'de> for $name $(<$parameter>)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let number = <u32 as serde::Deserialize>::deserialize(deserializer)?;
-                $crate::transfer::import_handle(number, Self::from_handle)
+                $crate::transfer::import_handle(deserializer, Self::from_handle)
             }
         }
     };

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 
-use serde::de::value::BorrowedStrDeserializer;
+use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use serde::Deserialize;
 
-use super::nodes::{Id, Node, Nodes};
+use super::nodes::{Id, Node, Nodes, Object};
+use super::object::CALL;
 use super::MAX_DEPTH;
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
@@ -38,6 +39,7 @@ pub fn from_slice<T: for<'de> Deserialize<'de>>(pickle: &[u8]) -> Result<T> {
         budget: &budget,
         id: root,
         depth: 0,
+        in_object: false,
     })
 }
 
@@ -48,6 +50,8 @@ struct Reader<'a> {
     budget: &'a Cell<usize>,
     id: Id,
     depth: usize,
+    /// Among an object's parts the name of a class is text.
+    in_object: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -86,6 +90,7 @@ impl Node {
                 Self::Text(text) => text.len(),
                 Self::Bytes(bytes) | Self::Big(bytes) => bytes.len(),
                 Self::Items(ids) | Self::Dict(ids) => ids.len().saturating_mul(COST_OF_VALUE),
+                Self::Global(module, name) => module.len() + name.len(),
                 _ => 0,
             }
     }
@@ -137,6 +142,18 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 }
             }
             Node::Dict(ids) => visitor.visit_map(self.items(ids)),
+            Node::Global(module, name) if self.in_object => {
+                visitor.visit_string(format!("{module}.{name}"))
+            }
+            Node::Global(..) => Err(Error::NotPlain("a global")),
+            Node::Object(object) => visitor.visit_newtype_struct(Parts {
+                of: Self {
+                    in_object: true,
+                    ..self
+                },
+                object,
+                next: 0,
+            }),
         }
     }
 
@@ -149,9 +166,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value> {
+        if name == CALL {
+            return self.deserialize_any(visitor);
+        }
         visitor.visit_newtype_struct(self)
     }
 
@@ -173,6 +193,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 }),
                 _ => Err(Error::Custom("a variant is a dict of one key".to_owned())),
             },
+            Node::Global(..) => Err(Error::NotPlain("a global")),
             _ => Err(Error::Custom(
                 "a variant is a str, or a dict of one key".to_owned(),
             )),
@@ -182,6 +203,48 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
         unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+/// What is said of an object: `((module, name), arguments, state)`.
+struct Parts<'a> {
+    of: Reader<'a>,
+    object: &'a Object,
+    next: u8,
+}
+
+impl<'de> Deserializer<'de> for Parts<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
+        visitor.visit_seq(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit option
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de> SeqAccess<'de> for Parts<'de> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>> {
+        self.next += 1;
+        let part = match self.next {
+            1 => match self.of.inside(self.object.maker)?.node() {
+                Node::Global(module, name) => {
+                    let names = [&**module, &**name].into_iter();
+                    return seed.deserialize(SeqDeserializer::new(names)).map(Some);
+                }
+                _ => return Err(Error::NotPlain("a call")),
+            },
+            2 => Some(self.object.arguments),
+            3 => self.object.state,
+            _ => None,
+        };
+        part.map(|id| seed.deserialize(self.of.inside(id)?))
+            .transpose()
     }
 }
 

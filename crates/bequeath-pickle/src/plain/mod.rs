@@ -11,14 +11,17 @@
 //! | maps, structs | `dict`; a struct's keys are `str` |
 //! | unit variants | `str` |
 //! | other variants | `dict` of one key: `{"Variant": content}` |
+//! | [`Call`]; [`Object`] | what a function of the package `bequeath` makes; what a pickle says of it |
 //!
 //! As in JSON, `Some(None)` and `Some(())` are `None`, and come back as `None`.
 
 mod de;
 mod nodes;
+mod object;
 mod ser;
 
 pub use de::from_slice;
+pub use object::{Call, Object, Part};
 pub use ser::to_vec;
 
 use crate::error::Error;

@@ -2,6 +2,7 @@
 
 use std::vec::Drain;
 
+use super::object::is_ours;
 use crate::builder::Builder;
 use crate::error::{Error, Result};
 
@@ -23,9 +24,20 @@ pub(super) enum Node {
     Items(Vec<Id>),
     /// Keys and values by turns.
     Dict(Vec<Id>),
+    /// A name, of which nothing is ever looked up.
+    Global(Box<str>, Box<str>),
+    /// What one of the package's own functions and classes would make.
+    Object(Object),
 }
 
-/// Makes nodes of a pickle; what would have to be executed is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Object {
+    pub(super) maker: Id,
+    pub(super) arguments: Id,
+    pub(super) state: Option<Id>,
+}
+
+/// Makes nodes of a pickle; what would have to be executed is refused, or only noted.
 #[derive(Debug, Default)]
 pub(super) struct Nodes(Vec<Node>);
 
@@ -51,6 +63,22 @@ impl Nodes {
                 Ok(())
             }
             _ => Err(Error::NotPlain(what)),
+        }
+    }
+}
+
+impl Nodes {
+    fn object(&mut self, maker: Id, arguments: Id) -> Result<Id> {
+        match (self.get(maker), self.get(arguments)) {
+            (Node::Global(module, _), Node::Items(_)) if is_ours(module) => {
+                Ok(self.add(Node::Object(Object {
+                    maker,
+                    arguments,
+                    state: None,
+                })))
+            }
+            (Node::Global(..), _) => refused("a global"),
+            _ => refused("a call"),
         }
     }
 }
@@ -157,20 +185,26 @@ impl Builder for Nodes {
     fn add_items(&mut self, set: &Id, items: Drain<'_, Id>) -> Result<()> {
         self.extend(set, items)
     }
-    fn global(&mut self, _module: &[u8], _name: &[u8]) -> Result<Id> {
-        refused("a global")
+    fn global(&mut self, module: &[u8], name: &[u8]) -> Result<Id> {
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Error::NotUnicode);
+        let (module, name) = (text(module)?.into(), text(name)?.into());
+        Ok(self.add(Node::Global(module, name)))
     }
-    fn stack_global(&mut self, _module: Id, _name: Id) -> Result<Id> {
-        refused("a global")
+    fn stack_global(&mut self, module: Id, name: Id) -> Result<Id> {
+        let (Node::Text(module), Node::Text(name)) = (self.get(module), self.get(name)) else {
+            return refused("a global");
+        };
+        let global = Node::Global(module.clone(), name.clone());
+        Ok(self.add(global))
     }
     fn extension(&mut self, _code: u32) -> Result<Id> {
         refused("a registered global")
     }
-    fn reduce(&mut self, _callable: Id, _arguments: Id) -> Result<Id> {
-        refused("a call")
+    fn reduce(&mut self, callable: Id, arguments: Id) -> Result<Id> {
+        self.object(callable, arguments)
     }
-    fn new_object(&mut self, _class: Id, _arguments: Id) -> Result<Id> {
-        refused("an object")
+    fn new_object(&mut self, class: Id, arguments: Id) -> Result<Id> {
+        self.object(class, arguments)
     }
     fn new_object_with_keywords(&mut self, _: Id, _: Id, _: Id) -> Result<Id> {
         refused("an object")
@@ -178,8 +212,12 @@ impl Builder for Nodes {
     fn instance(&mut self, _class: Id, _arguments: Id) -> Result<Id> {
         refused("an object")
     }
-    fn build(&mut self, _object: &Id, _state: Id) -> Result<()> {
-        refused("an object")
+    fn build(&mut self, object: &Id, state: Id) -> Result<()> {
+        match &mut self.0[object.0] {
+            Node::Object(object) if object.state.is_none() => object.state = Some(state),
+            _ => return refused("an object"),
+        }
+        Ok(())
     }
     fn persistent(&mut self, _id: Id) -> Result<Id> {
         refused("a persistent id")

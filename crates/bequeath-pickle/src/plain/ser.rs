@@ -10,6 +10,7 @@ use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::opcode as op;
 
+use super::object;
 use super::MAX_DEPTH;
 
 /// The pickle of a value; any Python from 3.8 on reads it.
@@ -29,6 +30,7 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     value.serialize(&mut Writer {
         encoder: &mut encoder,
         depth: 0,
+        ends: None,
     })?;
     encoder.end();
     Ok(encoder.into_bytes())
@@ -37,6 +39,8 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
 struct Writer<'a> {
     encoder: &'a mut Encoder,
     depth: usize,
+    /// What makes something else than a tuple of the pair that comes now.
+    ends: Option<&'static [u8]>,
 }
 
 /// A container that was begun; the opcodes that end it.
@@ -216,9 +220,14 @@ impl<'a, 'b> Serializer for &'b mut Writer<'a> {
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        _name: &'static str,
+        name: &'static str,
         value: &T,
     ) -> Result<()> {
+        self.ends = match name {
+            object::GLOBAL => Some(&[op::STACK_GLOBAL]),
+            object::CALL => Some(&[op::REDUCE]),
+            _ => None,
+        };
         value.serialize(self)
     }
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -238,7 +247,10 @@ impl<'a, 'b> Serializer for &'b mut Writer<'a> {
         self.open(LIST.0, LIST.1)
     }
     fn serialize_tuple(self, len: usize) -> Result<Open<'a, 'b>> {
-        let (begin, end) = tuple_opcodes(len);
+        let (begin, end) = match self.ends.take() {
+            Some(ends) => (&[][..], ends),
+            None => tuple_opcodes(len),
+        };
         self.open(begin, end)
     }
     fn serialize_tuple_struct(self, _name: &'static str, len: usize) -> Result<Open<'a, 'b>> {

@@ -98,7 +98,10 @@ impl Allow {
         }
         Err(unpickling_error(
             py,
-            format!("the pickle names {module}.{name}, which is not among what this reader allows"),
+            format!(
+                "the pickle names {module}.{name}, which is not among what this reader allows; list it in allow \
+                 only if no argument makes it do harm"
+            ),
         ))
     }
 
@@ -170,9 +173,12 @@ impl Allow {
             .map_or_else(|_| "object".to_owned(), |name| name.to_string());
         let text = match does {
             "calls" => format!(
-                "the pickle calls an object of type {kind} that is not among what this reader allows"
+                "the pickle calls an object of type {kind} that is not among what this reader allows: it calls \
+                 what allow lists, not what that has returned"
             ),
-            _ => format!("the pickle changes an object of type {kind} that it has not made"),
+            _ => format!(
+                "the pickle changes an object of type {kind} that it has not made; make a copy of what shall differ"
+            ),
         };
         unpickling_error(thing.py(), text)
     }

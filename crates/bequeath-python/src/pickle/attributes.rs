@@ -106,6 +106,7 @@ impl<'py> Objects<'py> {
         }
         if !as_it_is {
             if let Some(set_state) = self.method(object, intern!(py, "__setstate__"))? {
+                self.may_be_a_state(&state)?;
                 set_state.call1((state,))?;
                 return Ok(());
             }
@@ -139,14 +140,38 @@ impl<'py> Objects<'py> {
             };
             for (name, value) in slots {
                 if self.allow.is_some() && is_special(&name) {
-                    let text = format!("the pickle sets {name} of an object");
-                    return Err(unpickling_error(py, text).into());
+                    return Err(sets(&name).into());
                 }
                 set_slot(object, &name, &value)?;
             }
         }
         Ok(())
     }
+
+    /// What a restricted reader hands to a `__setstate__`: many set whatever attributes they are given, those of
+    /// exceptions for one.
+    fn may_be_a_state(&self, state: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        if self.allow.is_none() {
+            return Ok(());
+        }
+        if let Ok(items) = state.cast::<PyDict>() {
+            for name in [intern!(self.py, "__class__"), intern!(self.py, "__dict__")] {
+                if items.contains(name)? {
+                    return Err(sets(name.as_any()).into());
+                }
+            }
+        }
+        match state.cast::<PyTuple>() {
+            Ok(parts) => parts.iter().try_for_each(|part| self.may_be_a_state(&part)),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Refuses a name that the state of an object sets.
+fn sets(name: &Bound<'_, PyAny>) -> PyErr {
+    let text = format!("the pickle sets {name} of an object, which this reader does not allow");
+    unpickling_error(name.py(), text)
 }
 
 /// Whether a name belongs to the language: `__class__`, `__dict__`.
