@@ -689,6 +689,7 @@ class Launch:
         body: Packed,
         given: Sequence[int],
         on_parent_death: str | None,
+        hurried: bool = False,
     ) -> Self: ...
     def execute(
         self,

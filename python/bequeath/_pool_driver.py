@@ -129,12 +129,14 @@ class Driver:
         make_process = process or ctx.Process
         initargs = tuple(initargs)
         share = _budgets.share(processes)
+        opening = True  # the first workers start together
 
         def make(worker: int, seat: _engine.Seat) -> Any:
             arguments = (seat, initializer, initargs, share)
             made = make_process(target=_pool_worker.work, args=arguments)
             made.name = made.name.replace("Process", name)
             made.daemon = daemon
+            made._among_others = opening
             try:
                 made.start()
             except BaseException:
@@ -164,10 +166,20 @@ class Driver:
             for one in engine.processes():
                 one.join()
             raise
+        opening = False
         self.thread = threading.Thread(
             target=_run, args=(engine, finished), name="bequeath pool driver", daemon=True
         )
         self.thread.start()
+        try:
+            for worker, one in enumerate(engine.processes()):
+                # What the first can load, the others can. A process may be another library's.
+                hear = getattr(getattr(one, "_popen", None), "hear_of_start", None)
+                if hear is not None:
+                    hear(worker == 0)
+        except BaseException:
+            _end(engine, self.thread)
+            raise
         # Before the interpreter is taken apart, and when whoever has the driver has forgotten it.
         self._ending = util.Finalize(self, _end, (engine, self.thread), exitpriority=15)
         self.submit = engine.submit

@@ -72,6 +72,9 @@ class Popen:
         if self.finalizer is not None:
             self.finalizer()
 
+    def hear_of_start(self, wait: bool = True) -> None:
+        """Raise what kept a child that was started among others from being what it should be."""
+
     def _adopt(self, child: _engine.Child) -> None:
         self._child = child
         self.pid = child.pid

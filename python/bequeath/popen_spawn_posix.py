@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 
 from . import _engine, _settings, forkserver, popen_fork, process, spawn
 from .context import set_spawning_popen
@@ -33,6 +35,7 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
         self._fds: list[int] = []
+        self._heard: Callable[[bool], None]
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -63,6 +66,7 @@ class Popen(popen_fork.Popen):
             body,
             [*self._fds, report.fileno()],
             popen_fork.on_parent_death(process_obj),
+            process_obj._among_others,
         )
         if outside:
             # No template of the tree, and no way to one: their children are members.
@@ -71,16 +75,27 @@ class Popen(popen_fork.Popen):
             child, patience = self._start(launch, preparation)
         report.handed_over()
         del launch  # its copies of the descriptors are the child's now
-        word = report.hear(patience)
-        if word is None and patience > 0:
+        self._heard = functools.partial(self._hear, report, patience, process_obj._name, child)
+        if not process_obj._among_others:
+            self.hear_of_start()
+        self._adopt(child)
+
+    def hear_of_start(self, wait: bool = True) -> None:
+        heard, self._heard = self._heard, lambda wait: None
+        heard(wait)
+
+    def _hear(
+        self, report: _engine.Report, patience: float, name: str, child: _engine.Child, wait: bool
+    ) -> None:
+        word = report.hear(patience if wait else 0.0)
+        if word is None and wait and patience > 0:
             forkserver.note_slow_load(self.method)
         elif word:
             try:
-                spawn.raise_failure(word, process_obj._name)
+                spawn.raise_failure(word, name)
             except BaseException:
                 child.wait(None)
                 raise
-        self._adopt(child)
 
     def _start(
         self, launch: _engine.Launch, preparation: dict[str, Any]

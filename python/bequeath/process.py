@@ -69,6 +69,8 @@ class BaseProcess:
     _parent_pid: int | None
     _on_parent_death: str | None = None
     _session: bool = True
+    #: Several are started together, and heard then: see `hear_of_start` of what starts them.
+    _among_others: bool = False
 
     def _Popen(self) -> Any:
         raise NotImplementedError

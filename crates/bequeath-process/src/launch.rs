@@ -62,6 +62,8 @@ pub struct Launch<'fd> {
     pub doors: Vec<(u64, BorrowedFd<'fd>)>,
     /// What the payload refers to, in order.
     pub given: Vec<BorrowedFd<'fd>>,
+    /// Several are started together, and somebody waits for the first: a template keeps no child ahead meanwhile.
+    pub hurried: bool,
 }
 
 /// The descriptors of a launch in the order in which they travel.

@@ -106,19 +106,22 @@ pub struct Launch {
     on_parent_death: Option<OnParentDeath>,
     payload: Vec<u8>,
     given: Vec<OwnedFd>,
+    hurried: bool,
 }
 
 #[pymethods]
 impl Launch {
     /// `head` is read before `body`. The descriptors, numbers of open ones, are duplicated here; the
-    /// child finds them in the same order.
+    /// child finds them in the same order. `hurried` children are several that start together.
     #[new]
+    #[pyo3(signature = (name, head, body, given, on_parent_death, hurried=false))]
     fn new(
         name: String,
         head: PyRef<'_, Packed>,
         body: PyRef<'_, Packed>,
         given: Vec<i32>,
         on_parent_death: Option<&str>,
+        hurried: bool,
     ) -> PyResult<Self> {
         let payload = Payload::of([&head, &body]);
         let copies = [&head, &body]
@@ -135,6 +138,7 @@ impl Launch {
             on_parent_death: tie(on_parent_death)?,
             payload: payload.encode()?,
             given: all,
+            hurried,
         })
     }
 
@@ -179,6 +183,7 @@ impl Launch {
             on_parent_death: None,
             payload: payload.encode()?,
             given,
+            hurried: false,
         })
     }
 
@@ -217,6 +222,7 @@ impl Launch {
             session: None,
             doors: Vec::new(),
             given: self.given.iter().map(AsFd::as_fd).collect(),
+            hurried: self.hurried,
         }
     }
 }

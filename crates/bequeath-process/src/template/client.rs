@@ -159,7 +159,14 @@ impl Template {
         descriptors.extend(large.as_ref().map(OwnedFd::as_fd));
         descriptors.extend(manifest.descriptors.iter().copied());
         let mut ask = |fresh| {
-            let packet = protocol::start(fresh, &state, open, &manifest.header, inline);
+            let packet = protocol::start(
+                fresh,
+                launch.hurried,
+                &state,
+                open,
+                &manifest.header,
+                inline,
+            );
             if packet.len() > PACKET {
                 let reason = "an environment too large for a message";
                 return Ok(Some(Answer::Refused(reason.into())));

@@ -20,6 +20,7 @@
 //! that. What a child was seen to import is loaded in a *trial* first, one more child that nobody
 //! waits for; only what left nothing behind there is loaded in the template itself.
 
+mod ahead;
 mod cleanliness;
 mod client;
 mod dependence;

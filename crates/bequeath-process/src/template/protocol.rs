@@ -46,6 +46,8 @@ pub(crate) enum Asked {
 pub(crate) struct Start {
     /// Not by the child that is kept ahead: one did not answer.
     pub(crate) fresh: bool,
+    /// One of several that start together and are needed before the next child is kept ahead.
+    pub(crate) hurried: bool,
     pub(crate) state: State,
     pub(crate) streams: [bool; 3],
     pub(crate) header: Vec<u8>,
@@ -69,6 +71,7 @@ pub(crate) fn collected(pid: u32) -> Vec<u8> {
 
 pub(crate) fn start(
     fresh: bool,
+    hurried: bool,
     state: &State,
     streams: [bool; 3],
     header: &[u8],
@@ -76,6 +79,7 @@ pub(crate) fn start(
 ) -> Vec<u8> {
     let mut writer = head(START);
     writer.u8(fresh.into());
+    writer.u8(hurried.into());
     state.encode(&mut writer);
     for open in streams {
         writer.u8(open.into());
@@ -95,6 +99,7 @@ impl Asked {
             COLLECTED => Ok(Self::Collected(reader.u32("pid")?)),
             START => {
                 let fresh = reader.u8("fresh")? != 0;
+                let hurried = reader.u8("hurried")? != 0;
                 let state = State::decode(&mut reader)?;
                 let mut streams = [false; 3];
                 for open in &mut streams {
@@ -106,6 +111,7 @@ impl Asked {
                 let payload = here.then(|| payload.to_vec());
                 Ok(Self::Start(Box::new(Start {
                     fresh,
+                    hurried,
                     state,
                     streams,
                     header,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bequeath_os::epoll::{Epoll, Events};
 use bequeath_os::{Deadline, PidFd};
 
+use super::ahead::{Ahead, Next};
 use super::dependence::Dependence;
 use super::footprint::Footprint;
 use super::go_ahead;
@@ -31,6 +32,8 @@ const TRIAL: u64 = 2;
 
 /// Nothing happened for so long: a start or an end of the program is not what comes next.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Those who start several children at a time have done so by then, and have their first answer.
+const LATER: Duration = Duration::from_millis(4);
 /// Where there is no such pause, what can wait has waited this many times.
 const POSTPONED: u32 = 64;
 
@@ -51,7 +54,7 @@ pub struct Server {
     own: State,
     /// Whether libraries were loaded that read the environment.
     pub(super) loaded: bool,
-    spare: Keeping,
+    ahead: Ahead,
     footprint: Footprint,
     /// A child that finds out what the template may load.
     trial: Option<PidFd>,
@@ -83,17 +86,6 @@ pub enum Work {
     Rest,
 }
 
-/// Whether a spare child is kept.
-#[derive(Debug)]
-enum Keeping {
-    /// Not before somebody has started a second child.
-    NotYet(u32),
-    Wanted,
-    /// One ended while it waited.
-    NeverAgain,
-    Ready(Spare),
-}
-
 impl Server {
     /// Serves those who come through the door.
     ///
@@ -110,7 +102,7 @@ impl Server {
             next_token: 2,
             own: State::capture()?,
             loaded,
-            spare: Keeping::NotYet(0),
+            ahead: Ahead::new(),
             footprint: Footprint::new(),
             trial: None,
             asked: Dependence::default(),
@@ -151,7 +143,7 @@ impl Server {
                 self.end_trial();
                 return Ok(None);
             }
-            if matches!(self.spare, Keeping::Wanted) {
+            if self.ahead.next() == Next::Now {
                 // Only when there is nothing else to do.
                 self.ready = self.epoll.look()?.into();
                 if self.ready.is_empty() {
@@ -166,6 +158,11 @@ impl Server {
                 self.ready = self.epoll.wait_for(PAUSE)?.into();
                 let doubtful = std::mem::take(&mut self.doubtful);
                 doubtful.into_iter().for_each(|token| self.reap(token));
+            } else if self.ahead.next() == Next::Later {
+                self.ready = self.epoll.wait_for(LATER)?.into();
+                if self.ready.is_empty() {
+                    self.ahead.pause();
+                }
             } else if has_more || self.rest_is_due {
                 self.ready = self.epoll.wait_for(PAUSE)?.into();
                 self.postponed += 1;
@@ -269,14 +266,11 @@ impl Server {
             self.tell(token, &Told::Refused(reason), None);
             return None;
         }
-        let (spare, keeping) = match std::mem::replace(&mut self.spare, Keeping::NeverAgain) {
-            keeping if start.fresh => (None, keeping),
-            Keeping::NotYet(0) => (None, Keeping::NotYet(1)),
-            Keeping::NotYet(_) | Keeping::Wanted => (None, Keeping::Wanted),
-            Keeping::Ready(spare) => (Some(spare), Keeping::Wanted),
-            Keeping::NeverAgain => (None, Keeping::NeverAgain),
+        let spare = if start.fresh {
+            None
+        } else {
+            self.ahead.take(start.hurried)
         };
-        self.spare = keeping;
         if let Some(spare) = spare {
             let _ = self.epoll.remove(&spare.pidfd);
             if spare.forward(&self.packet[..len], &fds) {
@@ -303,29 +297,32 @@ impl Server {
 
     /// The spare child was forked.
     pub fn seated(&mut self, seat: Seat, pid: u32) {
-        self.spare = match self.made(pid) {
+        match self.made(pid) {
             Ok(pidfd) if self.epoll.add(&pidfd, SPARE, Events::IN).is_ok() => {
-                Keeping::Ready(seat.taken_by(pid, pidfd))
+                self.ahead.put(seat.taken_by(pid, pidfd));
             }
-            _ => Keeping::NeverAgain,
-        };
+            _ => self.dismiss_spare(),
+        }
     }
 
     /// No spare child could be forked, or none that stays.
     pub fn dismiss_spare(&mut self) {
         self.watch = None;
-        if let Keeping::Ready(spare) = std::mem::replace(&mut self.spare, Keeping::NeverAgain) {
-            let _ = self.epoll.remove(&spare.pidfd);
-            spare.end();
-        }
+        let spares = self.ahead.give_up();
+        self.end_spares(spares);
     }
 
     /// The template has loaded more: a spare child that was forked before gives way to the next.
     pub fn renew_spare(&mut self) {
         self.footprint.ask_again();
-        if matches!(self.spare, Keeping::Ready(_)) {
-            self.dismiss_spare();
-            self.spare = Keeping::Wanted;
+        let spares = self.ahead.renew();
+        self.end_spares(spares);
+    }
+
+    fn end_spares(&self, spares: VecDeque<Spare>) {
+        for spare in spares {
+            let _ = self.epoll.remove(&spare.pidfd);
+            spare.end();
         }
     }
 

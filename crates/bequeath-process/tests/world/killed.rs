@@ -157,6 +157,7 @@ fn ask(template: &Template, wire: &OwnedFd, told: OwnedFd) {
         session: None,
         doors: Vec::new(),
         given: vec![wire.as_fd()],
+        hurried: false,
     };
     let word = match template.start(&launch, &mut || false) {
         Ok(Answer::Child(child)) => {

@@ -112,6 +112,7 @@ pub fn start(
         session: None,
         doors: Vec::new(),
         given: vec![wire],
+        hurried: false,
     };
     match template.start(&launch, &mut || false).unwrap() {
         Answer::Child(child) => child,
