@@ -509,6 +509,17 @@ def test_an_interrupted_call_leaves_no_tasks_behind(own: Any) -> None:
     assert own.map(square, range(8), 1) == [x * x for x in range(8)]
 
 
+def test_an_interrupted_imap_leaves_no_tasks_behind(own: Any) -> None:
+    results = own.imap(sleep, [0.0] + [1000.0] * 50)
+    assert next(results) == 0.0
+    timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    timer.join()
+    assert own.map(square, range(8), 1) == [x * x for x in range(8)]
+
+
 def test_many_threads_wait_for_their_results(own: Any) -> None:
     results: list[Any] = []
 

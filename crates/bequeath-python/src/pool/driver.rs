@@ -271,7 +271,7 @@ impl PoolDriver {
 
     /// Cancels whatever is open of what a sink was to be told of, the last first, and stops workers that are
     /// at it: for callers that were interrupted, maybe before they knew their tasks.
-    fn cancel_all(&self, py: Python<'_>, sink: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn cancel_all(&self, py: Python<'_>, sink: &Bound<'_, PyAny>) -> PyResult<()> {
         self.check_home()?;
         let jobs = self.books().jobs_of(sink);
         for task in jobs.iter().flat_map(|job| job.tasks.clone()).rev() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bequeath_os::futex::{self, Wait};
 use bequeath_os::Deadline;
-use pyo3::exceptions::PyStopIteration;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration};
 use pyo3::prelude::*;
 
 use crate::blocking;
@@ -182,8 +182,22 @@ impl ResultStream {
                     .getattr(intern!(py, "TimeoutError"))?;
                 return Err(PyErr::from_value(kind.call0()?));
             }
-            Self::wait(slf, deadline)?;
+            if let Err(raised) = Self::wait(slf, deadline) {
+                if raised.is_instance_of::<PyKeyboardInterrupt>(py) {
+                    stream.abandon(slf)?;
+                }
+                return Err(raised);
+            }
             late = deadline.is_past();
+        }
+    }
+
+    /// Who waited was interrupted: nobody will ask for the others.
+    fn abandon(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let driver = self.held().driver.take();
+        match driver {
+            Some(driver) => driver.get().cancel_all(slf.py(), slf.as_any()),
+            None => Ok(()),
         }
     }
 
