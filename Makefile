@@ -57,6 +57,7 @@ bench-pickle: setup ## bequeath.pickle beside _pickle, cloudpickle and marshal, 
 bench-pool: setup ## pools and executors beside the standard ones, loky, joblib, mpire, pebble and billiard
 	@$(SETUP) requirements/bench.txt
 	@$(BIN)/python benches/pool.py
+	@$(BIN)/python benches/day.py
 
 faults: setup ## kill at every instruction, and at random through the Python bindings; the long form
 	@scripts/faults.sh $(BIN)/python

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 job_counter = itertools.count()
 
+#: Seconds.
+SLICE = 1.0
+
 
 class ApplyResult:
     """The result of one task, now or later."""
@@ -54,13 +57,16 @@ class ApplyResult:
         """Wait until the task has ended."""
         if self._event.is_set():
             return
-        if self._attend is not None:
-            began = time.monotonic()
-            if self._attend(self, timeout):
+        end = None if timeout is None else time.monotonic() + timeout
+        if self._attend is not None and self._attend(self, timeout):
+            return
+        # In slices: a signal that comes when a thread is about to wait for a lock wakes nobody.
+        left = SLICE
+        while left > 0:
+            if end is not None:
+                left = min(SLICE, end - time.monotonic())
+            if self._event.wait(max(left, 0.0)):
                 return
-            if timeout is not None:
-                timeout = max(0.0, timeout - (time.monotonic() - began))
-        self._event.wait(timeout)
 
     def _attend_by(self, attend: Callable[[Any, float | None], bool]) -> None:
         """Who waits may hear the workers meanwhile; callbacks run in the pool's thread only."""

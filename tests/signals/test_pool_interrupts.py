@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,52 @@ def test_ctrl_c_shows_one_traceback_and_leaves_nobody(
     assert errors.count("Traceback (most recent call last)") == 1, errors
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
     assert program.returncode == -signal.SIGINT
+
+
+MOMENTS = """
+import random, signal, threading, time
+import {package}
+
+def work(seconds):
+    time.sleep(seconds)
+    return seconds
+
+def interrupted_after(seconds, call, *arguments):
+    begun = threading.Event()
+    def interrupt():
+        begun.wait()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        begun.set()
+        call(*arguments)
+    except KeyboardInterrupt:
+        pass
+    thread.join()
+
+if __name__ == "__main__":
+    chance = random.Random({seed})
+    with {package}.get_context({method!r}).Pool(2) as pool:
+        pool.map(work, [0, 0])
+        for number in range(20):
+            moment = chance.uniform(0, 0.002)
+            interrupted_after(moment, pool.map, work, [1000] * 6, 1)
+            interrupted_after(moment, pool.apply, work, (1000,))
+            # What was interrupted is in nobody's way.
+            assert pool.map(work, [0] * 4, 1) == [0] * 4
+    print("done")
+"""
+
+
+def test_a_call_interrupted_at_any_moment_leaves_no_task(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    script = tmp_path / "moments.py"
+    seed = time.time_ns() % 1_000_000
+    script.write_text(MOMENTS.format(package=ours.name, method=ours.start_method, seed=seed))
+    finished = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert (finished.stdout, finished.stderr) == ("done\n", ""), f"seed {seed}"
