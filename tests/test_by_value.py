@@ -20,6 +20,7 @@ import pytest
 
 import bequeath.pickle
 from by_value_cases import CASES, Case
+from by_value_hard_cases import CASES as HARD
 from by_value_rare_cases import CASES as RARE
 from by_value_reader import Reader, by_value, definitions
 from implementation import Implementation
@@ -184,7 +185,7 @@ def reader() -> Iterator[Reader]:
 
 
 @pytest.mark.leaves("the reader is the module's")
-@pytest.mark.parametrize("case", CASES + RARE, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES + RARE + HARD, ids=lambda case: case.name)
 def test_round_trip_to_a_process_without_the_module(case: Case, reader: Reader) -> None:
     namespace = definitions(case.source)
     it = eval(f"({case.sent})", namespace)
@@ -418,6 +419,39 @@ def test_main_is_the_readers_own_if_it_runs_the_same_program(
     assert run(other, "read", data=data).split() == [b"False", b"1", b"1"]
     assert reader.wrong(data, "it[0].version() == it[1].version() == it[2]() == 1") == []
     assert reader.wrong(data, "type(it[1]).__mro__[1] is type(it[0])") == []
+
+
+def test_submodules_that_a_closure_reaches_are_imported(tmp_path: Path) -> None:
+    (tmp_path / "imported.py").write_text(
+        textwrap.dedent(
+            """
+            def scope():
+                import xml.etree.ElementTree
+                def example(): return xml.etree.ElementTree.Comment.__name__
+                return example
+            """
+        )
+    )
+
+    def run(program: str, data: bytes = b"") -> bytes:
+        command = [sys.executable, "-c", f"import sys, bequeath.pickle; {program}"]
+        done = subprocess.run(command, cwd=tmp_path, input=data, stdout=subprocess.PIPE, check=True)
+        return done.stdout
+
+    write = "sys.stdout.buffer.write(bequeath.pickle.dumps(imported.scope(), by_value=True))"
+    data = run(f"import imported; {write}")
+    assert run("print(bequeath.pickle.load(sys.stdin.buffer)())", data).split() == [b"Comment"]
+
+
+@pytest.mark.leaves("the reader is the module's")
+def test_a_stream_that_stands_for_the_standard_one_is_the_readers(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Captured(io.StringIO):
+        """As notebooks and test runners have them."""
+
+    monkeypatch.setattr(sys, "stdout", Captured())
+    assert reader.wrong(by_value([sys.stdout]), "it[0] is sys.stdout") == []
 
 
 def test_names_of_code_are_those_that_dis_finds() -> None:

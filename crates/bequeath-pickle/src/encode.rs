@@ -212,6 +212,30 @@ impl Encoder {
         }
     }
 
+    /// A code, a length and so many bytes: what most of a small pickle is made of. Bytes that are few are copied by
+    /// pieces of a known size, without a call.
+    #[inline(always)]
+    fn short(&mut self, code: u8, bytes: &[u8]) {
+        #[allow(clippy::cast_possible_truncation)] // the caller has looked
+        let len = bytes.len() as u8;
+        self.ready();
+        let end = self.len + 2 + bytes.len();
+        if end > self.out.len() && !self.grow(end) {
+            return;
+        }
+        let Some([first, second, place @ ..]) = self.out.get_mut(self.len..end) else {
+            return;
+        };
+        (*first, *second) = (code, len);
+        match bytes.len() {
+            8..=16 => by_two::<8>(place, bytes),
+            4..=7 => by_two::<4>(place, bytes),
+            2..=3 => by_two::<2>(place, bytes),
+            _ => place.copy_from_slice(bytes),
+        }
+        self.len = end;
+    }
+
     #[cold]
     #[inline(never)]
     fn append_beyond(&mut self, bytes: &[u8]) {
@@ -316,5 +340,16 @@ impl Encoder {
 
     fn payload_outside(&mut self, bytes: &[u8]) {
         self.append(bytes);
+    }
+}
+
+/// Copies at least `LEN` and at most twice as many bytes: the first and the last ones, which may overlap.
+#[inline(always)]
+fn by_two<const LEN: usize>(place: &mut [u8], bytes: &[u8]) {
+    if let (Some(place), Some(bytes)) = (place.first_chunk_mut::<LEN>(), bytes.first_chunk()) {
+        *place = *bytes;
+    }
+    if let (Some(place), Some(bytes)) = (place.last_chunk_mut::<LEN>(), bytes.last_chunk()) {
+        *place = *bytes;
     }
 }

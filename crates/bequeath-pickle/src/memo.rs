@@ -10,7 +10,8 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Memo<V> {
     near: Vec<Option<V>>,
-    far: HashMap<u64, V>,
+    /// Made when it is needed: a table costs more to make than a small pickle to read.
+    far: Option<Box<HashMap<u64, V>>>,
     count: usize,
 }
 
@@ -22,7 +23,7 @@ impl<V> Memo<V> {
     pub(crate) fn new() -> Self {
         Self {
             near: Vec::new(),
-            far: HashMap::new(),
+            far: None,
             count: 0,
         }
     }
@@ -31,7 +32,7 @@ impl<V> Memo<V> {
     pub(crate) fn emptied<W>(self) -> Memo<W> {
         Memo {
             near: crate::decode::emptied(self.near),
-            far: HashMap::new(),
+            far: None,
             count: 0,
         }
     }
@@ -43,14 +44,14 @@ impl<V> Memo<V> {
             .and_then(|at| self.near.get(at))
         {
             Some(found) => found.as_ref(),
-            None => self.far.get(&number),
+            None => self.far.as_ref()?.get(&number),
         }
     }
 
     /// Remembers a value under the next number.
     #[inline]
     pub(crate) fn push(&mut self, value: V) -> Result<(), Error> {
-        if self.near.len() == self.count && self.far.is_empty() {
+        if self.near.len() == self.count && self.far.is_none() {
             room_for_one(&mut self.near)?;
             self.near.push(Some(value));
             self.count += 1;
@@ -68,8 +69,9 @@ impl<V> Memo<V> {
             }
             self.near[at].replace(value)
         } else {
-            self.far.try_reserve(1).map_err(|_| Error::NoMemory(1))?;
-            self.far.insert(number, value)
+            let far = self.far.get_or_insert_default();
+            far.try_reserve(1).map_err(|_| Error::NoMemory(1))?;
+            far.insert(number, value)
         };
         self.count += usize::from(replaced.is_none());
         Ok(())
@@ -82,9 +84,12 @@ impl<V> Memo<V> {
         let reserved = self.near.try_reserve(more);
         reserved.map_err(|_| Error::NoMemory(more))?;
         self.near.resize_with(at + 1, || None);
-        if !self.far.is_empty() {
+        if let Some(far) = &mut self.far {
             for (number, place) in (from as u64..).zip(&mut self.near[from..]) {
-                *place = self.far.remove(&number);
+                *place = far.remove(&number);
+            }
+            if far.is_empty() {
+                self.far = None;
             }
         }
         Ok(())
@@ -93,7 +98,7 @@ impl<V> Memo<V> {
     /// All of them, by number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
         let near = self.near.iter().enumerate();
-        let mut far: Vec<_> = self.far.iter().collect();
+        let mut far: Vec<_> = self.far.iter().flat_map(|far| far.iter()).collect();
         far.sort_unstable_by_key(|(number, _)| **number);
         near.filter_map(|(at, value)| Some((at as u64, value.as_ref()?)))
             .chain(far.into_iter().map(|(number, value)| (*number, value)))
@@ -101,7 +106,7 @@ impl<V> Memo<V> {
 
     pub(crate) fn clear(&mut self) {
         self.near.clear();
-        self.far.clear();
+        self.far = None;
         self.count = 0;
     }
 }

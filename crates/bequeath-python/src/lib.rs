@@ -61,11 +61,11 @@ mod _engine {
     use crate::packed::{pack, pack_outside, unpack, Packed};
     #[pymodule_export]
     use crate::pickle::value::{
-        rebuild_cached, rebuild_cell, rebuild_class, rebuild_code, rebuild_enum, rebuild_function,
-        rebuild_main, rebuild_module, rebuild_namespace, rebuild_type_variable, rebuild_view,
-        rebuild_weak_reference, register_by_value, set_cell, set_class, set_class_cell,
-        set_function, set_module, travelling_globals, unregister_by_value, way_of_definition,
-        Namespace,
+        rebuild_cached, rebuild_cell, rebuild_class, rebuild_code, rebuild_descriptor,
+        rebuild_enum, rebuild_function, rebuild_late, rebuild_main, rebuild_module,
+        rebuild_namespace, rebuild_type_variable, rebuild_view, rebuild_weak_reference,
+        register_by_value, set_cell, set_class, set_class_cell, set_function, set_late, set_module,
+        travelling_globals, unregister_by_value, way_of_definition, Namespace,
     };
     #[pymodule_export]
     use crate::pickle::{

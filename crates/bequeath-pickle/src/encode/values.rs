@@ -104,9 +104,8 @@ impl Encoder {
     /// Text of protocol 1 or newer.
     #[inline]
     pub fn text(&mut self, utf8: &[u8]) {
-        if let (Ok(len), true) = (u8::try_from(utf8.len()), self.protocol >= 4) {
-            self.few([op::SHORT_BINUNICODE, len]);
-            return self.append(utf8);
+        if utf8.len() <= usize::from(u8::MAX) && self.protocol >= 4 {
+            return self.short(op::SHORT_BINUNICODE, utf8);
         }
         if self.is_outside(utf8.len()) {
             self.text_header_outside(utf8.len());
@@ -138,6 +137,9 @@ impl Encoder {
     /// Bytes of protocol 3 or newer.
     #[inline]
     pub fn binary(&mut self, bytes: &[u8]) {
+        if bytes.len() <= usize::from(u8::MAX) {
+            return self.short(op::SHORT_BINBYTES, bytes);
+        }
         if self.is_outside(bytes.len()) {
             self.binary_header_outside(bytes.len());
             return self.payload_outside(bytes);
@@ -147,10 +149,9 @@ impl Encoder {
     }
 
     pub(super) fn binary_header(&mut self, len: usize) {
-        match (u8::try_from(len), u32::try_from(len)) {
-            (Ok(len), _) => self.few([op::SHORT_BINBYTES, len]),
-            (_, Ok(len)) => self.with_u32(op::BINBYTES, len),
-            _ => self.with_u64(op::BINBYTES8, len as u64),
+        match u32::try_from(len) {
+            Ok(len) => self.with_u32(op::BINBYTES, len),
+            Err(_) => self.with_u64(op::BINBYTES8, len as u64),
         }
     }
 

@@ -32,20 +32,14 @@ impl<'py> Saver<'_, 'py> {
         once: bool,
     ) -> Saved {
         let factory = object.getattr(intern!(self.py, "default_factory"))?;
-        self.class_of(class)?;
-        if factory.is_none() {
-            self.encoder.opcode(op::EMPTY_TUPLE);
-        } else {
-            self.open_tuples += usize::from(!once);
-            self.save(factory.as_borrowed())?;
-            self.open_tuples -= usize::from(!once);
-            self.encoder.opcode(op::TUPLE1);
-        }
-        self.encoder.opcode(op::REDUCE);
-        if !self.made(object, once)? {
-            return Ok(());
-        }
-        if look::dict_len(object) > 0 {
+        let made = self.called(object, class, once, |this| {
+            if factory.is_none() {
+                return Ok(op::EMPTY_TUPLE);
+            }
+            this.save(factory.as_borrowed())?;
+            Ok(op::TUPLE1)
+        })?;
+        if made && look::dict_len(object) > 0 {
             self.exact_dict_items(object)?;
         }
         Ok(())
@@ -68,10 +62,7 @@ impl<'py> Saver<'_, 'py> {
                 return Ok(false);
             }
         }
-        self.class_of(class)?;
-        self.encoder.opcode(op::EMPTY_TUPLE);
-        self.encoder.opcode(op::REDUCE);
-        self.made(object, once)?;
+        self.called(object, class, once, |_| Ok(op::EMPTY_TUPLE))?;
         let len = look::dict_len(object);
         if len == 0 {
             return Ok(true);
@@ -96,14 +87,15 @@ impl<'py> Saver<'_, 'py> {
         once: bool,
     ) -> Saved {
         let most = object.getattr(intern!(self.py, "maxlen"))?;
-        self.class_of(class)?;
-        self.encoder.opcode(op::EMPTY_TUPLE);
-        if !most.is_none() {
-            self.save(most.as_borrowed())?;
-            self.encoder.opcode(op::TUPLE2);
-        }
-        self.encoder.opcode(op::REDUCE);
-        if !self.made(object, once)? {
+        let made = self.called(object, class, once, |this| {
+            if most.is_none() {
+                return Ok(op::EMPTY_TUPLE);
+            }
+            this.encoder.opcode(op::EMPTY_TUPLE);
+            this.save(most.as_borrowed())?;
+            Ok(op::TUPLE2)
+        })?;
+        if !made {
             return Ok(());
         }
         self.list_items(&object.try_iter()?.into_any(), Some(object))?;
@@ -117,14 +109,13 @@ impl<'py> Saver<'_, 'py> {
         class: &Bound<'py, PyType>,
         once: bool,
     ) -> Saved {
-        self.class_of(class)?;
-        self.encoder.opcode(op::EMPTY_DICT);
-        self.open_tuples += usize::from(!once);
-        if look::dict_len(object) > 0 {
-            self.exact_dict_items(object)?;
-        }
-        self.open_tuples -= usize::from(!once);
-        self.encoder.opcode(op::TUPLE1);
-        self.called(object, once)
+        let made = self.called(object, class, once, |this| {
+            this.encoder.opcode(op::EMPTY_DICT);
+            if look::dict_len(object) > 0 {
+                this.exact_dict_items(object)?;
+            }
+            Ok(op::TUPLE1)
+        });
+        made.map(drop)
     }
 }

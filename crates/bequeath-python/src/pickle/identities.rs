@@ -30,6 +30,14 @@ struct Place {
     age: u32,
 }
 
+/// What [`Identities::enter`] found.
+pub(super) enum Entry {
+    /// It was remembered before.
+    Known(u32),
+    /// It is from now on.
+    New(u32),
+}
+
 /// There is no memory for so many bytes more.
 pub(super) struct NoMemory(pub(super) usize);
 
@@ -89,6 +97,33 @@ impl Identities {
                 place.age |= CHECKED;
             }
         }
+    }
+
+    /// The number of an object, which is remembered under the next one if it has none: for what holds nothing, so that no
+    /// other number comes in between.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, object: Object<'_, '_>, keep: bool) -> Result<Entry, NoMemory> {
+        if (self.count + 1) * 2 > self.places.len() {
+            self.grow()?;
+        }
+        let address = object.as_ptr() as usize;
+        let (at, age) = (self.place(address), self.age);
+        let place = &mut self.places[at];
+        if place.age & !CHECKED == age {
+            return Ok(Entry::Known(place.number));
+        }
+        #[allow(clippy::cast_possible_truncation)] // see `add`
+        let number = self.count as u32;
+        *place = Place {
+            address,
+            number,
+            age,
+        };
+        self.count += 1;
+        if keep {
+            self.keep(&object)?;
+        }
+        Ok(Entry::New(number))
     }
 
     /// Remembers an object under the next number; `keep` takes a reference.
@@ -157,7 +192,14 @@ impl Identities {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn clear(&mut self) {
+        if self.count > 0 || !self.kept.is_empty() {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
         if self.count > 0 {
             match self.age.checked_add(CHECKED + 1) {
                 Some(next) if self.places.len() <= KEEP => self.age = next,

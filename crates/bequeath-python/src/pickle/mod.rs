@@ -1,7 +1,8 @@
 //! bequeath's pickler: CPython's objects over the byte format of `bequeath-pickle`.
 //!
-//! * `save` walks an object graph and writes it: `strings`, `containers` and `names` what these say, `dispatch` all that is of
-//!   no exact builtin type: by `reduce`, which writes a `reduction`, or unasked as `instances`, `scalars` and `collections`.
+//! * `save` walks an object graph and writes it: `strings`, `containers`, `sets` and `names` what these say, `dispatch` all
+//!   that is of no exact builtin type: by `reduce`, which writes a `reduction`, or unasked as `instances`, `scalars` and
+//!   `collections`. `stop` is why a walk ends before its end.
 //! * `identities` remembers what was written.
 //! * `allow` is what a restricted reader may use.
 //! * `build` makes objects of what is read, from memory or a `file`, with what `objects` has; `attributes` gives them their
@@ -42,6 +43,8 @@ mod reduction;
 mod room;
 mod save;
 mod scalars;
+mod sets;
+mod stop;
 mod strings;
 mod tables;
 mod unpickler;
@@ -82,7 +85,11 @@ pub(crate) fn protocol_of(protocol: Option<&Bound<'_, PyAny>>) -> PyResult<u8> {
     let Some(protocol) = protocol.filter(|protocol| !protocol.is_none()) else {
         return Ok(DEFAULT_PROTOCOL);
     };
-    let number: i64 = protocol.extract()?;
+    let number = protocol.as_borrowed();
+    let number = match look::is_int(number).then(|| look::small_int(number)) {
+        Some(Some(number)) => number,
+        _ => protocol.extract()?,
+    };
     if number < 0 {
         return Ok(HIGHEST_PROTOCOL);
     }

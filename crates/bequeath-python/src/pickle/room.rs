@@ -31,7 +31,7 @@ struct Room {
 
 thread_local! {
     static ROOM: Cell<Option<Box<Room>>> = const { Cell::new(None) };
-    static DECODER: Cell<Decoder<Bound<'static, PyAny>>> = Cell::default();
+    static DECODER: Cell<Option<Decoder<Bound<'static, PyAny>>>> = const { Cell::new(None) };
 }
 
 /// A pickle as it was written; the room that it lies in is the next one's.
@@ -256,11 +256,12 @@ where
     S: Source,
     Failure: From<S::Error>,
 {
-    let mut decoder: Decoder<Bound<'py, PyAny>> = DECODER.try_with(Cell::take).unwrap_or_default();
+    let kept = DECODER.try_with(Cell::take).ok().flatten();
+    let mut decoder: Decoder<Bound<'py, PyAny>> = kept.unwrap_or_default();
     let read = decoder.read(source, objects);
     // Dropping what it remembers may run code that reads.
     let emptied = decoder.emptied();
-    let _ = DECODER.try_with(|kept| kept.set(emptied));
+    let _ = DECODER.try_with(|kept| kept.set(Some(emptied)));
     read
 }
 

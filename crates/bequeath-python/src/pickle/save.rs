@@ -15,66 +15,14 @@ use pyo3::prelude::*;
 use super::buffers::Large;
 use super::classes::Kind;
 use super::depth::{Deeper, StackMark};
-use super::identities::{Identities, NoMemory};
+use super::identities::{Entry, Identities, NoMemory};
 use super::look::{self, Exact, Object};
 use super::policy::Policy;
 use super::tables::pickling_error;
 use super::value::{To, Walk};
 use super::version::{self, NoCollector};
 
-/// Why a walk ended: small, since every step of a walk says whether it did.
-pub(super) struct Stop(Box<Why>);
-
-/// What ended it.
-pub(super) enum Why {
-    /// Something was raised.
-    Raised(PyErr),
-    /// Code would have to run: not in pure mode.
-    Impure,
-    /// A class was met in pure mode of which nothing is known yet, in an instance of it.
-    Unknown(Py<PyAny>),
-}
-
-impl Stop {
-    #[cold]
-    pub(super) fn impure() -> Self {
-        Self(Box::new(Why::Impure))
-    }
-
-    #[cold]
-    pub(super) fn unknown(instance: Object<'_, '_>) -> Self {
-        Self(Box::new(Why::Unknown(instance.to_owned().unbind())))
-    }
-
-    pub(super) fn why(self) -> Why {
-        *self.0
-    }
-
-    /// The same, where something was raised with that error in its place.
-    pub(super) fn with(self, change: impl FnOnce(PyErr) -> PyErr) -> Self {
-        match self.why() {
-            Why::Raised(error) => change(error).into(),
-            other => Self(Box::new(other)),
-        }
-    }
-
-    /// What was raised in a full walk.
-    pub(super) fn raised(self) -> PyErr {
-        match self.why() {
-            Why::Raised(error) => error,
-            Why::Impure | Why::Unknown(_) => unreachable!("a full walk is never impure"),
-        }
-    }
-}
-
-impl From<PyErr> for Stop {
-    #[cold]
-    fn from(error: PyErr) -> Self {
-        Self(Box::new(Why::Raised(error)))
-    }
-}
-
-pub(super) type Saved = Result<(), Stop>;
+pub(super) use super::stop::{Saved, Stop, Why};
 
 /// What a pickler was told to ask.
 pub(super) struct Hooks<'py> {
@@ -215,6 +163,13 @@ impl<'py> Saver<'_, 'py> {
                 return Ok(());
             }
             Exact::Float => return self.float(object),
+            Exact::Str if self.encoder.protocol() >= 4 => match version::ascii(object) {
+                Some(ascii) if ascii.len() <= usize::from(u8::MAX) => {
+                    self.short_text(object, ascii);
+                    return Ok(());
+                }
+                _ => {}
+            },
             _ => {}
         }
         let once = self.pure && look::is_single(object) && {
@@ -232,19 +187,31 @@ impl<'py> Saver<'_, 'py> {
             }
         }
         match exact {
-            Exact::Str => {
-                if let (true, Some(ascii)) = (self.encoder.protocol() >= 4, version::ascii(object))
-                {
-                    if ascii.len() <= usize::from(u8::MAX) {
-                        self.encoder.text(ascii);
-                        self.remember_unless(once, object);
-                        return Ok(());
-                    }
-                }
-                self.text(object, once)
-            }
+            Exact::Str => self.text(object, once),
             Exact::Bytes => self.bytes(object, once),
             _ => self.save_inside(object, exact, once),
+        }
+    }
+
+    /// Writes a short text of ASCII, or what it is remembered as. In pure mode one with a single reference is not met again.
+    #[inline(always)]
+    fn short_text(&mut self, object: Object<'_, 'py>, ascii: &[u8]) {
+        if self.pure && look::is_single(object) {
+            return self.encoder.text(ascii);
+        }
+        if self.hooks.fast {
+            return match self.memo.get(object) {
+                Some(number) => self.encoder.get(number),
+                None => self.encoder.text(ascii),
+            };
+        }
+        match self.memo.enter(object, !self.pure) {
+            Ok(Entry::Known(number)) => self.encoder.get(number),
+            Ok(Entry::New(number)) => {
+                self.encoder.text(ascii);
+                self.encoder.put(number);
+            }
+            Err(NoMemory(more)) => self.encoder.give_up(more),
         }
     }
 

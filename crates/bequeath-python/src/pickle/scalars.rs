@@ -2,7 +2,7 @@
 
 use bequeath_pickle::opcode as op;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyType};
+use pyo3::types::{PyComplex, PyComplexMethods, PyList, PyString, PyType};
 
 use super::look::{self, Object};
 use super::moments::{self, Moment};
@@ -11,10 +11,24 @@ use super::version;
 use crate::intern;
 
 impl<'py> Saver<'_, 'py> {
-    /// Writes a call whose callable and arguments are written.
-    pub(super) fn called(&mut self, object: Object<'_, 'py>, once: bool) -> Saved {
+    /// Writes a call of an object's class, which makes the object; `arguments` writes what it is called with, and says which
+    /// opcode makes a tuple of that. Says no where the object was written on the way.
+    #[inline]
+    pub(super) fn called(
+        &mut self,
+        object: Object<'_, 'py>,
+        class: &Bound<'py, PyType>,
+        once: bool,
+        arguments: impl FnOnce(&mut Self) -> Result<u8, Stop>,
+    ) -> Result<bool, Stop> {
+        self.class_of(class)?;
+        // Nothing is remembered of the object before it is made: whatever leads back to it from here is met again.
+        self.open_tuples += usize::from(!once);
+        let tuple = arguments(self)?;
+        self.open_tuples -= usize::from(!once);
+        self.encoder.opcode(tuple);
         self.encoder.opcode(op::REDUCE);
-        self.made(object, once).map(|_| ())
+        self.made(object, once)
     }
 
     /// Remembers an object that was just made; says no where it was written on the way, through its own parts.
@@ -50,40 +64,36 @@ impl<'py> Saver<'_, 'py> {
         moment: Moment,
         once: bool,
     ) -> Saved {
-        self.class_of(class)?;
-        let zone = match moment {
-            Moment::Date => {
-                self.encoder.binary(&moments::date_bytes(object));
-                None
-            }
-            Moment::Time => {
-                let (bytes, zone) = moments::time_parts(object);
-                self.encoder.binary(&bytes);
-                zone
-            }
-            Moment::DateTime => {
-                let (bytes, zone) = moments::datetime_parts(object);
-                self.encoder.binary(&bytes);
-                zone
-            }
-            Moment::Delta => {
-                for part in moments::delta_parts(object) {
-                    self.encoder.int(part);
+        let made = self.called(object, class, once, |this| {
+            let zone = match moment {
+                Moment::Date => {
+                    this.encoder.binary(&moments::date_bytes(object));
+                    None
                 }
-                self.encoder.opcode(op::TUPLE3);
-                return self.called(object, once);
-            }
-        };
-        match zone {
-            Some(zone) => {
-                self.open_tuples += usize::from(!once);
-                self.save(zone)?;
-                self.open_tuples -= usize::from(!once);
-                self.encoder.opcode(op::TUPLE2);
-            }
-            None => self.encoder.opcode(op::TUPLE1),
-        }
-        self.called(object, once)
+                Moment::Time => {
+                    let (bytes, zone) = moments::time_parts(object);
+                    this.encoder.binary(&bytes);
+                    zone
+                }
+                Moment::DateTime => {
+                    let (bytes, zone) = moments::datetime_parts(object);
+                    this.encoder.binary(&bytes);
+                    zone
+                }
+                Moment::Delta => {
+                    for part in moments::delta_parts(object) {
+                        this.encoder.int(part);
+                    }
+                    return Ok(op::TUPLE3);
+                }
+            };
+            let Some(zone) = zone else {
+                return Ok(op::TUPLE1);
+            };
+            this.save(zone)?;
+            Ok(op::TUPLE2)
+        });
+        made.map(drop)
     }
 
     pub(super) fn decimal(
@@ -92,11 +102,12 @@ impl<'py> Saver<'_, 'py> {
         class: &Bound<'py, PyType>,
         once: bool,
     ) -> Saved {
-        self.class_of(class)?;
-        let text = object.str()?;
-        self.encoder.text(text.to_str()?.as_bytes());
-        self.encoder.opcode(op::TUPLE1);
-        self.called(object, once)
+        let made = self.called(object, class, once, |this| {
+            let text = object.str()?;
+            this.encoder.text(text.to_str()?.as_bytes());
+            Ok(op::TUPLE1)
+        });
+        made.map(drop)
     }
 
     pub(super) fn complex(
@@ -105,18 +116,13 @@ impl<'py> Saver<'_, 'py> {
         class: &Bound<'py, PyType>,
         once: bool,
     ) -> Saved {
-        self.class_of(class)?;
-        let number = object
-            .cast::<pyo3::types::PyComplex>()
-            .map_err(PyErr::from)?;
-        let (real, imaginary) = {
-            use pyo3::types::PyComplexMethods;
-            (number.real(), number.imag())
-        };
-        self.encoder.float(real);
-        self.encoder.float(imaginary);
-        self.encoder.opcode(op::TUPLE2);
-        self.called(object, once)
+        let made = self.called(object, class, once, |this| {
+            let number = object.cast::<PyComplex>().map_err(PyErr::from)?;
+            this.encoder.float(number.real());
+            this.encoder.float(number.imag());
+            Ok(op::TUPLE2)
+        });
+        made.map(drop)
     }
 
     /// Class and two slots; nothing is written where one of them is no int.
@@ -128,17 +134,15 @@ impl<'py> Saver<'_, 'py> {
         once: bool,
     ) -> Result<bool, Stop> {
         let parts = slots.map(|offset| version::slot(object, offset));
+        let parts = parts.map(|part| part.filter(|part| look::is_int(*part)));
         let [Some(upper), Some(lower)] = parts else {
             return Ok(false);
         };
-        if !look::is_int(upper) || !look::is_int(lower) {
-            return Ok(false);
-        }
-        self.class_of(class)?;
-        self.save(upper)?;
-        self.save(lower)?;
-        self.encoder.opcode(op::TUPLE2);
-        self.called(object, once)?;
+        self.called(object, class, once, |this| {
+            this.save(upper)?;
+            this.save(lower)?;
+            Ok(op::TUPLE2)
+        })?;
         Ok(true)
     }
 
@@ -195,16 +199,16 @@ impl<'py> Saver<'_, 'py> {
         {
             return Ok(false);
         }
-        self.class_of(class)?;
-        self.encoder.opcode(op::MARK);
         let parts = parts.as_any().as_borrowed();
-        for at in 0..look::list_len(parts) {
-            if let Some(part) = look::list_item(parts, at) {
-                self.item(part)?;
+        self.called(object, class, once, |this| {
+            this.encoder.opcode(op::MARK);
+            for at in 0..look::list_len(parts) {
+                if let Some(part) = look::list_item(parts, at) {
+                    this.item(part)?;
+                }
             }
-        }
-        self.encoder.opcode(op::TUPLE);
-        self.called(object, once)?;
+            Ok(op::TUPLE)
+        })?;
         Ok(true)
     }
 
@@ -219,12 +223,10 @@ impl<'py> Saver<'_, 'py> {
         let Some(value) = value else {
             return Ok(false);
         };
-        self.class_of(class)?;
-        self.open_tuples += 1;
-        self.save(value.as_borrowed())?;
-        self.open_tuples -= 1;
-        self.encoder.opcode(op::TUPLE1);
-        self.called(object, once)?;
+        self.called(object, class, once, |this| {
+            this.save(value.as_borrowed())?;
+            Ok(op::TUPLE1)
+        })?;
         Ok(true)
     }
 
@@ -234,15 +236,16 @@ impl<'py> Saver<'_, 'py> {
         class: &Bound<'py, PyType>,
         once: bool,
     ) -> Saved {
-        self.class_of(class)?;
-        for name in [
-            intern!(self.py, "start"),
-            intern!(self.py, "stop"),
-            intern!(self.py, "step"),
-        ] {
-            self.save(object.getattr(name)?.as_borrowed())?;
-        }
-        self.encoder.opcode(op::TUPLE3);
-        self.called(object, once)
+        let made = self.called(object, class, once, |this| {
+            for name in [
+                intern!(this.py, "start"),
+                intern!(this.py, "stop"),
+                intern!(this.py, "step"),
+            ] {
+                this.save(object.getattr(name)?.as_borrowed())?;
+            }
+            Ok(op::TUPLE3)
+        });
+        made.map(drop)
     }
 }

@@ -3,23 +3,28 @@
 //! [`reduce`] says of any object whether it crosses by its name (nothing is returned, and the pickler writes the name), or
 //! by value: then as a call of one of the `rebuild_*` functions of the engine, which the receiver makes.
 //!
-//! * `home` finds out where a definition lives, and whether a receiver has it.
+//! * `home` finds out where a definition lives, and whether a receiver has it; `in_main` which one a receiver uses.
 //! * `function`, `code` and `namespace` take functions apart and put them together: what they are, and their globals.
-//! * `class`, `enums` and `variables` do it for classes and type variables; `parts` and `rebuild` for what these are made of.
+//! * `class`, `enums` and `variables` do it for classes and type variables, `late` for what is worked out when it is asked for; `parts` and
+//!   `rebuild` for what these are made of, `descriptors` and `views` among them.
 //! * `definitions` remembers what crossed, so that a definition sent twice is one in the receiver.
 
 mod class;
 mod code;
 mod definitions;
+mod descriptors;
 mod enums;
 mod function;
 mod home;
+mod in_main;
+mod late;
 mod namespace;
 mod parts;
 mod rebuild;
 mod snapshot;
 mod tables;
 mod variables;
+mod views;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyType};
@@ -36,15 +41,16 @@ pub use code::rebuild_code;
 pub use enums::rebuild_enum;
 pub use function::{rebuild_function, set_function, travelling_globals};
 pub use home::{register_by_value, unregister_by_value};
+pub use late::{rebuild_late, set_late};
 pub use namespace::{rebuild_namespace, Namespace};
 pub use rebuild::{
-    rebuild_cached, rebuild_cell, rebuild_main, rebuild_module, rebuild_view,
+    rebuild_cached, rebuild_cell, rebuild_descriptor, rebuild_main, rebuild_module, rebuild_view,
     rebuild_weak_reference, set_cell, set_class_cell, set_module,
 };
 pub use variables::rebuild_type_variable;
 
-pub(crate) use function::name_typed_in;
 pub(crate) use home::is_registered;
+pub(crate) use in_main::name_typed_in;
 pub(crate) use namespace::Walk;
 pub(crate) use snapshot::Snapshot;
 
@@ -83,8 +89,21 @@ pub(crate) fn reduce<'py>(object: &Bound<'py, PyAny>, to: To) -> PyResult<Option
     } else if let Some(part) = parts::of(&kind)? {
         parts::reduce(object, part, to)
     } else {
-        Ok(None)
+        of_subclass(object, &kind)
     }
+}
+
+/// What classes of the program derive from a part's type.
+fn of_subclass<'py>(
+    object: &Bound<'py, PyAny>,
+    kind: &Bound<'py, PyType>,
+) -> PyResult<Option<Reduction<'py>>> {
+    let tables = Tables::get(object.py())?;
+    // Notebooks and test runners put streams of their own in the place of the interpreter's.
+    if descriptors::is_below(kind, tables.text_stream.bind(object.py())) {
+        return parts::standard_stream(object, tables);
+    }
+    descriptors::of_subclass(object, kind)
 }
 
 fn function<'py>(object: &Bound<'py, PyAny>, to: To) -> PyResult<Option<Reduction<'py>>> {

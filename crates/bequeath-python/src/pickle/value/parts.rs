@@ -1,20 +1,16 @@
-//! Parts of functions and classes that pickle knows nothing of: cells, code, descriptors, modules, views, weak references.
+//! Parts of functions and classes that pickle knows nothing of: which there are, and how cells, code and modules cross.
 
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule, PyString, PyTuple, PyType};
 
 use super::super::identities::ByAddress;
 use super::super::look;
 use super::super::reduction::Reduction;
-use super::code;
-use super::home::{self, Home};
-use super::namespace;
 use super::tables::{Callables, Tables};
 use super::variables::{self, Variable};
-use super::To;
+use super::{code, descriptors, home, namespace, views, To};
 use crate::intern;
 
 /// Types whose objects have a reduction here.
@@ -165,7 +161,7 @@ fn look_up(py: Python<'_>) -> PyResult<ByAddress<Part>> {
     Ok(parts)
 }
 
-type Reduced<'py> = PyResult<Option<Reduction<'py>>>;
+pub(super) type Reduced<'py> = PyResult<Option<Reduction<'py>>>;
 
 /// A call with these arguments.
 pub(super) fn call<'py, A>(callable: &Bound<'py, PyAny>, arguments: A) -> Reduced<'py>
@@ -204,112 +200,28 @@ pub(super) fn reduce<'py>(object: &Bound<'py, PyAny>, part: Part, to: To) -> Red
             call(callables.code.bind(py), (version, form.bytes.bind(py)))
         }
         Part::Module => module(object, tables, callables),
-        Part::Property => {
-            let [get, set, delete, doc] = [
-                intern!(py, "fget"),
-                intern!(py, "fset"),
-                intern!(py, "fdel"),
-                intern!(py, "__doc__"),
-            ]
-            .map(|name| object.getattr(name));
-            call(&kind, (get?, set?, delete?, doc?))
-        }
+        Part::Property => descriptors::property(object, &kind),
         Part::Wrapped => call(&kind, (object.getattr(intern!(py, "__func__"))?,)),
-        Part::MappingProxy => mapping_proxy(object, tables),
-        Part::Descriptor => {
-            let class = object.getattr(intern!(py, "__objclass__"))?;
-            let name = object.getattr(intern!(py, "__name__"))?;
-            if object
-                .get_type()
-                .is(tables.class_method_descriptor.bind(py))
-            {
-                // Looked up on its class it would be bound.
-                let get = class
-                    .getattr(intern!(py, "__dict__"))?
-                    .getattr(intern!(py, "__getitem__"))?;
-                return call(&get, (name,));
-            }
-            call(tables.getattr.bind(py), (class, name))
-        }
+        Part::MappingProxy => views::mapping_proxy(object, tables),
+        Part::Descriptor => descriptors::of_interpreter(object, tables),
         Part::Wrapper => Ok(None),
-        Part::Method => method(object, tables),
-        Part::Cached => cached(object, to, callables),
-        Part::PartialMethod => {
-            // Not by its attributes: since 3.14 it cannot be made without its function.
-            let mut arguments = vec![kind, object.getattr("func")?];
-            for argument in object.getattr("args")?.try_iter()? {
-                arguments.push(argument?);
-            }
-            let keywords = object.getattr("keywords")?.cast_into::<PyDict>()?;
-            let partial = py.import("functools")?.getattr("partial")?;
-            let arguments = PyTuple::new(py, arguments)?;
-            call(&partial.call(arguments, Some(&keywords))?, ())
-        }
-        Part::CachedProperty => {
-            let own = object
-                .getattr(intern!(py, "__dict__"))?
-                .call_method0(intern!(py, "copy"))?
-                .cast_into::<PyDict>()?;
-            for name in ["func", "lock"] {
-                if own.contains(name)? {
-                    own.del_item(name)?;
-                }
-            }
-            let arguments = PyTuple::new(py, [object.getattr("func")?])?;
-            let made = Reduction::call_and_set(kind, arguments, own.into_any(), None);
-            Ok(Some(made))
-        }
-        Part::View(view) => {
-            let (code, of) = of_view(object, view, tables)?;
-            call(callables.view.bind(py), (code, of))
-        }
-        Part::WeakReference => {
-            if !object.getattr("__callback__")?.is_none() {
-                return Err(PyTypeError::new_err(
-                    "a weak reference with a callback cannot cross: the callback belongs to this process",
-                ));
-            }
-            let target = object.call0()?;
-            call(callables.weak.bind(py), (target,))
-        }
-        Part::WeakSet => {
-            let items = pyo3::types::PyList::empty(py);
-            for item in object.try_iter()? {
-                items.append(item?)?;
-            }
-            call(&kind, (items,))
-        }
-        Part::WeakMapping => {
-            let items = py.get_type::<PyDict>().call1((object,))?;
-            call(&kind, (items,))
-        }
-        Part::MemoryView => memory_view(object),
+        Part::Method => descriptors::method(object, tables),
+        Part::Cached => descriptors::cached(object, to, callables),
+        Part::PartialMethod => descriptors::partial_method(object, kind),
+        Part::CachedProperty => descriptors::cached_property(object, kind),
+        Part::View(view) => views::of_dict(object, view, tables, callables),
+        Part::WeakReference => views::weak_reference(object, callables),
+        Part::WeakSet => views::weak_set(object, &kind),
+        Part::WeakMapping => call(&kind, (py.get_type::<PyDict>().call1((object,))?,)),
+        Part::MemoryView => views::memory_view(object),
         Part::Text => standard_stream(object, tables),
         Part::Mark => mark(object, tables),
         Part::Variable(variable) => variables::reduce(object, variable, to),
     }
 }
 
-/// A view of a copy of the bytes, with the same items where a view of bytes can have them.
-fn memory_view<'py>(object: &Bound<'py, PyAny>) -> Reduced<'py> {
-    let py = object.py();
-    let kind = object.get_type().into_any();
-    let bytes = object.call_method0(intern!(py, "tobytes"))?;
-    let format = object.getattr(intern!(py, "format"))?;
-    let shape = object.getattr(intern!(py, "shape"))?;
-    let plain = format.extract::<&str>()? == "B" && shape.len()? == 1;
-    if !plain {
-        let view = kind.call1((&bytes,))?;
-        let cast = view.getattr(intern!(py, "cast"))?;
-        if cast.call1((&format, &shape)).is_ok() {
-            return call(&cast, (format, shape));
-        }
-    }
-    call(&kind, (bytes,))
-}
-
 /// What is this interpreter's standard input or output is the reader's there.
-fn standard_stream<'py>(object: &Bound<'py, PyAny>, tables: &Tables) -> Reduced<'py> {
+pub(super) fn standard_stream<'py>(object: &Bound<'py, PyAny>, tables: &Tables) -> Reduced<'py> {
     let py = object.py();
     let sys = py.import(intern!(py, "sys"))?;
     for name in [
@@ -336,7 +248,7 @@ fn cell<'py>(object: &Bound<'py, PyAny>, callables: &Callables) -> Reduced<'py> 
     let Some(contents) = look::cell_contents(object)? else {
         return call(make, ());
     };
-    if let Some(class) = class_of_dict(&contents)? {
+    if let Some(class) = views::class_of_dict(&contents)? {
         // The cell through which annotations see the names of their class.
         let set = callables.class_cell.bind(py);
         return made_and_set(make, class, set);
@@ -345,64 +257,6 @@ fn cell<'py>(object: &Bound<'py, PyAny>, callables: &Callables) -> Reduced<'py> 
     let state = PyTuple::new(py, [contents])?;
     let set = callables.set_cell.bind(py);
     made_and_set(make, state.into_any(), set)
-}
-
-/// The class whose attributes a dict holds: since 3.13 a cell `__classdict__` may hold it itself.
-fn class_of_dict<'py>(dict: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let py = dict.py();
-    let Ok(dict) = dict.cast_exact::<PyDict>() else {
-        return Ok(None);
-    };
-    if !dict.contains(intern!(py, "__module__"))? {
-        return Ok(None);
-    }
-    owner(dict.as_any(), Tables::get(py)?)
-}
-
-pub(super) fn referent<'py>(
-    object: &Bound<'py, PyAny>,
-    tables: &Tables,
-) -> PyResult<Bound<'py, PyAny>> {
-    tables
-        .referents
-        .bind(object.py())
-        .call1((object,))?
-        .get_item(0)
-}
-
-/// The class that has this very dict of attributes.
-fn owner<'py>(mapping: &Bound<'py, PyAny>, tables: &Tables) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let py = mapping.py();
-    let Ok(dict) = mapping.cast::<PyDict>() else {
-        return Ok(None);
-    };
-    let is_owner = |class: &Bound<'py, PyAny>| -> PyResult<bool> {
-        Ok(class.is_instance_of::<PyType>() && {
-            let proxy = class.getattr(intern!(py, "__dict__"))?;
-            referent(&proxy, tables)?.is(mapping)
-        })
-    };
-    for value in dict.values() {
-        if let Some(Part::Descriptor | Part::Wrapper) = of(&value.get_type())? {
-            let class = value.getattr(intern!(py, "__objclass__"))?;
-            if is_owner(&class)? {
-                return Ok(Some(class));
-            }
-        }
-    }
-    if !dict.contains(intern!(py, "__module__"))? {
-        return Ok(None);
-    }
-    // A class without a descriptor of its own: whoever refers to it.
-    let garbage = py.import("gc")?;
-    let holders = garbage.call_method1("get_referrers", (mapping,))?;
-    for holder in holders.try_iter()? {
-        let holder = holder?;
-        if is_owner(&holder)? {
-            return Ok(Some(holder));
-        }
-    }
-    Ok(None)
 }
 
 fn module<'py>(object: &Bound<'py, PyAny>, tables: &Tables, callables: &Callables) -> Reduced<'py> {
@@ -434,64 +288,6 @@ fn module<'py>(object: &Bound<'py, PyAny>, tables: &Tables, callables: &Callable
     let set = Some(set.clone());
     let made = Reduction::call_and_set(make.clone(), arguments, state.into_any(), set);
     Ok(Some(made))
-}
-
-fn mapping_proxy<'py>(object: &Bound<'py, PyAny>, tables: &Tables) -> Reduced<'py> {
-    let py = object.py();
-    // The mapping itself, so that it is still shared with whoever else has it.
-    let mapping = referent(object, tables)?;
-    if let Some(class) = owner(&mapping, tables)? {
-        return call(tables.vars.bind(py), (class,));
-    }
-    call(object.get_type().as_any(), (mapping,))
-}
-
-fn method<'py>(object: &Bound<'py, PyAny>, tables: &Tables) -> Reduced<'py> {
-    let py = object.py();
-    let function = object.getattr(intern!(py, "__func__"))?;
-    let instance = object.getattr(intern!(py, "__self__"))?;
-    // By name where that leads back, so that the receiver's own definition is used.
-    if let Some(name) = function.getattr_opt(intern!(py, "__name__"))? {
-        if let Ok(name) = name.cast::<PyString>() {
-            let found = instance.getattr_opt(name).ok().flatten();
-            if found.is_some_and(|found| found.eq(object).unwrap_or(false)) {
-                return call(tables.getattr.bind(py), (instance, name));
-            }
-        }
-    }
-    call(tables.method.bind(py), (function, instance))
-}
-
-fn cached<'py>(object: &Bound<'py, PyAny>, to: To, callables: &Callables) -> Reduced<'py> {
-    let py = object.py();
-    if let Home::Shared = home::of(object, to)? {
-        return Ok(None);
-    }
-    let settings = object.call_method0("cache_parameters")?;
-    let make = callables.cached.bind(py);
-    call(
-        make,
-        (
-            object.getattr(intern!(py, "__wrapped__"))?,
-            settings.get_item("maxsize")?,
-            settings.get_item("typed")?,
-        ),
-    )
-}
-
-/// Which view, and of what. (`mapping` came with 3.10; it is a proxy of the dict.)
-fn of_view<'py>(
-    object: &Bound<'py, PyAny>,
-    view: View,
-    tables: &Tables,
-) -> PyResult<(&'static str, Bound<'py, PyAny>)> {
-    let dict = referent(&object.getattr("mapping")?, tables)?;
-    let name = match view {
-        View::Keys => "keys",
-        View::Values => "values",
-        View::Items => "items",
-    };
-    Ok((name, dict))
 }
 
 fn mark<'py>(object: &Bound<'py, PyAny>, tables: &Tables) -> Reduced<'py> {

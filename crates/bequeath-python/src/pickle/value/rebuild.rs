@@ -2,11 +2,11 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyModule, PyString, PyTuple};
+use pyo3::types::{PyDict, PyModule, PyString, PyTuple, PyType};
 
 use super::home;
-use super::parts::referent;
 use super::tables::Tables;
+use super::views::referent;
 use crate::intern;
 
 /// An empty cell.
@@ -59,6 +59,22 @@ pub fn rebuild_cached<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let cache = function.py().import("functools")?.getattr("lru_cache")?;
     cache.call1((maxsize, typed))?.call1((function,))
+}
+
+/// A property, class method or static method of a class that derives from one of these.
+#[pyfunction]
+pub fn rebuild_descriptor<'py>(
+    base: &Bound<'py, PyType>,
+    class_: &Bound<'py, PyType>,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = base.py();
+    let made = base.call_method1(intern!(py, "__new__"), (class_,))?;
+    let all: Vec<_> = std::iter::once(made.clone())
+        .chain(arguments.iter())
+        .collect();
+    base.call_method1(intern!(py, "__init__"), PyTuple::new(py, all)?)?;
+    Ok(made)
 }
 
 /// A view of a dict.

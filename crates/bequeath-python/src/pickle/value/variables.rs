@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use super::super::reduction::Reduction;
 use super::definitions::{self, Id};
 use super::home::{self, Home};
+use super::late;
 use super::parts::call;
 use super::tables::{Callables, Tables};
 use super::To;
@@ -56,6 +57,9 @@ pub(super) fn reduce<'py>(
         Variable::Alias => None,
         _ => Some(definitions::id_of(object)?),
     };
+    if let Some(late) = late::reduce(object, kind, id.as_ref())? {
+        return Ok(Some(late));
+    }
     let keywords = PyDict::new(py);
     let mut positional = vec![object.getattr(intern!(py, "__name__"))?];
     match variable {
