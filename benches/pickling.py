@@ -26,6 +26,7 @@ from typing import Any
 import cloudpickle
 
 import bequeath.pickle
+import through_a_queue
 from payloads import Payload, payloads
 from run import shown
 
@@ -205,6 +206,9 @@ def main() -> None:
         read = able(readers(payload, written))
         rows.append(report(payload, "loads", measure(read, options.rounds, options.seconds)))
     summary(rows)
+    if not options.parts:
+        print("a small message through a queue, processor time of each side")
+        through_a_queue.report(options.rounds)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

@@ -876,7 +876,7 @@ CASES = [
         it[1].__value__.__args__[0] is it[2] and it[2].__value__.__args__[1] is it[1]
         it[3].__value__.__args__[0].__args__[1].__origin__ is it[3]
         it[3].__type_params__[0].__name__ == 'T'
-        it[4].__annotations__['t'] is it[0] and it[5].__annotations__['children'] is it[0]
+        it[4].__annotations__['t'] is it[0] and it[5].__annotations__['children'].__name__ == 'Tree'
         it[6].__origin__ is it[3]
         it[3].__value__.__args__[0].__args__[0] is it[3].__type_params__[0]
         """,
@@ -937,7 +937,8 @@ CASES = [
         it[0].__type_params__[1].__constraints__ == (int, it[5])
         it[1].__type_params__[0].__bound__.__args__[0] is it[2]
         it[0].m.__type_params__[0].__bound__ is it[0].__type_params__[0]
-        it[3].__type_params__[0].__bound__ is it[3] and it[4].__type_params__[0].__bound__ is it[4]
+        it[3].__type_params__[0].__bound__.__name__ == 'Rec'
+        it[4].__type_params__[0].__bound__ is it[4]
         it[0].__orig_bases__[0].__args__ == it[0].__type_params__
         it[0].__parameters__ == it[0].__type_params__
         """,
@@ -957,7 +958,7 @@ CASES = [
         it[0].__type_params__[0].__default__ is int
         it[0].__type_params__[1].__default__ == [int]
         it[1].__type_params__[0].__default__.__args__[0] is it[2]
-        it[3].__type_params__[0].__default__ is it[3]
+        it[3].__type_params__[0].__default__.__name__ == 'A'
         repr(it[4].__type_params__[0].__default__).startswith('*') and it[4](1) == (1,)
         """,
         (3, 13),

@@ -99,7 +99,12 @@ _bindings: dict[str, dict[str, str]] = {}
 
 def binding_in_main(name: str) -> str:
     """What a child that runs the main module again has under a name: "bound", "rebound" (bound
-    again by what it does not run), or "missing"."""
+    again by what it does not run), or "missing".
+
+    Not `_home.bound_at_margin`, which every child asks that sends something of main: that looks at
+    the text, which is much faster, and may overlook a name, since what is overlooked crosses
+    by value. Here whoever waits has failed, or has asked, and is to be told nothing wrong.
+    """
     from ._home import main_surely_has
 
     main = sys.modules.get("__main__")

@@ -88,6 +88,7 @@ def bound_at_margin(source: bytes) -> frozenset[str]:
 
     A look at the text: taking it apart properly takes longer than compiling it, and every child
     that sends something of main would pay for that. What is overlooked crosses by value, too.
+    (Who explains must not overlook anything: `_explain.binding_in_main` takes it apart.)
     """
     text = _NOT_CODE.sub(b"", source)
     # Lines inside brackets may start at the margin; innermost first.

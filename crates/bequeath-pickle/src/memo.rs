@@ -11,6 +11,7 @@ use crate::error::Error;
 pub(crate) struct Memo<V> {
     near: Vec<Option<V>>,
     /// Made when it is needed: a table costs more to make than a small pickle to read.
+    #[allow(clippy::box_collection)] // the memo is moved for each pickle, and so is small
     far: Option<Box<HashMap<u64, V>>>,
     count: usize,
 }

@@ -100,7 +100,10 @@ pub fn rebuild_late<'py>(
     }
     let made = match (made, kind) {
         (Some(made), _) => made,
-        (None, "TypeVar" | "ParamSpec" | "TypeVarTuple") => plain(kind, name)?,
+        // Not by a call, which would give them no default for ever.
+        (None, "TypeVar") => instruction(py, &TYPE)?.call1((name,))?,
+        (None, "ParamSpec") => instruction(py, &PARAMETERS)?.call1((name,))?,
+        (None, "TypeVarTuple") => instruction(py, &TYPES)?.call1((name,))?,
         (None, _) => return Err(PyTypeError::new_err("no kind of type variable")),
     };
     if let Some(default) = default {
@@ -115,17 +118,6 @@ pub fn rebuild_late<'py>(
         definitions::complete(&made);
     }
     Ok(made)
-}
-
-/// A type variable of which nothing but the default is worked out late.
-fn plain<'py>(kind: &str, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
-    let py = name.py();
-    let keywords = PyDict::new(py);
-    if kind != "TypeVarTuple" {
-        keywords.set_item("infer_variance", true)?;
-    }
-    let class = py.import("typing")?.getattr(kind)?;
-    class.call((name,), Some(&keywords))
 }
 
 /// Tells what was just made how to work its parts out.
@@ -189,27 +181,38 @@ struct Instruction {
     of: &'static std::ffi::CStr,
     /// The opcode, and where the numbers behind it are told.
     call: (&'static str, &'static str),
+    /// It wants its arguments as a tuple.
+    takes_tuple: bool,
     function: Once<Py<PyAny>>,
 }
 
 impl Instruction {
-    const fn of_two(name: &'static str) -> Self {
+    const fn new(name: &'static str, of: &'static std::ffi::CStr, takes_tuple: bool) -> Self {
         Self {
             name,
-            of: c"lambda a, b: (a, b)",
-            call: ("CALL_INTRINSIC_2", "_intrinsic_2_descs"),
+            of,
+            call: ("CALL_INTRINSIC_1", "_intrinsic_1_descs"),
+            takes_tuple,
             function: Once::new(),
         }
     }
+
+    const fn of_one(name: &'static str) -> Self {
+        Self::new(name, c"lambda a: (a,)", false)
+    }
+
+    const fn of_two(name: &'static str) -> Self {
+        let mut made = Self::new(name, c"lambda a, b: (a, b)", false);
+        made.call = ("CALL_INTRINSIC_2", "_intrinsic_2_descs");
+        made
+    }
 }
 
-/// Takes one argument, which is a tuple of three.
-static ALIAS: Instruction = Instruction {
-    name: "INTRINSIC_TYPEALIAS",
-    of: c"lambda a, b, c: (a, b, c)",
-    call: ("CALL_INTRINSIC_1", "_intrinsic_1_descs"),
-    function: Once::new(),
-};
+static ALIAS: Instruction =
+    Instruction::new("INTRINSIC_TYPEALIAS", c"lambda a, b, c: (a, b, c)", true);
+static TYPE: Instruction = Instruction::of_one("INTRINSIC_TYPEVAR");
+static PARAMETERS: Instruction = Instruction::of_one("INTRINSIC_PARAMSPEC");
+static TYPES: Instruction = Instruction::of_one("INTRINSIC_TYPEVARTUPLE");
 static BOUND: Instruction = Instruction::of_two("INTRINSIC_TYPEVAR_WITH_BOUND");
 static CONSTRAINTS: Instruction = Instruction::of_two("INTRINSIC_TYPEVAR_WITH_CONSTRAINTS");
 static DEFAULT: Instruction = Instruction::of_two("INTRINSIC_SET_TYPEPARAM_DEFAULT");
@@ -234,10 +237,12 @@ fn instruction<'py>(
         let makes_tuple = opcode("BUILD_TUPLE")?;
         let at = steps.chunks(2).position(|step| step[0] == makes_tuple);
         let at = at.ok_or_else(|| PyTypeError::new_err("no tuple is made"))? * 2;
-        match instruction.call.0 {
-            "CALL_INTRINSIC_2" => steps.splice(at..at + 2, call),
-            _ => steps.splice(at + 2..at + 2, call),
+        let at = if instruction.takes_tuple {
+            at + 2..at + 2
+        } else {
+            at..at + 2
         };
+        steps.splice(at, call);
         let keywords = PyDict::new(py);
         keywords.set_item("co_code", PyBytes::new(py, &steps))?;
         let code = code.call_method("replace", (), Some(&keywords))?;
