@@ -25,7 +25,7 @@ NAMES = "? BORN LEFT TRY ACK FULL WANT NONE GOT BROKEN REPORT REPORTED SLOW ADDE
 # The operations that are timed, by their numbers in SLOW records and on the status page.
 OPERATIONS = (
     "nothing put get acquire recover release semaphore notify condition event barrier value make "
-    "drop start join poll send receive task_done scavenge select"
+    "drop start join poll send receive task_done scavenge select pool"
 ).split()
 # Slower than this is written down, and judged afterwards.
 SLOW_SECONDS = 0.2
