@@ -229,3 +229,49 @@ def test_no_worker_survives_its_parent(ours: Implementation, tmp_path: Path) -> 
         # Readable when it has ended.
         select.select([worker], [], [])
         os.close(worker)
+
+
+OWNER = """
+import gc, os, signal, sys, time
+import bequeath
+from bequeath import _engine
+
+def die_with_a_pool(method):
+    # On purpose not closed: all of it is left to whoever finds this process dead.
+    pool = bequeath.get_context(method).Pool(2)
+    pool.apply(abs, (-1,))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def figures():
+    gc.collect()
+    _engine.session_scavenge()
+    info = _engine.session_info()
+    return {{name: info[name] for name in ("members", "references", "places")}}
+
+if __name__ == "__main__":
+    context = bequeath.get_context({method!r})
+    for _ in range(2):  # templates come, and keep a child ahead
+        first = context.Process(target=int)
+        first.start()
+        first.join()
+        first.close()
+    while (before := figures())["members"] != {members}:
+        time.sleep(0.01)
+    child = context.Process(target=die_with_a_pool, args=({method!r},))
+    child.start()
+    child.join()
+    child.close()
+    while (now := figures()) != before:
+        time.sleep(0.01)
+    print("nothing is left")
+"""
+
+
+def test_a_killed_owner_of_a_pool_leaves_nothing_to_one_that_has_none(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    script = tmp_path / "owner.py"
+    members = 1 if ours.start_method == "fork" else 3
+    script.write_text(OWNER.format(method=ours.start_method, members=members))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("nothing is left\n", "")

@@ -87,7 +87,7 @@ mod _engine {
     #[pymodule_export]
     use crate::session::{
         session_attach, session_audit, session_descriptor, session_info, session_leave,
-        session_scavenge, session_set_limit,
+        session_places, session_scavenge, session_set_limit,
     };
     #[pymodule_export]
     use crate::shared_memory::{check_transfer, rebuild_shared_bytes, SharedBytes};

@@ -4,13 +4,14 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use bequeath_shm::{Options, Session};
+use bequeath_shm::{HeldBy, Options, Session};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::before_exec;
 use crate::error::EngineError;
+use crate::pool::Bell;
 
 /// Two threads' first objects make one session.
 static MAKING: Mutex<()> = Mutex::new(());
@@ -28,15 +29,21 @@ pub fn current(py: Python<'_>) -> PyResult<Session> {
     Ok(session)
 }
 
+/// Any member may be the one that gives back what a dead process had, also of a kind that it never used itself.
+fn register_kinds() {
+    bequeath_channel::register_kinds();
+    bequeath_shm::register_kind::<Bell>();
+}
+
 fn make() -> PyResult<Session> {
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(session) = Session::current() {
         return Ok(session);
     }
-    bequeath_channel::register_kinds();
+    register_kinds();
     let session = Session::create(&Options::default()).map_err(EngineError::from)?;
     bequeath_channel::board::create().map_err(EngineError::from)?;
-    bequeath_channel::register_kinds();
+    register_kinds();
     session.set_current();
     Ok(session)
 }
@@ -66,11 +73,11 @@ fn join_first(descriptor: OwnedFd) -> PyResult<()> {
             ))
         };
     }
-    bequeath_channel::register_kinds();
+    register_kinds();
     Session::attach(descriptor)
         .map_err(EngineError::from)?
         .set_current();
-    bequeath_channel::register_kinds();
+    register_kinds();
     Ok(())
 }
 
@@ -134,6 +141,17 @@ pub fn session_audit(py: Python<'_>) -> PyResult<(u64, i64, Vec<u64>)> {
     let audit = current(py)?.audit().map_err(EngineError::from)?;
     let unaccounted = audit.unaccounted();
     Ok((audit.used, unaccounted, audit.stray))
+}
+
+/// One line for each place of the arena in use, objects with their kinds and counts: for tests and bug reports.
+#[pyfunction]
+pub fn session_places(py: Python<'_>) -> PyResult<Vec<String>> {
+    let census = current(py)?.census().map_err(EngineError::from)?;
+    let used = census
+        .places
+        .iter()
+        .filter(|place| !matches!(place.held_by, HeldBy::Free { .. }));
+    Ok(used.map(|place| format!("{place:?}")).collect())
 }
 
 /// Gives back what dead processes of the session held; returns how many were found.

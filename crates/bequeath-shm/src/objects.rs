@@ -11,6 +11,7 @@ use crate::adopted::Keeper;
 use crate::kind;
 use crate::memory::Memory;
 use crate::object::{register_kind, Object};
+use crate::slate::Slate;
 
 /// Makes the kinds of this crate known, so that this process can clean up after others.
 pub(crate) fn register() {
@@ -22,6 +23,7 @@ pub(crate) fn register() {
     register_kind::<bequeath_sync::Barrier>();
     register_kind::<Memory>();
     register_kind::<Keeper>();
+    register_kind::<Slate>();
 }
 
 // SAFETY: see the module's invariants.

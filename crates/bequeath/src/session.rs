@@ -12,7 +12,7 @@ use crate::child::Child;
 use crate::condition::Condition;
 use crate::error::Result;
 use crate::event::Event;
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::semaphore::Semaphore;
@@ -77,7 +77,7 @@ impl Session {
     pub fn with(options: &Options) -> Result<Self> {
         let session = bequeath_shm::Session::create(options)?;
         bequeath_channel::board::ensure()?;
-        bequeath_channel::register_kinds();
+        register_kinds();
         if Self::current().is_none() {
             session.set_current();
         }
@@ -109,7 +109,7 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn attach(descriptor: OwnedFd) -> Result<Self> {
-        bequeath_channel::register_kinds();
+        register_kinds();
         Ok(Self(bequeath_shm::Session::attach(descriptor)?))
     }
 
@@ -328,4 +328,10 @@ impl Session {
     pub(crate) const fn engine(&self) -> &bequeath_shm::Session {
         &self.0
     }
+}
+
+/// Any member may be the one that gives back what a dead process had, also of a kind that it never used itself.
+pub(crate) fn register_kinds() {
+    bequeath_channel::register_kinds();
+    bequeath_shm::register_kind::<lock::Body>();
 }

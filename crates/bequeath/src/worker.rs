@@ -133,7 +133,7 @@ fn prepare_and_call(mut start: Arrived<Start>, joined: &mut Option<Session>) -> 
     };
     let session = Session::attach(arena)?;
     bequeath_channel::board::install(sender, receiver)?;
-    bequeath_channel::register_kinds();
+    crate::session::register_kinds();
     session.set_current();
     *joined = Some(session.clone());
     if start.head.tied {

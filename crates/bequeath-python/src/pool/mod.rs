@@ -32,4 +32,5 @@ mod wire;
 pub use driver::PoolDriver;
 pub use seat::{rebuild_seat, Seat};
 pub use share::Shared;
+pub use shared::Bell;
 pub use stream::ResultStream;
