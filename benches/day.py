@@ -4,9 +4,9 @@
 
 Two workers; a frame's parts go to them (`parts`), then all look at the whole frame (`common`): by
 `Pool.share`, by the standard Pool's initializer, by joblib's own way. Each sample is a program of
-its own, and the contenders take turns. Memory is what a control group of the sample's own counted at most, the
-frame and files in /dev/shm included; where no group can be made, the sum of the proportional set
-sizes of its processes, looked at every 20 ms, which leaves out what nobody has mapped.
+its own, and the contenders take turns. Memory is what a control group of the sample's own counted
+at most, the frame and files in /dev/shm included; where no group can be made, the sum of the
+proportional set sizes of its processes, looked at every 20 ms, without what nobody has mapped.
 """
 
 from __future__ import annotations
