@@ -68,9 +68,12 @@ class _Hooks:
         self.terminated = errors.terminated
         self.unpack = _remote_error.unpack
         self.unloadable = _remote_error.unloadable
-
-        self._oom_kills = _engine.oom_kills()
+        self._oom_kills: int | None = None
         self._oom: bool | None = None
+
+    def count_kills(self) -> None:
+        """From now on it can be told whether a worker was killed for want of memory."""
+        self._oom_kills = _engine.oom_kills()
 
     def reap(self, worker: int, process: Any) -> int | None:
         """A worker's process has ended: its exit code."""
@@ -147,8 +150,9 @@ class Driver:
                 raise
             return made
 
+        hooks = _Hooks(make, errors or Errors())
         self.engine = engine = _engine.PoolDriver(
-            _Hooks(make, errors or Errors()),
+            hooks,
             processes,
             max_tasks=max_tasks,
             on_demand=on_demand,
@@ -167,6 +171,7 @@ class Driver:
                 one.join()
             raise
         opening = False
+        hooks.count_kills()  # while the workers load
         self.thread = threading.Thread(
             target=_run, args=(engine, finished), name="bequeath pool driver", daemon=True
         )

@@ -7,6 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::content;
+
 /// A folder of a control group and the top of its mount.
 pub(super) struct Group {
     pub(super) version: u8,
@@ -52,7 +54,7 @@ fn room(folder: &Path, version: u8) -> Option<u64> {
     };
     let limit = number(&folder.join(limit)).filter(is_a_limit)?;
     let used = number(&folder.join(usage))?;
-    let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let stat = content(&folder.join("memory.stat")).unwrap_or_default();
     let found = stat.lines().find_map(|line| line.strip_prefix(droppable));
     let droppable: u64 = found.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     Some(limit.saturating_sub(used.saturating_sub(droppable)))
@@ -87,7 +89,7 @@ pub fn cpu_quota_in(root: &Path) -> Option<f64> {
 
 fn quota(folder: &Path, version: u8) -> Option<f64> {
     let (quota, period) = if version == 2 {
-        let text = std::fs::read_to_string(folder.join("cpu.max")).ok()?;
+        let text = content(&folder.join("cpu.max")).ok()?;
         let mut words = text.split_whitespace();
         (
             words.next()?.parse::<u64>().ok()?,
@@ -104,7 +106,7 @@ fn quota(folder: &Path, version: u8) -> Option<f64> {
 
 /// A file with one number; "max" and "-1" are none.
 fn number(file: &Path) -> Option<u64> {
-    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    content(file).ok()?.trim().parse().ok()
 }
 
 pub(super) fn upwards(group: &Group) -> impl Iterator<Item = &Path> {
@@ -122,7 +124,7 @@ fn groups(root: &Path, controller: &str) -> Vec<Group> {
 /// The groups of a process, named as in procfs; where they are mounted is looked up in this one's view.
 pub(super) fn groups_of(root: &Path, process: &str, controller: &str) -> Vec<Group> {
     let read = |process: &str, name: &str| {
-        std::fs::read_to_string(root.join("proc").join(process).join(name)).unwrap_or_default()
+        content(&root.join("proc").join(process).join(name)).unwrap_or_default()
     };
     let (memberships, mounts) = (read(process, "cgroup"), read("self", "mountinfo"));
     let mut found = Vec::new();

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::cgroup::{groups_of, upwards, Group};
+use super::content;
 
 /// How many there were, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl OomKills {
     pub fn read_in(root: &Path, pid: Option<u32>) -> Self {
         let process = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
         let groups = groups_of(root, &process, "memory");
-        let machine = std::fs::read_to_string(root.join("proc/vmstat"));
+        let machine = content(&root.join("proc/vmstat"));
         Self {
             group: groups.iter().find_map(nearest),
             machine: machine.ok().as_deref().and_then(counted),
@@ -62,7 +63,7 @@ fn nearest(group: &Group) -> Option<u64> {
         2 => "memory.events",
         _ => "memory.oom_control",
     };
-    upwards(group).find_map(|folder| counted(&std::fs::read_to_string(folder.join(file)).ok()?))
+    upwards(group).find_map(|folder| counted(&content(&folder.join(file)).ok()?))
 }
 
 /// The line `oom_kill N`, which all three texts have (since Linux 4.13).

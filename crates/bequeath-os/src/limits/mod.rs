@@ -6,6 +6,7 @@ mod cgroup;
 mod kills;
 mod processors;
 
+use std::io::Read;
 use std::path::Path;
 
 use rustix::process::{getrlimit, Resource, Rlimit};
@@ -13,6 +14,13 @@ use rustix::process::{getrlimit, Resource, Rlimit};
 pub use cgroup::{cpu_quota_in, memory_limit_in, memory_room_in, tasks_limit_in};
 pub use kills::OomKills;
 pub use processors::{is_free_to_move, usable_processors, usable_processors_in};
+
+/// A text that the kernel makes when it is read. It has no length, and is made again for each piece: one piece.
+fn content(file: &Path) -> std::io::Result<String> {
+    let mut text = String::with_capacity(1 << 14);
+    std::fs::File::open(file)?.read_to_string(&mut text)?;
+    Ok(text)
+}
 
 /// A soft and a hard limit; `None` means none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +72,7 @@ pub fn cgroup_memory_room() -> Option<u64> {
 /// Memory that can be had without swapping, as the kernel estimates it (`MemAvailable`).
 #[must_use]
 pub fn available_memory() -> Option<u64> {
-    parse_available(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    parse_available(&content(Path::new("/proc/meminfo")).ok()?)
 }
 
 /// Finds `MemAvailable` in the text of `/proc/meminfo`, in bytes.
