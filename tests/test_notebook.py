@@ -120,6 +120,33 @@ def test_an_executor_of_a_notebook(ours: Any, notebook: Notebook) -> None:
     assert shown == "32\n"
 
 
+def test_progress(ours: Any, notebook: Notebook) -> None:
+    pytest.importorskip("ipywidgets")
+    notebook.run(
+        "from tqdm import auto, notebook as widgets\npool = context.Pool(2)\n"
+        "made = []\nclass Noted(widgets.tqdm):\n"
+        "    def __init__(self, *args, **options):\n"
+        "        super().__init__(*args, **options)\n        made.append(self)\n"
+        "widgets.tqdm = Noted\n"
+        "def odd(x):\n    if x % 2:\n        raise ValueError(x)\n    return x"
+    )
+    # The notebook's own bar, and nothing as text beside it.
+    assert (
+        notebook.run("print(pool.map(abs, range(6), 1, progress=True) == [*range(6)])") == "True\n"
+    )
+    assert (
+        notebook.run("print(made[0].n, made[0].container.children[1].bar_style)") == "6 success\n"
+    )
+    shown = notebook.run("pool.map(odd, range(6), 1, progress=True)")
+    assert shown.rstrip().endswith("ValueError: 1")
+    assert "failed=3" in notebook.run("print(made[1].container.children[2].value)")
+    shown = notebook.run(
+        "with auto.tqdm() as bar:\n    pool.map(abs, range(6), 1, progress=bar)\nprint(bar.n)"
+    )
+    assert shown == "6\n"
+    assert notebook.run("pool.terminate(); pool.join()") == ""
+
+
 def test_the_day(ours: Any, tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     megabytes = int(os.environ.get("BEQUEATH_DAY", "20"))

@@ -91,6 +91,15 @@ def test_rich(ours: Any) -> None:
         assert (task.completed, task.total) == (10, 10)
 
 
+def test_rich_shows_the_end(ours: Any) -> None:
+    progress = pytest.importorskip("rich.progress")
+    file = io.StringIO()
+    console = pytest.importorskip("rich.console").Console(file=file, force_terminal=True)
+    with progress.Progress(console=console, auto_refresh=False) as shown, ours.Pool(2) as pool:
+        pool.map(square, range(10), 3, progress=shown)
+        assert "100%" in file.getvalue()
+
+
 def test_the_executor_s_map(ours: Any) -> None:
     import bequeath
 

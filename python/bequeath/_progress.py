@@ -69,12 +69,9 @@ class Bar:
             bar, self._bar = self._bar, None
             if bar is None:
                 return
-            if self._owned and self._rich is not None:
-                bar.stop()
-            elif self._owned:
-                bar.close()
-            elif self._rich is None:
-                bar.refresh()
+            bar.refresh()  # rich in a notebook would else end at what it showed last
+            if self._owned:
+                (bar.close if self._rich is None else bar.stop)()
 
 
 class Shown:
