@@ -5,8 +5,10 @@ CPython's own suite runs over it by `make upstream-pickle`; here is what it does
 
 from __future__ import annotations
 
+import array
 import collections
 import copyreg
+import ctypes
 import dataclasses
 import datetime
 import decimal
@@ -737,3 +739,22 @@ def test_nothing_reaches_over_the_end_of_a_frame(data: bytes) -> None:
         bequeath.pickle.load(io.BytesIO(data))
     whole = FRAME % 10 + b"N" + FRAME[2:] % 0 + b"N."
     assert bequeath.pickle.loads(whole) is bequeath.pickle.load(io.BytesIO(whole)) is None
+
+
+def test_any_buffer_in_one_piece_is_read_as_pickle_does() -> None:
+    value = {"a": [1, 2, 3] * 9, "b": "text"}
+    data = pickle.dumps(value)
+    data += bytes(-len(data) % 8)
+    spread = memoryview(b"".join(bytes([byte, 0]) for byte in data))[::2]
+    whole: list[Any] = [bytearray(data), memoryview(data), array.array("i", data)]
+    whole += [array.array("d", data), memoryview(data).cast("Q")]
+    whole += [memoryview(data).cast("B", (2, len(data) // 2)), (ctypes.c_long * 4)()]
+    for one in (*whole, spread, None, 5, "text", [1], pickle.PickleBuffer(data)):
+        try:
+            expected = pickle.loads(one)
+        except Exception as error:
+            with pytest.raises(type(error)) as caught:
+                bequeath.pickle.loads(one)
+            assert str(caught.value) == str(error)
+        else:
+            assert bequeath.pickle.loads(one) == expected == value

@@ -67,6 +67,43 @@ CASES = {
         said = limited(bequeath.pickle.loads, b"N" + puts + b".")
         assert said is not None and "values more" in said, said
     """,
+    "input that is not bytes": """
+        import array
+        data = b"\\x8e" + (64 << 20).to_bytes(8, "little") + bytes(64 << 20) + b"." + bytes(6)
+        inputs = [bytearray(data), memoryview(data), memoryview(data).toreadonly()]
+        for given in [*inputs, array.array("i", data)]:
+            assert limited(bequeath.pickle.loads, given) is not None
+            assert len(bequeath.pickle.loads(given)) == 64 << 20
+    """,
+    "what a file hands out": """
+        class Piece:
+            def __init__(self, data): self.data = data
+            def read(self, size): return self.data[:size]
+            def readline(self): return self.data
+        class Peeked(Piece):
+            def peek(self, size): return self.data
+        class Into(Piece):
+            def readinto(self, into): raise AssertionError
+        # Begins as a pickle of bytes again and again, which are longer than there is memory.
+        data = b"\\x8e" + (60 << 20).to_bytes(8, "little") + bytes(64 << 20)
+        for file in (Piece(data), Peeked(data), Into(data)):
+            assert limited(bequeath.pickle.load, file) is not None
+            assert limited(bequeath.pickle.Unpickler(file).load) is not None
+        for opcode in (b"c", b"I", b"S'", b"V", b"P", b"F", b"L"):
+            line = opcode + b"1" * (64 << 20) + b"\\n"
+            assert limited(bequeath.pickle.load, Piece(line)) is not None, opcode
+    """,
+    "a name or a number as a line": """
+        for opcode in (b"c", b"S'", b"V", b"P", b"(i", b"F"):
+            end = b"'\\n" if opcode == b"S'" else b"\\n"
+            line = opcode + b"1" * (64 << 20) + end
+            assert limited(bequeath.pickle.loads, line) is not None, opcode
+    """,
+    "items of a list": """
+        items = b"(" + b"N" * 2_900_000 + b"e."
+        for begin in (b"]", b"]N0", b"]q\\x00", b"]Na"):
+            assert limited(bequeath.pickle.loads, begin + items) is not None, begin
+    """,
 }
 
 

@@ -22,6 +22,16 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, point: u32) {
     }
 }
 
+/// Room for so many bytes.
+///
+/// # Errors
+/// [`Error::NoMemory`].
+pub(crate) fn with_room(len: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let reserved = bytes.try_reserve_exact(len);
+    reserved.map(|()| bytes).map_err(|_| Error::NoMemory(len))
+}
+
 /// The bytes of an old string from its quoted line.
 ///
 /// # Errors
@@ -31,7 +41,7 @@ pub(crate) fn unquote(line: &[u8]) -> Result<Vec<u8>> {
         [first @ (b'\'' | b'"'), inside @ .., last] if first == last => inside,
         _ => return Err(Error::NotQuoted),
     };
-    let mut bytes = Vec::with_capacity(inside.len());
+    let mut bytes = with_room(inside.len())?;
     let mut rest = inside.iter().copied().peekable();
     while let Some(byte) = rest.next() {
         if byte != b'\\' {

@@ -3,7 +3,7 @@
 use super::{argument, array, long_length, Decoder};
 use crate::builder::Builder;
 use crate::error::Error;
-use crate::escape::unquote;
+use crate::escape::{unquote, with_room};
 use crate::opcode as op;
 use crate::source::Source;
 
@@ -78,12 +78,12 @@ impl<V> Decoder<V> {
                 dict
             }
             op::GLOBAL => {
-                let module = name(source)?.to_vec();
+                let module = copied(name(source)?)?;
                 builder.global(&module, name(source)?)?
             }
             op::INST => {
                 let start = self.unmark()?;
-                let module = name(source)?.to_vec();
+                let module = copied(name(source)?)?;
                 let class = builder.global(&module, name(source)?)?;
                 let arguments = builder.tuple(self.stack.drain(start..))?;
                 builder.instance(class, arguments)?
@@ -174,6 +174,13 @@ impl<V> Decoder<V> {
         };
         Ok(self.push(value)?)
     }
+}
+
+/// Bytes that are kept while the source goes on.
+fn copied(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut copy = with_room(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
 }
 
 /// A line that names something.

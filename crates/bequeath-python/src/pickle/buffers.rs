@@ -51,6 +51,27 @@ pub(super) fn pickle_buffer<'a>(object: Object<'a, '_>) -> Option<(bool, &'a [u8
     Some((view.readonly != 0, inside))
 }
 
+/// The bytes of any object that has them in one piece, whatever their items are.
+///
+/// # Errors
+/// TypeError for what is no buffer, BufferError where it is not in one piece, MemoryError.
+pub(super) fn copied<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let py = object.py();
+    let mut view = ffi::Py_buffer::new();
+    // SAFETY: alive; the view is released below.
+    let got = unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut view, ffi::PyBUF_SIMPLE) };
+    if got != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    // SAFETY: the view has so many bytes.
+    let made = unsafe { ffi::PyBytes_FromStringAndSize(view.buf.cast(), view.len) };
+    // SAFETY: a new reference or an error.
+    let made = unsafe { Bound::from_owned_ptr_or_err(py, made) };
+    // SAFETY: got above, once.
+    unsafe { ffi::PyBuffer_Release(&raw mut view) };
+    Ok(made?.cast_into::<PyBytes>()?)
+}
+
 /// What was written, with large buffers in their places: bytes that are copied once.
 pub(super) fn joined<'py>(
     py: Python<'py>,

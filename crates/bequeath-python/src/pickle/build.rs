@@ -13,7 +13,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::intern;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 
 use super::failure::{Failure, Made};
 use super::look::{self, index};
@@ -73,10 +73,10 @@ impl<'py> Builder for Objects<'py> {
 
     fn long_text(&mut self, text: &[u8]) -> Made<'py> {
         let py = self.py;
-        let text = String::from_utf8_lossy(text);
+        let text = self.decode(text, c"replace")?;
         Ok(py
             .get_type::<pyo3::types::PyInt>()
-            .call1((text.as_ref(), version::BASE_OF_TEXT))?)
+            .call1((text, version::BASE_OF_TEXT))?)
     }
 
     #[inline]
@@ -89,10 +89,8 @@ impl<'py> Builder for Objects<'py> {
 
     fn float_text(&mut self, text: &[u8]) -> Made<'py> {
         let py = self.py;
-        let text = String::from_utf8_lossy(text);
-        Ok(py
-            .get_type::<pyo3::types::PyFloat>()
-            .call1((text.as_ref(),))?)
+        let text = self.decode(text, c"replace")?;
+        Ok(py.get_type::<pyo3::types::PyFloat>().call1((text,))?)
     }
 
     #[inline]
@@ -230,7 +228,10 @@ impl<'py> Builder for Objects<'py> {
 
     #[inline]
     fn dict(&mut self) -> Made<'py> {
-        let dict = PyDict::new(self.py).into_any();
+        // SAFETY: attached.
+        let dict = unsafe { ffi::PyDict_New() };
+        // SAFETY: a new reference or an error.
+        let dict = unsafe { Bound::from_owned_ptr_or_err(self.py, dict) }?;
         Ok(self.made(dict))
     }
 
@@ -246,7 +247,6 @@ impl<'py> Builder for Objects<'py> {
     fn extend(&mut self, list: &Self::Value, items: Drain<'_, Self::Value>) -> Result<(), Failure> {
         self.steps += 1;
         self.may_change(list)?;
-        let py = self.py;
         if let Ok(list) = list.cast_exact::<PyList>() {
             if items.len() < MANY {
                 for item in items {
@@ -255,7 +255,8 @@ impl<'py> Builder for Objects<'py> {
                 return Ok(());
             }
             let end = list.len();
-            return Ok(list.set_slice(end, end, PyList::new(py, items)?.as_any())?);
+            let items = self.list(items)?;
+            return Ok(list.set_slice(end, end, &items)?);
         }
         self.extend_object(list, items)
     }

@@ -1,6 +1,7 @@
 //! A pickle that comes from an object with `read` and `readline`.
 
 use bequeath_pickle::{Error, Source};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -74,6 +75,15 @@ impl<'py> File<'py> {
         Ok(())
     }
 
+    fn append(&mut self, bytes: &[u8]) -> PyResult<()> {
+        if self.buffer.try_reserve(bytes.len()).is_err() {
+            let (text, have) = ("no memory to read", self.buffer.len() + bytes.len());
+            return Err(PyMemoryError::new_err(format!("{text} {have} bytes")));
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
     fn fetch(&self, len: usize) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.read.call1((len,))?;
         bytes.cast_into::<PyBytes>().map_err(|error| {
@@ -98,7 +108,7 @@ impl<'py> File<'py> {
                     if let Ok(seen) = seen.cast::<PyBytes>() {
                         if seen.as_bytes().len() >= len && self.used == self.buffer.len() {
                             self.buffer.clear();
-                            self.buffer.extend_from_slice(seen.as_bytes());
+                            self.append(seen.as_bytes())?;
                             (self.used, self.peeked) = (0, true);
                             return Ok(());
                         }
@@ -113,15 +123,14 @@ impl<'py> File<'py> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let rest = self.buffer.split_off(self.used);
-        self.buffer = rest;
+        self.buffer.drain(..self.used);
         self.used = 0;
         // A length is believed by and by: `read` makes room for all that it is asked for.
         while self.buffer.len() < len {
             let most = self.buffer.len().max(AT_ONCE);
             let wanted = most.min(len - self.buffer.len());
             let more = self.fetch(wanted)?;
-            self.buffer.extend_from_slice(more.as_bytes());
+            self.append(more.as_bytes())?;
             if more.as_bytes().len() < wanted {
                 break;
             }
@@ -163,10 +172,9 @@ impl Source for File<'_> {
             self.settle()?;
             let line = self.readline.call0()?;
             let line = line.cast_into::<PyBytes>().map_err(PyErr::from)?;
-            let rest = self.buffer.split_off(self.used);
-            self.buffer = rest;
+            self.buffer.drain(..self.used);
             self.used = 0;
-            self.buffer.extend_from_slice(line.as_bytes());
+            self.append(line.as_bytes())?;
         }
         let from = self.used;
         let len = newline(&self.buffer[from..]).ok_or(Error::Truncated)?;

@@ -52,7 +52,6 @@ pub(crate) mod value;
 mod version;
 
 use bequeath_pickle::{Slice, HIGHEST_PROTOCOL};
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -153,10 +152,9 @@ pub fn loads<'py>(
     if let Ok(bytes) = data.cast::<PyBytes>() {
         return read(bytes.as_bytes(), &mut objects);
     }
-    let view = PyBuffer::<u8>::get(data)?;
     // A copy, since code that runs while it is read may change what is not bytes.
-    let bytes = view.to_vec(data.py())?;
-    read(&bytes, &mut objects)
+    let bytes = buffers::copied(data)?;
+    read(bytes.as_bytes(), &mut objects)
 }
 
 fn read<'py>(bytes: &[u8], objects: &mut Objects<'py>) -> PyResult<Bound<'py, PyAny>> {
