@@ -73,8 +73,10 @@ fn alone() -> MutexGuard<'static, ()> {
 fn a_single_store_survives_every_kill_point() {
     let (_alone, _watchdog) = (alone(), Watchdog::new(Duration::from_secs(60)));
     let before = Leftovers::snapshot();
-    let report = KillPoints::every(1).run("one store", &mut Pair::new(false));
-    assert!(report.points > 100);
+    // (Optimized, the operation is some forty instructions: fewer than `run` takes for a scenario.)
+    let report = KillPoints::every(1).search("one store", &mut Pair::new(false));
+    assert_eq!(report.failure, None);
+    assert!(report.points > 30);
     before.check();
 }
 
