@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from . import _budgets, _engine, _pool_worker, _remote_error, util
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Driver", "Errors"]
+
+#: A kill for lack of memory that is counted now has its worker seen to end within so many seconds.
+CLAIMED_WITHIN = 1.0
 
 
 class Errors:
@@ -68,24 +72,38 @@ class _Hooks:
         self.terminated = errors.terminated
         self.unpack = _remote_error.unpack
         self.unloadable = _remote_error.unloadable
-        self._oom_kills: int | None = None
+        self._kills: int | None = None
+        #: Kills counted of which no worker has been seen to end, and until when they count.
+        self._unclaimed, self._until = 0, 0.0
         self._oom: bool | None = None
 
     def count_kills(self) -> None:
         """From now on it can be told whether a worker was killed for want of memory."""
-        self._oom_kills = _engine.oom_kills()
+        self._kills = _engine.oom_kills()
 
     def reap(self, worker: int, process: Any) -> int | None:
         """A worker's process has ended: its exit code."""
         process.join()
         exitcode: int | None = process.exitcode
-        self._oom = False
-        if exitcode == -signal.SIGKILL:
-            before, self._oom_kills = self._oom_kills, _engine.oom_kills()
-            after = self._oom_kills
-            known = before is not None and after is not None
-            self._oom = after > before if known else None  # type: ignore[operator]
+        self._oom = self._was_for_memory() if exitcode == -signal.SIGKILL else False
         return exitcode
+
+    def _was_for_memory(self) -> bool | None:
+        """Whether the kernel counted a kill for lack of memory that no other worker claims."""
+        before, after = self._kills, _engine.oom_kills()
+        self._kills = after
+        if before is None or after is None:
+            return None
+        now = time.monotonic()
+        if after > before:
+            # Two that were killed at once are seen to end one after the other.
+            self._unclaimed, self._until = after - before, now + CLAIMED_WITHIN
+        elif now > self._until:
+            self._unclaimed = 0
+        if not self._unclaimed:
+            return False
+        self._unclaimed -= 1
+        return True
 
     def died(self, facts: dict[str, Any]) -> BaseException:
         """The exception of a task whose worker died; the one that was reaped last."""

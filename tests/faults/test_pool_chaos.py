@@ -9,10 +9,7 @@ seconds as it says for each start method.
 from __future__ import annotations
 
 import os
-import select
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -195,40 +192,6 @@ def test_as_many_fail_as_were_killed_in_hand(ours: Implementation, tmp_path: Pat
             errors = [pytest.raises(died, result.get).value for result in results]
             assert sorted(error.pid for error in errors) == sorted(victims)
             assert pool.map(sleep, [0.0] * 6, 1) == [0.0] * 6
-
-
-PARENT = """
-import sys, time
-sys.path.insert(0, {folder!r})
-import bequeath
-from pool_tasks import sleep
-
-if __name__ == "__main__":
-    pool = bequeath.get_context({method!r}).Pool(3)
-    pool.map(sleep, [0.0] * 9, 1)
-    pool.map_async(sleep, [1000.0] * 9, 1)
-    while sum(one["at_task_for"] is not None for one in pool.stats()["workers"]) < 3:
-        pass
-    print(*(worker.pid for worker in pool._pool), flush=True)
-    time.sleep(1000)
-"""
-
-
-def test_no_worker_survives_its_parent(ours: Implementation, tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    folder = str(Path(__file__).parent)
-    script.write_text(PARENT.format(folder=folder, method=ours.start_method))
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    workers = [os.pidfd_open(int(pid)) for pid in parent.stdout.readline().split()]
-    assert len(workers) == 3
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    for worker in workers:
-        # Readable when it has ended.
-        select.select([worker], [], [])
-        os.close(worker)
 
 
 OWNER = """
