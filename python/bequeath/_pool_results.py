@@ -38,6 +38,8 @@ class ApplyResult:
         self._success = True
         self._value: Any = None
         self._tasks = range(0)
+        #: In a pool of threads.
+        self._begun = self._cancelled = False
         self._attend: Callable[[Any, float | None], bool] | None = None
         pool._results[self._job] = self
 
@@ -81,6 +83,16 @@ class ApplyResult:
         if self._success:
             return self._value
         raise self._value
+
+    def cancel(self, running: bool = True) -> bool:
+        """Give it up: what no worker has begun does not run, what one is at is stopped.
+
+        That is interrupted first; the pool's `terminate_after` and `kill_after` say when it is told
+        in a harder way. False when all is done, or begun and `running` false. Where it is true
+        `get()` raises `CancelledError`.
+        """
+        pool = self._pool
+        return pool is not None and pool._cancel(self, running)
 
     def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
         self._success, self._value = outcome

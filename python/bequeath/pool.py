@@ -166,7 +166,7 @@ class Pool:
         self._results: dict[int, Any] = {}
         #: Threads that read the iterables of `imap`, and whoever closes the pool, take turns.
         self._feeding = threading.Condition()
-        self._feeders = 0
+        self._fed: set[IMapIterator] = set()
 
     @property
     def _pool(self) -> list[Any]:
@@ -268,9 +268,16 @@ class Pool:
         *,
         timeout: float | None = None,
         progress: Any = None,
+        buffersize: int | None = None,
     ) -> Iterator[Any]:
-        """The results one after the other, in order."""
-        return self._imap(IMapIterator(self), func, iterable, chunksize, timeout, progress)
+        """The results one after the other, in order.
+
+        An iterable that is no list, tuple or range is read as workers and whoever takes results
+        need it; `buffersize` says how many chunks there may be whose results are not taken.
+        """
+        return self._imap(
+            IMapIterator(self), func, iterable, chunksize, timeout, progress, buffersize
+        )
 
     def imap_unordered(
         self,
@@ -280,9 +287,12 @@ class Pool:
         *,
         timeout: float | None = None,
         progress: Any = None,
+        buffersize: int | None = None,
     ) -> Iterator[Any]:
         """The results as they come."""
-        return self._imap(IMapUnorderedIterator(self), func, iterable, chunksize, timeout, progress)
+        return self._imap(
+            IMapUnorderedIterator(self), func, iterable, chunksize, timeout, progress, buffersize
+        )
 
     def _apply_async(
         self,
@@ -374,11 +384,14 @@ class Pool:
         chunksize: int,
         timeout: float | None,
         progress: Any,
+        buffersize: int | None,
     ) -> Iterator[Any]:
         del self._results[results._job]
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
         self._results[results._job] = results
         sink: Any = results
         if _wanted(progress):
@@ -387,7 +400,7 @@ class Pool:
             sink = self._shown(results, func, known, chunksize, progress)
         else:
             self._streamed(results)
-        if type(iterable) in _SEQUENCES:
+        if type(iterable) in _SEQUENCES and buffersize is None:
             length = len(iterable)  # type: ignore[arg-type]
             if length:
                 items = list(iterable) if type(iterable) is list else iterable
@@ -395,10 +408,10 @@ class Pool:
             sink._set_length(-(-length // chunksize))
         else:
             with self._feeding:
-                self._feeders += 1
+                self._fed.add(results)
             threading.Thread(
                 target=self._feed,
-                args=(sink, func, iterable, chunksize, timeout),
+                args=(results, sink, func, iterable, chunksize, timeout, buffersize),
                 name="bequeath pool imap",
                 daemon=True,
             ).start()
@@ -409,32 +422,39 @@ class Pool:
     def _feed(
         self,
         results: IMapIterator,
+        sink: Any,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int,
         timeout: float | None,
+        buffersize: int | None,
     ) -> None:
         # A thread of its own: the iterable may wait for results of this very call.
-        length = 0
+        length = room = 0
         try:
             tasks: Iterable[Any] = iterable
             if chunksize > 1:
                 tasks = self._get_tasks(func, iterable, chunksize)
-            for index, task in _to_the_end(tasks):
-                if self._state == TERMINATE:
+            source = _to_the_end(tasks)
+            while True:
+                # First the room, then the element: an input may be larger than memory.
+                room = room or results._wait_for_room(length, self._capacity(), buffersize)
+                found = next(source, None) if room else None
+                if found is None or self._state == TERMINATE:
                     break
-                length = index + 1
+                index, task = found
+                length, room = index + 1, room - 1
                 if isinstance(task, _Raised):
-                    self._refuse(results, task.error, index)
+                    self._refuse(sink, task.error, index)
                 elif chunksize > 1:
-                    self._submit(results, index, mapstar, (task,), {}, timeout)
+                    self._submit(sink, index, mapstar, (task,), {}, timeout)
                 else:
-                    self._submit(results, index, func, (task,), {}, timeout)
+                    self._submit(sink, index, func, (task,), {}, timeout)
         finally:
-            results._set_length(length)
+            sink._set_length(length)
             with self._feeding:
-                self._feeders -= 1
-                if not self._feeders:
+                self._fed.discard(results)
+                if not self._fed:
                     self._feeding.notify_all()
                     if self._state == CLOSE:
                         self._end_when_done()
@@ -487,6 +507,14 @@ class Pool:
             raise
         return range(first, first + count)
 
+    def _capacity(self) -> int:
+        """How many tasks keep the workers busy."""
+        return self._driver.engine.capacity()
+
+    def _cancel(self, result: ApplyResult, running: bool) -> bool:
+        cancelled = [self._driver.cancel(task, running) for task in reversed(result._tasks)]
+        return any(cancelled)
+
     def _attended(self, result: ApplyResult) -> None:
         """Who waits for it may hear the workers meanwhile."""
         result._attend_by(self._driver.attend_for)
@@ -523,7 +551,7 @@ class Pool:
         if self._state == RUN:
             with self._feeding:
                 self._state = CLOSE
-                if not self._feeders:
+                if not self._fed:
                     self._end_when_done()
 
     def _end_when_done(self) -> None:
@@ -532,9 +560,16 @@ class Pool:
     def terminate(self) -> None:
         """Drop all tasks, end the workers, and wait for that."""
         self._state = TERMINATE
+        self._stop_feeding()
         self._driver.terminate()
         if threading.current_thread() is not self._driver.thread:
             self._driver.join()
+
+    def _stop_feeding(self) -> None:
+        with self._feeding:
+            fed = list(self._fed)
+        for results in fed:
+            results._stop_feeding()
 
     def join(self) -> None:
         """Wait for the workers; after `close` or `terminate`."""
@@ -542,6 +577,10 @@ class Pool:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        with self._feeding:
+            fed = list(self._fed)
+        for results in fed:
+            results._lift_bound()  # nobody takes results meanwhile
         self._join()
 
     def _join(self) -> None:
@@ -658,6 +697,26 @@ class ThreadPool(Pool):
             self._submit(result, index, mapper, (chunk,), {}, timeout)
         return range(0)
 
+    def _capacity(self) -> int:
+        return self._processes * 16
+
+    def _cancel(self, result: ApplyResult, running: bool) -> bool:
+        # A thread cannot be stopped; what none has begun ends as soon as one comes to it.
+        with self._outcomes:
+            if result._begun or result.ready():
+                return False
+            result._cancelled = True
+            return True
+
+    def _begins(self, job: int) -> bool:
+        with self._outcomes:
+            result = self._results.get(job)
+            if getattr(result, "_cancelled", False):
+                return False
+            if isinstance(result, ApplyResult):
+                result._begun = True
+            return True
+
     def _attended(self, result: ApplyResult) -> None:
         pass
 
@@ -682,6 +741,7 @@ class ThreadPool(Pool):
     def terminate(self) -> None:
         """Drop all tasks that no worker has begun."""
         self._state = TERMINATE
+        self._stop_feeding()
         self._terminate()
 
     def _join(self) -> None:
@@ -750,9 +810,13 @@ def _work(
     while (task := tasks.get()) is not None:
         job, index, function, args, kwargs = task
         outcome: tuple[bool, Any]
+        owner = pool()
         if broken is not None:
             outcome = (False, broken)
+        elif owner is not None and not owner._begins(job):
+            outcome = (False, _cancelled())
         else:
+            del owner
             try:
                 outcome = (True, function(*args, **kwargs))
             except BaseException as error:
@@ -774,6 +838,12 @@ def _current_error() -> tuple[Any, Any, Any]:
     import sys
 
     return sys.exc_info()
+
+
+def _cancelled() -> BaseException:
+    from concurrent.futures import CancelledError
+
+    return CancelledError()
 
 
 def _raise(error: BaseException) -> None:

@@ -47,6 +47,8 @@ const AHEAD: u64 = 1_000_000;
 const MOST_AHEAD: u64 = 128;
 /// And while nobody knows how long tasks take.
 const FIRST_AHEAD: usize = 2;
+/// Tasks per worker that wait besides, for moments when nobody brings new ones.
+const SPARE: usize = 8;
 /// So many workers may end one after the other before any gets ready. Generous: all of a pool may be
 /// killed while they start, and still it is not the initializer that does it.
 const UNREADY: u32 = 20;
@@ -119,6 +121,12 @@ impl Scheduler {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.waiting.count()
+    }
+
+    /// How many open tasks keep the workers busy: what they are given ahead, as much again, and some.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        (self.policy.workers * (2 * self.depth() + SPARE)) as u64
     }
 
     /// Whether the task has been submitted and not been settled.

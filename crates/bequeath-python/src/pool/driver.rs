@@ -351,6 +351,11 @@ impl PoolDriver {
         }
     }
 
+    /// How many tasks keep the workers busy: what is handed out ahead, and as much that waits.
+    fn capacity(&self) -> u64 {
+        self.books().scheduler.capacity()
+    }
+
     /// Whether tasks may be submitted.
     fn is_running(&self) -> bool {
         self.books().scheduler.is_running()

@@ -21,6 +21,7 @@ mod driver;
 mod job;
 mod lease;
 mod member;
+mod room;
 mod seat;
 mod share;
 mod shared;

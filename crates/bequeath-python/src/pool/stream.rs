@@ -18,6 +18,7 @@ use crate::error::EngineError;
 use crate::intern;
 
 use super::driver::PoolDriver;
+use super::room::Room;
 use super::shared::now;
 
 /// A value, or the exception instead of it.
@@ -36,6 +37,7 @@ pub struct ResultStream {
     waiting: AtomicBool,
     /// When somebody last stopped hearing the workers for it.
     heard_until: AtomicU64,
+    room: Room,
 }
 
 #[derive(Default)]
@@ -67,6 +69,7 @@ impl ResultStream {
             rings: AtomicU32::new(0),
             waiting: AtomicBool::new(false),
             heard_until: AtomicU64::new(0),
+            room: Room::default(),
         }
     }
 
@@ -108,6 +111,30 @@ impl ResultStream {
         drop(former);
     }
 
+    /// For the thread that reads the call's iterable: how many tasks more may be submitted now, once there is room
+    /// for any; zero when no more are wanted. `buffersize` is how many there may be that nobody has taken the results
+    /// of; without it, `capacity` is how many may be undone, and twice as many untaken once somebody takes.
+    #[pyo3(signature = (submitted, capacity, buffersize=None))]
+    fn _wait_for_room(
+        &self,
+        py: Python<'_>,
+        submitted: u64,
+        capacity: u64,
+        buffersize: Option<u64>,
+    ) -> PyResult<u64> {
+        Ok(self.room.wait(py, submitted, capacity, buffersize)?)
+    }
+
+    /// Somebody waits for all tasks to be done, whether results are taken or not.
+    fn _lift_bound(&self) {
+        self.room.lift();
+    }
+
+    /// No more tasks are wanted.
+    fn _stop_feeding(&self) {
+        self.room.stop();
+    }
+
     /// The last result is there: nobody need know this one any more.
     fn _forget(&self) {}
 }
@@ -137,6 +164,7 @@ impl ResultStream {
             }
             held.is_complete()
         };
+        stream.room.note_done();
         stream.ring();
         Self::forget_if(slf, complete)
     }
@@ -168,6 +196,7 @@ impl ResultStream {
                 let over = outcome.is_none() && held.is_complete();
                 (outcome, if over { held.driver.take() } else { None })
             };
+            stream.room.note_asked(outcome.is_some());
             match outcome {
                 Some(Ok(value)) => return Ok(value),
                 Some(Err(error)) => return Err(PyErr::from_value(error.into_bound(py))),
