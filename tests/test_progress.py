@@ -109,8 +109,10 @@ def test_the_executor_s_map(ours: Any) -> None:
         results = executor.map(add, range(7), range(7), chunksize=2, progress=shown)
         assert list(results) == [2 * n for n in range(7)]
         assert (shown.n, shown.total) == (7, 7)
-        with pytest.raises(ValueError, match="buffersize"):
-            executor.map(square, [1], buffersize=1, progress=True)
+        shown = bar()
+        results = executor.map(add, range(7), range(9), buffersize=2, progress=shown)
+        assert [next(results), next(results)] == [0, 2] and (shown.n, shown.total) == (2, 7)
+        assert len(list(results)) == 5 and shown.n == 7
 
 
 def test_what_is_no_bar_is_refused(ours: Any) -> None:

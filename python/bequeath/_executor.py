@@ -188,7 +188,8 @@ class ProcessPoolExecutor(Executor):
     Beyond the standard one: a worker that dies costs the task in its hands, whose error is
     `WorkerDied` (a `BrokenProcessPool`); `on_death="retry"` tries that one again, at most `retries`
     times, and "break" ends all, as the standard one does. `timeout` is what each task may take once
-    a worker has begun it.
+    a worker has begun it; then, and after `interrupt()`, the worker is interrupted, after
+    `terminate_after` seconds terminated, `kill_after` later killed.
     """
 
     def __init__(
@@ -202,6 +203,8 @@ class ProcessPoolExecutor(Executor):
         on_death: str = "fail",
         retries: int = 2,
         timeout: float | None = None,
+        terminate_after: float = 2.0,
+        kill_after: float = 2.0,
     ) -> None:
         if max_workers is None:
             max_workers = _engine.usable_processors()
@@ -226,6 +229,8 @@ class ProcessPoolExecutor(Executor):
             max_tasks=max_tasks_per_child,
             on_death=on_death,
             retries=retries,
+            terminate_after=terminate_after,
+            kill_after=kill_after,
             # Forked ones all at once: later there are more threads, whose locks a fork copies.
             on_demand=context.get_start_method() != "fork",
             daemon=False,
@@ -280,8 +285,7 @@ class ProcessPoolExecutor(Executor):
     ) -> Iterator[Any]:
         """The results of `map(fn, *iterables)`, computed by workers, in order.
 
-        `progress` shows a bar, as Pool's do; it needs to know how many there are, so not with
-        `buffersize`.
+        `progress` shows a bar, as Pool's do.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -291,10 +295,9 @@ class ProcessPoolExecutor(Executor):
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else timeout + time.monotonic()
         shows = progress is not None and progress is not False
-        if buffersize is not None and shows:
-            raise ValueError("progress= counts the whole input, which buffersize= does not read")
         if buffersize is not None or type(self).submit is not ProcessPoolExecutor.submit:
-            return self._map_bounded(fn, iterables, end, chunksize, buffersize)
+            bar = _bar(progress, fn, iterables) if shows else None
+            return self._map_bounded(fn, iterables, end, chunksize, buffersize, bar)
         single = len(iterables) == 1
         items: Any = list(iterables[0]) if single else list(zip(*iterables, strict=False))
         number = -next(self._numbers)
@@ -323,6 +326,7 @@ class ProcessPoolExecutor(Executor):
         end: float | None,
         chunksize: int,
         buffersize: int | None,
+        bar: Any,
     ) -> Iterator[Any]:
         """`map` that reads so many chunks ahead of the results that were asked for."""
         calls = zip(*iterables, strict=False)
@@ -344,12 +348,18 @@ class ProcessPoolExecutor(Executor):
                     del executor
                     future = waiting.popleft()
                     try:
-                        yield from future.result(None if end is None else end - time.monotonic())
+                        left = None if end is None else end - time.monotonic()
+                        values = future.result(left)
+                        if bar is not None:
+                            bar.step(len(values))
+                        yield from values
                     finally:
                         future.cancel()
             finally:
                 for future in waiting:
                     future.cancel()
+                if bar is not None:
+                    bar.close()
 
         return results()
 
@@ -480,6 +490,14 @@ def _initialize(initializer: Callable[..., object], arguments: tuple[Any, ...]) 
 
 def _run_chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
     return [fn(*arguments) for arguments in chunk]
+
+
+def _bar(progress: Any, fn: Callable[..., Any], iterables: tuple[Any, ...]) -> Any:
+    from ._progress import Bar
+
+    known = [len(one) for one in iterables if hasattr(one, "__len__")]
+    total = min(known) if len(known) == len(iterables) else None
+    return Bar(progress, total, getattr(fn, "__name__", "tasks"))
 
 
 def _context(given: Any, max_tasks: int | None) -> Any:

@@ -58,7 +58,8 @@ pub enum Event {
         /// The task in its hands.
         begun: Option<TaskId>,
     },
-    /// The task is not wanted any more. One that runs is stopped only if `running`.
+    /// The task is not wanted any more. First without `running`: one that nobody has begun is taken back. One that is
+    /// still open after that has been begun, and is stopped with `running`.
     Cancelled {
         /// What.
         task: TaskId,

@@ -9,11 +9,13 @@
 #![forbid(unsafe_code)]
 
 mod event;
+mod interrupts;
 mod scheduler;
 mod task;
 mod worker;
 
 pub use event::{Action, Event, Outcome, Why};
+pub use interrupts::{Interrupts, Signal};
 pub use scheduler::{Escalation, OnDeath, Policy, Scheduler};
 pub use task::{TaskId, TaskIds};
 pub use worker::WorkerId;

@@ -297,12 +297,8 @@ impl Scheduler {
             return;
         }
         from.since = now;
-        let interrupted = |stopping: &Stopping| {
-            stopping.task == Some(task) && stopping.stage == Stage::Interrupted
-        };
-        if from.stopping.as_ref().is_some_and(interrupted) {
-            from.stopping = None; // it was enough
-        }
+        from.need_not_stop(task); // the interrupt was enough
+        self.stop_next(worker, now, actions);
         if self.is_spent(worker) {
             if let Some(from) = self.workers.get_mut(&worker) {
                 from.life = Life::Retiring; // it ends by itself
@@ -315,10 +311,19 @@ impl Scheduler {
         }
     }
 
+    /// What the worker came to next may have been settled while it was being stopped at the task before.
+    fn stop_next(&mut self, id: WorkerId, now: u64, actions: &mut Vec<Action>) {
+        let next = self.workers.get(&id).and_then(|one| one.tasks.front());
+        if let Some(&task) = next.filter(|task| !self.tasks.contains_key(task)) {
+            self.stop(id, task, now, actions);
+        }
+    }
+
     fn recalled(&mut self, worker: WorkerId, task: TaskId, actions: &mut Vec<Action>) {
         if let Some(from) = self.workers.get_mut(&worker) {
             if from.forget(task) {
                 from.given -= 1;
+                from.need_not_stop(task);
             }
         }
         self.wait_again(task, worker, actions);
@@ -403,8 +408,8 @@ impl Scheduler {
         self.waiting.push_front(task);
     }
 
-    /// The first time, a task that somebody has is taken back if that has not begun it; asked again, it
-    /// must have been begun.
+    /// A task that somebody has is taken back if that has not begun it. One that was asked for in that way and is still
+    /// there has been begun: with `running`, it is stopped.
     fn cancelled(&mut self, task: TaskId, running: bool, now: u64, actions: &mut Vec<Action>) {
         if self.waiting.remove(task) {
             self.tasks.remove(&task);
@@ -419,11 +424,11 @@ impl Scheduler {
         let Some(worker) = known.worker else {
             return;
         };
-        known.unwanted = !known.unwanted;
-        if known.unwanted {
+        if !running {
+            known.unwanted = true;
             let most = usize::MAX;
             actions.push(Action::Recall { worker, most });
-        } else if running {
+        } else {
             self.settle(task, Outcome::Cancelled(Some(worker)), actions);
             self.stop(worker, task, now, actions);
         }

@@ -81,6 +81,16 @@ impl Worker {
         }
     }
 
+    /// It is no more at the task, or has never been: it goes on if it was only interrupted.
+    pub(crate) fn need_not_stop(&mut self, task: TaskId) {
+        let only_interrupted = |stopping: &Stopping| {
+            stopping.task == Some(task) && stopping.stage == Stage::Interrupted
+        };
+        if self.stopping.as_ref().is_some_and(only_interrupted) {
+            self.stopping = None;
+        }
+    }
+
     /// Strikes a task from what it has; false when it does not have it.
     pub(crate) fn forget(&mut self, task: TaskId) -> bool {
         if self.begun.is_some_and(|(begun, _)| begun == task) {

@@ -187,3 +187,21 @@ fn what_is_cancelled_does_not_run_unless_it_has_begun() {
     world.finish();
     assert_eq!(world.begun.len(), 4);
 }
+
+#[test]
+fn what_a_worker_came_to_while_it_was_being_stopped_is_stopped_too() {
+    let mut world = ready(Policy {
+        workers: 1,
+        ..POLICY
+    });
+    world.is_slow = true;
+    world.submit(2, None);
+    world.step(0);
+    world.cancel(0, true); // follows at once and begins the next, and nobody has heard of it
+    world.cancel(1, true);
+    assert_eq!(world.workers[&0].in_hand, Some(1));
+    world.hear();
+    world.check_nothing_is_done_for_nothing();
+    world.finish();
+    assert_eq!(world.settled.len(), 2);
+}

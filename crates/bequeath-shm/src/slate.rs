@@ -117,10 +117,9 @@ impl Slate {
         self.unwanted.store(task + 1, Ordering::SeqCst);
     }
 
-    /// Whether an interrupt of the parent's is under way, and whether it is for the task in hand. Told once.
-    pub fn take_unwanted(&self) -> Option<bool> {
-        let unwanted = self.unwanted.swap(0, Ordering::SeqCst);
-        (unwanted != 0).then(|| unwanted == self.in_hand.load(Ordering::Relaxed))
+    /// For which task an interrupt of the parent's is under way. Told once.
+    pub fn take_unwanted(&self) -> Option<u64> {
+        self.unwanted.swap(0, Ordering::SeqCst).checked_sub(1)
     }
 
     /// Whether the task, just begun, is not wanted already.

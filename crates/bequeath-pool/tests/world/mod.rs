@@ -12,6 +12,8 @@ pub struct Fake {
     pub ready: bool,
     pub told_to_end: bool,
     pub terminated: bool,
+    /// The task that it was last asked to stop.
+    pub asked: Option<TaskId>,
 }
 
 pub struct World {
@@ -26,8 +28,11 @@ pub struct World {
     pub ended: bool,
     pub broke: bool,
     pub policy: Policy,
+    /// What workers have answered and nobody has heard, if that takes its time.
+    pub answers: VecDeque<(WorkerId, TaskId)>,
+    pub is_slow: bool,
     /// Kinds of actions that were seen.
-    pub seen: BTreeSet<&'static str>,
+    pub seen: BTreeSet<String>,
 }
 
 impl World {
@@ -42,6 +47,8 @@ impl World {
             ended: false,
             broke: false,
             policy,
+            answers: VecDeque::new(),
+            is_slow: false,
             seen: BTreeSet::new(),
         };
         world.tell(Event::Open);
@@ -56,7 +63,31 @@ impl World {
         }
     }
 
+    pub fn see(&mut self, what: &str) {
+        self.seen.insert(what.to_owned());
+    }
+
+    /// Where a task is that is not settled.
+    fn state_of(&self, task: TaskId) -> &'static str {
+        let mut workers = self.workers.values();
+        if workers.clone().any(|one| one.in_hand == Some(task)) {
+            "begun"
+        } else if workers.any(|one| one.queue.contains(&task)) {
+            "handed out"
+        } else if self.begun.contains_key(&task) {
+            "waiting again after a death"
+        } else {
+            "waiting"
+        }
+    }
+
     fn settle(&mut self, task: TaskId, how: String) {
+        for word in ["Cancelled", "Broken", "Terminated"] {
+            if how.starts_with(word) {
+                let state = self.state_of(task);
+                self.see(&format!("{} {state}", word.to_lowercase()));
+            }
+        }
         let before = self.settled.insert(task, how);
         assert!(
             before.is_none(),
@@ -67,7 +98,7 @@ impl World {
     fn act(&mut self, action: Action) {
         match action {
             Action::Start(worker) => {
-                self.seen.insert("start");
+                self.see("start");
                 let new = self.workers.insert(worker, Fake::default());
                 assert!(new.is_none(), "a worker's number was used twice");
                 assert!(
@@ -76,18 +107,21 @@ impl World {
                 );
             }
             Action::Assign { worker, task } => {
-                self.seen.insert("assign");
+                self.see("assign");
                 assert!(!self.settled.contains_key(&task), "given out after its end");
                 let everywhere = self.workers.values();
                 let elsewhere =
                     everywhere.filter(|one| one.queue.contains(&task) || one.in_hand == Some(task));
                 assert_eq!(elsewhere.count(), 0, "task {task} was given to two");
+                if self.begun.contains_key(&task) {
+                    self.see("tried again");
+                }
                 let worker = self.workers.get_mut(&worker).expect("given to nobody");
                 assert!(!worker.told_to_end, "given to one that was told to end");
                 worker.queue.push_back(task);
             }
             Action::Recall { worker, most } => {
-                self.seen.insert("recall");
+                self.see("recall");
                 let mut back = Vec::new();
                 if let Some(fake) = self.workers.get_mut(&worker) {
                     while back.len() < most {
@@ -103,23 +137,32 @@ impl World {
                 self.tell(Event::RecallEnded(worker));
             }
             Action::Retire(worker) => {
-                self.seen.insert("retire");
+                self.see("retire");
                 self.worker(worker).told_to_end = true;
             }
-            Action::Interrupt { worker, .. } => {
-                self.seen.insert("interrupt");
-                self.worker(worker);
+            Action::Interrupt { worker, task } => {
+                self.see("interrupt");
+                self.worker(worker).asked = Some(task);
+                if self.is_slow && task % 2 == 0 && self.worker(worker).in_hand == Some(task) {
+                    // Every other one is followed at once, before anything else is done here.
+                    self.step(worker);
+                    self.step(worker);
+                }
             }
-            Action::Terminate(worker) | Action::Kill(worker) => {
-                self.seen.insert("end");
+            Action::Terminate(worker) => {
+                self.see("terminate");
+                self.worker(worker).terminated = true;
+            }
+            Action::Kill(worker) => {
+                self.see("kill");
                 self.worker(worker).terminated = true;
             }
             Action::Deliver(task) => {
-                self.seen.insert("deliver");
+                self.see("deliver");
                 self.settle(task, "delivered".into());
             }
             Action::Settle { task, outcome } => {
-                self.seen.insert(match outcome {
+                self.see(match outcome {
                     Outcome::Died(_) => "died",
                     Outcome::TimedOut(_) => "timed out",
                     Outcome::Cancelled(None) => "cancelled",
@@ -130,7 +173,7 @@ impl World {
                 self.settle(task, format!("{outcome:?}"));
             }
             Action::Broke(_) => {
-                self.seen.insert("broke");
+                self.see("broke");
                 assert!(!self.broke, "broke twice");
                 self.broke = true;
             }
@@ -170,11 +213,11 @@ impl World {
             return self.tell(Event::Ready(worker));
         }
         if let Some(task) = fake.in_hand.take() {
-            return self.tell(Event::Answered {
-                worker,
-                task,
-                took: 10,
-            });
+            self.answers.push_back((worker, task));
+            if !self.is_slow {
+                self.hear();
+            }
+            return;
         }
         if let Some(task) = fake.queue.pop_front() {
             fake.in_hand = Some(task);
@@ -186,9 +229,43 @@ impl World {
         }
     }
 
+    /// The oldest answer is heard.
+    pub fn hear(&mut self) {
+        if let Some((worker, task)) = self.answers.pop_front() {
+            let took = 10;
+            self.tell(Event::Answered { worker, task, took });
+        }
+    }
+
+    /// Nobody goes on with a task that was given up: its worker was asked to stop, or is waited for to end what
+    /// it was asked to stop before.
+    pub fn check_nothing_is_done_for_nothing(&self) {
+        for (id, fake) in &self.workers {
+            let Some(task) = fake.in_hand else { continue };
+            let given_up = self.settled.contains_key(&task);
+            let unheard = self.answers.iter().any(|(worker, _)| worker == id);
+            assert!(
+                !given_up || fake.terminated || unheard || fake.asked == Some(task),
+                "worker {id} goes on with task {task}"
+            );
+        }
+    }
+
     /// The worker's process ends, whatever it was at.
     pub fn end(&mut self, worker: WorkerId) {
+        while self.answers.iter().any(|(from, _)| *from == worker) {
+            self.hear();
+        }
         if let Some(fake) = self.workers.remove(&worker) {
+            let state = match &fake {
+                fake if fake.terminated => "terminated",
+                fake if fake.asked.is_some() && fake.asked == fake.in_hand => "interrupted",
+                fake if !fake.ready => "starting",
+                fake if fake.in_hand.is_some() => "at a task",
+                fake if fake.told_to_end => "told to end",
+                _ => "idle",
+            };
+            self.see(&format!("a worker died {state}"));
             let begun = fake.in_hand;
             self.tell(Event::Ended { worker, begun });
         }
@@ -212,6 +289,8 @@ impl World {
     pub fn cancel(&mut self, task: TaskId, running: bool) {
         for running in [false, running] {
             if self.scheduler.is_open(task) {
+                let state = self.state_of(task);
+                self.see(&format!("given up {state}"));
                 self.tell(Event::Cancelled { task, running });
             }
         }
@@ -221,6 +300,9 @@ impl World {
     pub fn finish(&mut self) {
         self.tell(Event::Closed);
         for _ in 0..100_000 {
+            while !self.answers.is_empty() {
+                self.hear();
+            }
             let all: Vec<WorkerId> = self.workers.keys().copied().collect();
             for one in all {
                 if self.workers.get(&one).is_some_and(|fake| fake.terminated) {

@@ -613,6 +613,9 @@ impl PoolDriver {
                 return false;
             }
             self.happen(py, Event::Cancelled { task, running });
+            if running {
+                self.wake(); // it looks whether an interrupt is followed in time
+            }
             if !self.books().scheduler.is_open(task) {
                 return true;
             }

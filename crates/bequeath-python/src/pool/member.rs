@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bequeath_channel::{Message, Queue};
 use bequeath_os::Deadline;
-use bequeath_pool::WorkerId;
+use bequeath_pool::{Interrupts, WorkerId};
 use bequeath_shm::{Handle, Reference, Session, Slate};
 use bequeath_sync::Never;
 use pyo3::prelude::*;
@@ -203,7 +203,7 @@ pub fn seat(
         bell: bell.clone(),
         bell_fd: bequeath_os::memfd::duplicate(bell_fd)?,
         stack: bequeath_os::memfd::duplicate(member.stack.as_fd())?,
-        interrupted: AtomicBool::new(false),
+        interrupts: Interrupts::default(),
         known: Mutex::default(),
     })
 }

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bequeath_channel::{Error, Message, Queue};
 use bequeath_os::Deadline;
+use bequeath_pool::{Interrupts, Signal};
 use bequeath_shm::{Handle, Slate};
 use bequeath_sync::Never;
 use pyo3::exceptions::PyValueError;
@@ -38,8 +39,7 @@ pub struct Seat {
     pub(super) bell: Handle<Bell>,
     pub(super) bell_fd: OwnedFd,
     pub(super) stack: OwnedFd,
-    /// The parent's interrupt has come for the task in hand.
-    pub(super) interrupted: AtomicBool,
+    pub(super) interrupts: Interrupts,
     /// Functions by their numbers, as far as they have arrived.
     pub(super) known: Mutex<HashMap<u64, Py<PyAny>>>,
 }
@@ -83,14 +83,15 @@ impl Seat {
     /// What the handler of SIGINT asks: "task" when the parent wants the task in hand to stop, "stale" when
     /// it wanted one to stop that is over, "busy" or "idle" when the signal is not the parent's.
     fn interrupt(&self) -> &'static str {
-        match self.slate.take_unwanted() {
-            Some(true) => {
-                self.interrupted.store(true, Ordering::Relaxed);
-                "task"
-            }
-            Some(false) => "stale",
-            None if self.slate.in_hand().is_some() => "busy",
-            None => "idle",
+        let in_hand = self.slate.in_hand().map(|one| one.task);
+        match self
+            .interrupts
+            .signalled(self.slate.take_unwanted(), in_hand)
+        {
+            Signal::Task => "task",
+            Signal::Stale => "stale",
+            Signal::Busy => "busy",
+            Signal::Idle => "idle",
         }
     }
 
@@ -162,7 +163,7 @@ pub fn rebuild_seat(
         bell: bell_word.downcast().map_err(EngineError::from)?,
         bell_fd: crate::process::take(transfer::import_descriptor(bell_fd)?)?,
         stack: crate::process::take(transfer::import_descriptor(stack)?)?,
-        interrupted: AtomicBool::new(false),
+        interrupts: Interrupts::default(),
         known: Mutex::default(),
     })
 }
@@ -205,8 +206,8 @@ impl Seat {
         add(&slate.received, message.payload.len() as u64);
         let began = now();
         slate.at_task(label.task, began, || {
-            let outcome = if slate.is_unwanted(label.task) {
-                self.interrupt();
+            let is_marked = slate.is_unwanted(label.task) && slate.take_unwanted().is_some();
+            let outcome = if self.interrupts.precedes(label.task, is_marked) {
                 Err(PyValueError::new_err("interrupted before it began"))
             } else if let Some(error) = lacking {
                 Err(error)
@@ -230,10 +231,10 @@ impl Seat {
         // The parent's interrupt may come in the last moment: then it is of no use, and not an answer.
         match outcome {
             Ok(value) => {
-                self.interrupted.store(false, Ordering::Relaxed);
+                self.interrupts.take();
                 self.answer_value(&value, label.task, began)?;
             }
-            Err(_) if self.interrupted.swap(false, Ordering::Relaxed) => {
+            Err(_) if self.interrupts.take() => {
                 let none = py.None();
                 self.answer(none.bind(py), label.task, Verdict::Interrupted, began)?;
             }

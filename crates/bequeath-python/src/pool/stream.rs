@@ -96,12 +96,19 @@ impl ResultStream {
 
     /// How many results there will be.
     fn _set_length(slf: &Bound<'_, Self>, length: u64) -> PyResult<()> {
-        let complete = {
+        let (complete, driver) = {
             let mut held = slf.get().held();
             held.length = Some(length);
-            held.is_complete()
+            let driver = held.driver.as_ref();
+            (
+                held.is_complete(),
+                driver.map(|one| one.clone_ref(slf.py())),
+            )
         };
         slf.get().ring();
+        if let Some(driver) = driver.filter(|_| complete) {
+            driver.get().nudge(); // who hears the workers waits for a result that will not come
+        }
         Self::forget_if(slf, complete)
     }
 
