@@ -325,6 +325,7 @@ def main() -> int:
     after, open_after = settled(before), descriptors()
     if after != before:
         wrong.append(f"before {before}, after {after}")
+        wrong.append(_engine.inspect_process(os.getpid())[1].partition("\nqueues")[0])
         wrong += _engine.session_places()
     used, unaccounted, stray = _engine.session_audit()
     print(f"{used} bytes of the arena, {unaccounted} of them unaccounted for")

@@ -127,11 +127,8 @@ fn check(world: &World) {
     assert_eq!(world.scheduler.next_deadline(), None);
 }
 
-/// A case takes Miri a minute.
-const CASES: u32 = if cfg!(miri) { 2 } else { 400 };
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn each_task_is_settled_once(policy in policy(), is_slow in any::<bool>(), events in prop::collection::vec(happens(false), 0..200)) {

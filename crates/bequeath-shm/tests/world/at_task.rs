@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use bequeath_os::Mapping;
-use bequeath_shm::{Handle, InHand, Session, Slate};
+use bequeath_shm::{Block, Handle, InHand, Session, Slate};
 use bequeath_testing::{Death, Scenario};
 
 use super::{Place, World};
@@ -26,10 +26,13 @@ struct Hands {
     tasks: Handle<Place>,
     answers: Handle<Place>,
     slate: Handle<Slate>,
+    task: Option<Block>,
 }
 
 #[derive(Default)]
 pub struct AtTask {
+    /// It has taken the task before it is killed.
+    pub taken: bool,
     stage: Option<Stage>,
     hands: Option<Hands>,
 }
@@ -39,6 +42,14 @@ fn times(done: &Mapping) -> &AtomicU64 {
     #[allow(unsafe_code)]
     unsafe {
         &*done.as_ptr().cast::<AtomicU64>()
+    }
+}
+
+impl Hands {
+    fn take(&mut self) {
+        self.slate.set_ready(1);
+        self.task = self.tasks.take(&self.session, self.tasks.reference());
+        assert!(self.task.is_some());
     }
 }
 
@@ -63,19 +74,25 @@ impl Scenario for AtTask {
         let stage = self.stage.as_ref().unwrap();
         let descriptor = stage.world.session.descriptor().unwrap();
         let session = Session::attach(descriptor.try_clone_to_owned().unwrap()).unwrap();
-        self.hands = Some(Hands {
+        let mut hands = Hands {
+            task: None,
             tasks: session.open(stage.world.place.reference()).unwrap(),
             answers: session.open(stage.answers.reference()).unwrap(),
             slate: session.open(stage.slate.reference()).unwrap(),
             session,
-        });
+        };
+        if self.taken {
+            hands.take();
+        }
+        self.hands = Some(hands);
     }
 
     fn act(&mut self) {
-        let (stage, hands) = (self.stage.as_ref().unwrap(), self.hands.as_ref().unwrap());
-        hands.slate.set_ready(1);
-        let task = hands.tasks.take(&hands.session, hands.tasks.reference());
-        let task = task.unwrap();
+        let (stage, hands) = (self.stage.as_ref().unwrap(), self.hands.as_mut().unwrap());
+        if !self.taken {
+            hands.take();
+        }
+        let task = hands.task.take();
         let answered = hands.slate.at_task(TASK, BEGAN, || {
             hands.slate.name_function("a function");
             times(&stage.done).fetch_add(1, SeqCst);
