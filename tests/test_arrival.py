@@ -37,6 +37,16 @@ class NeedsTwo(Exception):
         super().__init__(first)
 
 
+def local_exception() -> Exception:
+    """Of a class that goes by value."""
+
+    class Local(Exception):
+        def __init__(self, first: str, second: str) -> None:
+            super().__init__(first)
+
+    return Local("a", "b")
+
+
 class Gone:
     pass
 
@@ -66,6 +76,8 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "constructor": (RaisesWhenMade, ArithmeticError, "_refuse"),
     "argument": (lambda: NeedsTwo("a", "b"), TypeError, "NeedsTwo"),
 }
+#: What multiprocessing would not send at all.
+OURS = {**CASES, "by value": (local_exception, TypeError, "local_exception.<locals>.Local")}
 
 
 def received(get: Callable[[], Any], wanted: type[Exception]) -> Exception:
@@ -92,9 +104,9 @@ def test_raised_once_and_the_channel_goes_on(mp: Implementation, kind: str, case
 
 
 @pytest.mark.parametrize("kind", CHANNELS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", OURS)
 def test_with_the_path(ours: Implementation, kind: str, case: str) -> None:
-    make, wanted, what = CASES[case]
+    make, wanted, what = OURS[case]
     put, get, ends = channel(ours, kind)
     put([1, {"key": make()}])
     notes = received(get, wanted).__notes__  # type: ignore[attr-defined]

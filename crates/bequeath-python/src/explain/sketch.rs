@@ -118,8 +118,33 @@ impl Sketch {
         }
     }
 
+    /// The text of an attribute among the arguments' dicts.
+    fn attribute(&self, arguments: usize, wanted: &str) -> Option<String> {
+        let is_wanted = |(label, _): &&(Label, usize)| label.attribute.as_deref() == Some(wanted);
+        let mut dicts = self.things[arguments].parts.iter();
+        let (_, value) =
+            dicts.find_map(|(_, part)| self.things[*part].parts.iter().find(is_wanted))?;
+        match &self.things[*value].shape {
+            Shape::Value(_, Some(text)) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    /// What is made: a class that comes by value has a name of its own.
+    fn name_of(&self, maker: usize, arguments: usize) -> String {
+        let name = self.words(maker);
+        if name != "bequeath._engine.rebuild_class" {
+            return name;
+        }
+        let own = |wanted| self.attribute(arguments, wanted);
+        match (own("__module__"), own("__qualname__")) {
+            (Some(module), Some(class)) => format!("{module}.{class}"),
+            _ => name,
+        }
+    }
+
     fn object(&mut self, class: usize, arguments: usize, keywords: Option<usize>) -> usize {
-        let name = self.words(class);
+        let name = self.name_of(class, arguments);
         let mut parts = vec![(Label::words("'s class"), class)];
         let mut index = 0;
         for given in [Some(arguments), keywords].into_iter().flatten() {
