@@ -36,7 +36,7 @@ pub struct Encoder {
     frame: Option<usize>,
     /// How large the buffer had to become when there was no memory for it.
     lost: Option<usize>,
-    /// A frame is to be opened before the next byte.
+    /// Another frame is to be opened before the next byte.
     unopened: bool,
     /// How long the output may become before the open frame is closed.
     limit: usize,
@@ -131,7 +131,9 @@ impl Encoder {
             let _ = self.copy([op::PROTO, self.protocol]);
         }
         self.in_frames = self.framing;
-        self.unopened = self.framing;
+        if self.framing {
+            self.open_frame();
+        }
     }
 
     /// The end of a pickle.
@@ -171,7 +173,7 @@ impl Encoder {
         }
     }
 
-    #[cold]
+    #[inline(always)]
     fn open_frame(&mut self) {
         self.frame = self
             .copy([0; FRAME_HEADER])
@@ -181,10 +183,15 @@ impl Encoder {
         }
     }
 
+    #[cold]
+    fn open_another_frame(&mut self) {
+        self.open_frame();
+    }
+
     #[inline(always)]
     fn ready(&mut self) {
         if self.unopened {
-            self.open_frame();
+            self.open_another_frame();
         }
     }
 

@@ -101,11 +101,18 @@ impl Encoder {
         self.byte(b'\n');
     }
 
+    /// Text of up to 255 bytes, of protocol 4 or newer.
+    #[inline(always)]
+    pub fn short_text(&mut self, utf8: &[u8]) {
+        debug_assert!(utf8.len() <= usize::from(u8::MAX) && self.protocol >= 4);
+        self.short(op::SHORT_BINUNICODE, utf8);
+    }
+
     /// Text of protocol 1 or newer.
     #[inline]
     pub fn text(&mut self, utf8: &[u8]) {
         if utf8.len() <= usize::from(u8::MAX) && self.protocol >= 4 {
-            return self.short(op::SHORT_BINUNICODE, utf8);
+            return self.short_text(utf8);
         }
         if self.is_outside(utf8.len()) {
             self.text_header_outside(utf8.len());

@@ -80,6 +80,7 @@ pub(crate) fn make_ready(py: Python<'_>) -> PyResult<()> {
 const DEFAULT_PROTOCOL: u8 = if cfg!(Py_3_14) { 5 } else { 4 };
 
 /// A protocol as callers give it: none, or negative for the newest.
+#[inline]
 pub(crate) fn protocol_of(protocol: Option<&Bound<'_, PyAny>>) -> PyResult<u8> {
     let Some(protocol) = protocol.filter(|protocol| !protocol.is_none()) else {
         return Ok(DEFAULT_PROTOCOL);

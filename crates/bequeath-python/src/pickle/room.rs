@@ -92,7 +92,7 @@ impl Drop for Written {
 }
 
 /// One walk. What it wrote is in `room` only if it succeeds; what it noted in `beside` belongs there.
-#[inline]
+#[inline(always)]
 fn walk<'py>(
     object: &Bound<'py, PyAny>,
     protocol: u8,

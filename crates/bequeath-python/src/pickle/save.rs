@@ -197,18 +197,18 @@ impl<'py> Saver<'_, 'py> {
     #[inline(always)]
     fn short_text(&mut self, object: Object<'_, 'py>, ascii: &[u8]) {
         if self.pure && look::is_single(object) {
-            return self.encoder.text(ascii);
+            return self.encoder.short_text(ascii);
         }
         if self.hooks.fast {
             return match self.memo.get(object) {
                 Some(number) => self.encoder.get(number),
-                None => self.encoder.text(ascii),
+                None => self.encoder.short_text(ascii),
             };
         }
         match self.memo.enter(object, !self.pure) {
             Ok(Entry::Known(number)) => self.encoder.get(number),
             Ok(Entry::New(number)) => {
-                self.encoder.text(ascii);
+                self.encoder.short_text(ascii);
                 self.encoder.put(number);
             }
             Err(NoMemory(more)) => self.encoder.give_up(more),
