@@ -4,6 +4,7 @@
 //! # Safety invariants
 //! Fields are read of functions that are alive, with the layout that PyO3 declares for this interpreter.
 
+#[cfg(Py_3_11)]
 use std::ffi::c_int;
 
 use pyo3::ffi;
