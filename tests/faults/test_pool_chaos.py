@@ -24,7 +24,7 @@ from implementation import Implementation
 from pool_tasks import say_and_sleep, sleep
 
 LONG = os.environ.get("BEQUEATH_FAULTS") == "long"
-SECONDS = float(os.environ.get("BEQUEATH_CHAOS", 180 if LONG else 6))
+SECONDS = float(os.environ.get("BEQUEATH_CHAOS", 60 if LONG else 6))
 SEED = int(os.environ.get("BEQUEATH_FAULTS_SEED", time.time_ns() % 1_000_000))
 
 pytestmark = pytest.mark.limit(SECONDS * 3 + 120)
