@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,11 @@ def deaf(seconds: float) -> None:
             pass
 
 
+def begin(begun: Any, work: Callable[[float], object]) -> object:
+    begun.put(os.getpid())
+    return work(1000)
+
+
 # --- giving up ---------------------------------------------------------------------------------
 
 
@@ -37,9 +44,9 @@ def test_a_result_can_be_given_up_whether_it_runs_or_not(ours: Implementation) -
     with ours.Pool(2, terminate_after=50) as pool:
         pool.map(square, range(8), 1)
         workers = {worker.pid for worker in pool._pool}
-        results = [pool.apply_async(nap, (1000,)) for _ in range(6)]
-        while sum(one["at_task_for"] is not None for one in pool.stats()["workers"]) < 2:
-            time.sleep(0.001)
+        begun = ours.SimpleQueue()
+        results = [pool.apply_async(begin, (begun, nap)) for _ in range(6)]
+        assert {begun.get(), begun.get()} == workers
         running = [result for result in results if not result.cancel(running=False)]
         assert len(running) == 2 and all(result.cancel() for result in running)
         for result in results:
@@ -59,9 +66,9 @@ def test_a_result_can_be_given_up_whether_it_runs_or_not(ours: Implementation) -
 def test_who_does_not_give_up_is_told_in_a_harder_way(ours: Implementation) -> None:
     with ours.Pool(1, terminate_after=0.05) as pool:
         pool.map(square, range(8), 1)
-        hard = pool.apply_async(deaf, (1000,))
-        while all(one["at_task_for"] is None for one in pool.stats()["workers"]):
-            time.sleep(0.001)
+        begun = ours.SimpleQueue()
+        hard = pool.apply_async(begin, (begun, deaf))
+        begun.get()
         assert hard.cancel()
         with pytest.raises(CancelledError):
             hard.get()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -23,7 +24,7 @@ class Unloadable:
         pass
 
 
-def refuse() -> None:
+def refuse() -> NoReturn:
     raise LookupError("not here")
 
 
@@ -42,6 +43,41 @@ def test_what_the_first_workers_cannot_load_is_raised(
             pool.apply(os.getpid)
         pool.join()
         assert "not here" in capfd.readouterr().err
+
+
+class UnloadableSince:
+    """Arrives, and cannot be rebuilt any more once a file is there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return since, (self.file,)
+
+    def __call__(self) -> None:
+        pass
+
+
+def since(file: Path) -> UnloadableSince:
+    return refuse() if file.exists() else UnloadableSince(file)
+
+
+def test_a_pool_broken_by_a_later_start_is_let_go_of(ours: Implementation, tmp_path: Path) -> None:
+    """What the start raised is kept with the pool, and must not keep the pool (`leaks`)."""
+    if ours.start_method == "fork":
+        pytest.skip("nothing is loaded")
+    file = tmp_path / "no more"
+    pool = ours.Pool(1, UnloadableSince(file))
+    victim = pool.apply(os.getpid)
+    file.touch()
+    os.kill(victim, signal.SIGKILL)
+    with pytest.raises(ours.module("exceptions").PoolBroken) as told:
+        while True:  # a task in its hands is lost with it
+            with contextlib.suppress(ours.module("exceptions").WorkerDied):
+                pool.apply(os.getpid)
+    assert isinstance(told.value.__cause__, LookupError)
+    pool.terminate()
+    pool.join()
 
 
 def kept_ahead() -> dict[str, set[int]]:

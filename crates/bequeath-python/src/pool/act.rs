@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use bequeath_channel::Message;
@@ -97,6 +98,12 @@ impl PoolDriver {
     }
 
     fn cannot_start(&self, py: Python<'_>, id: WorkerId, error: PyErr, more: &mut Vec<Step>) {
+        if !self.opening.load(Ordering::Relaxed) {
+            // Kept for good. Its frames hold the pool, which would never be let go of.
+            error.set_traceback(py, None);
+            let forgotten = error.value(py).setattr("__traceback__", py.None());
+            self.show(py, forgotten);
+        }
         self.set_cause(py, error);
         self.books().note(Event::StartFailed(id), more);
     }

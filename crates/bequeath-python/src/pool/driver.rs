@@ -66,6 +66,8 @@ pub struct PoolDriver {
     last_dead: Mutex<Option<Dead>>,
     /// Why the initializer or a start failed.
     cause: Mutex<Option<Py<PyAny>>>,
+    /// While the first workers are started.
+    pub(super) opening: AtomicBool,
     broken: Mutex<Option<Py<PyAny>>>,
     /// What was known of the worker whose death, or failure, broke the pool.
     breaking: Mutex<Option<Py<PyDict>>>,
@@ -147,6 +149,7 @@ impl PoolDriver {
             pid: std::process::id(),
             last_dead: Mutex::new(None),
             cause: Mutex::new(None),
+            opening: AtomicBool::new(false),
             broken: Mutex::new(None),
             breaking: Mutex::new(None),
             bytes_received: AtomicU64::new(0),
@@ -162,7 +165,9 @@ impl PoolDriver {
 
     /// Starts the first workers. Raises what keeps one of them from starting.
     fn open(&self, py: Python<'_>) -> PyResult<()> {
+        self.opening.store(true, Ordering::Relaxed);
         self.happen(py, Event::Open);
+        self.opening.store(false, Ordering::Relaxed);
         signalled::raise()?;
         match self.cause().take() {
             Some(cause) => Err(PyErr::from_value(cause.into_bound(py))),
