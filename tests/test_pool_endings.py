@@ -325,6 +325,22 @@ def test_what_ends_a_program_as_a_result_is_rebuilt_comes_once(pool: Any, way: s
     assert sorted(map(repr, seen)) == ["''", "0", "3", "3"]
 
 
+@pytest.mark.parametrize("kind", ["processes", "threads"])
+def test_a_callback_that_would_end_its_thread_does_not(
+    ours: Implementation, pool: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    if kind == "threads":
+        pool = ours.module("pool").ThreadPool(1)
+    assert pool.apply_async(abs, (-1,), callback=sys.exit).get() == 1
+    failed = pool.apply_async(abs, ("",), error_callback=sys.exit)
+    with pytest.raises(TypeError):
+        failed.get()
+    assert pool.map(abs, range(3)) == [0, 1, 2]
+    pool.close()
+    pool.join()
+
+
 # --- inputs that are given up ------------------------------------------------------------------
 
 

@@ -866,7 +866,7 @@ def _work(
             return
         try:
             owner._settle(job, index, outcome)
-        except Exception:
+        except BaseException:
             # A callback's error is nobody's result: shown, and the worker works on.
             threading.excepthook(
                 threading.ExceptHookArgs((*_current_error(), threading.current_thread()))
