@@ -220,7 +220,8 @@ def test_a_forked_child_has_no_part_in_its_parent_s_pool(
     ours: Implementation, tmp_path: Path
 ) -> None:
     body = """
-    import gc
+    import gc, warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # 3.12's, of forks beside threads
     gate = context.Event()
     with context.Pool(2) as pool:
         pool.map(square, range(8), 1)
