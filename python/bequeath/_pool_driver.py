@@ -176,7 +176,7 @@ class Driver:
                 made.start()
             except BaseException:
                 # A signal handler's, perhaps, with the process there already: nobody would know.
-                if made.pid is not None:
+                if getattr(made, "pid", None) is not None:  # a process may be another library's
                     made.kill()
                     made.join()
                 raise
