@@ -663,6 +663,7 @@ class PoolDriver:
     def processes(self) -> list[Any]: ...
     def stats(self) -> dict[str, Any]: ...
 
+@disjoint_base
 class ResultStream:
     """Results of one call's tasks, for whoever iterates over them."""
 
@@ -680,6 +681,7 @@ class ResultStream:
     def _stop_feeding(self) -> None: ...
     def _forget(self) -> None: ...
 
+@disjoint_base
 class ResultTaker:
     """What a caller of `imap` holds."""
 
