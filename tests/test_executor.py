@@ -172,11 +172,15 @@ def test_what_cannot_be_pickled_is_the_future_s_error(ours: Implementation, exec
         executor.submit(square, threading.Lock()).result()
     with pytest.raises(Exception, match="lock"):
         executor.submit(threading.Lock).result()
+    for how in ({}, {"chunksize": 2}, {"buffersize": 2}, {"buffersize": 2, "chunksize": 2}):
+        with pytest.raises(TypeError, match=r"^iterable\[3\]\[1\] "):
+            list(executor.map(add, range(4), [0, 1, 2, threading.Lock()], **how))
     assert executor.submit(square, 6).result() == 36
 
 
 def test_a_timeout_of_a_task(ours: Implementation, executor: Any) -> None:
     event = bequeath.Event()
+    assert executor.submit(square, 7).result() == 49  # an import that is cut off stays half done
     late = executor.schedule(wait_for, (event,), timeout=0.05)
     assert isinstance(late.exception(), concurrent.futures.TimeoutError)
     assert executor.submit(square, 7).result() == 49

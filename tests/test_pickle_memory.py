@@ -101,7 +101,7 @@ CASES = {
     """,
     "items of a list": """
         items = b"(" + b"N" * 2_900_000 + b"e."
-        for begin in (b"]", b"]N0", b"]q\\x00", b"]Na"):
+        for begin in (b"]", b"]N0", b"]q\\x00", b"]Na", b"ccollections\\ndeque\\n)R"):
             assert limited(bequeath.pickle.loads, begin + items) is not None, begin
     """,
 }

@@ -59,6 +59,9 @@ def test_a_refusal_names_the_argument(pool: Any) -> None:
         "iterable[3]": lambda: pool.map(square, [1, 2, 3, lock, 5], 1),
         "iterable[4]": lambda: pool.map(square, [1, 2, 3, 4, lock, 5], 2),
         "iterable[1][0]": lambda: pool.starmap(square, [(1,), (lock,)], 2),
+        "iterable[2]": lambda: list(pool.imap(square, iter([1, 2, lock]))),
+        "iterable[5]": lambda: list(pool.imap(square, iter([*range(5), lock]), 2)),
+        "iterable[6]": lambda: list(pool.imap(square, [*range(6), lock], 2, buffersize=2)),
     }.items():
         with pytest.raises(TypeError, match="^" + re.escape(path)):
             call()

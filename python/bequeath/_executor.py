@@ -33,9 +33,10 @@ def _finish_all() -> None:
     """At the interpreter's end, before its threads are joined: what was submitted is done."""
     global _interpreter_ends
     _interpreter_ends = True
-    for driver in list(_drivers.values()):
+    mine = [driver for driver in _drivers.values() if driver.engine.is_home()]
+    for driver in mine:
         driver.close()
-    for driver in list(_drivers.values()):
+    for driver in mine:
         driver.join()
 
 
@@ -246,7 +247,7 @@ class ProcessPoolExecutor(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the function in a worker; a future of its result."""
-        return self.schedule(fn, args, kwargs, timeout=self._timeout)
+        return self._schedule(fn, args, kwargs, self._timeout)
 
     def schedule(
         self,
@@ -257,6 +258,16 @@ class ProcessPoolExecutor(Executor):
         timeout: float | None = None,
     ) -> Future[Any]:
         """`submit` with a timeout for this call: so long it may take once a worker has begun it."""
+        return self._schedule(fn, args, kwargs or {}, timeout)
+
+    def _schedule(
+        self,
+        fn: Callable[..., Any],
+        args: Iterable[Any],
+        kwargs: dict[str, Any],
+        timeout: float | None,
+        called: str | None = None,
+    ) -> Future[Any]:
         future: Future[Any] = Future()
         call = _Call(future, self._open)
         with self._shutdown_lock:
@@ -264,7 +275,7 @@ class ProcessPoolExecutor(Executor):
             number = next(self._numbers)
             self._open[number] = call
             try:
-                call.task = driver.submit(call, number, fn, tuple(args), kwargs or {}, timeout)
+                call.task = driver.submit(call, number, fn, tuple(args), kwargs, timeout, called)
             except Exception as error:
                 self._open.pop(number, None)
                 if not driver.is_running():
@@ -330,9 +341,9 @@ class ProcessPoolExecutor(Executor):
     ) -> Iterator[Any]:
         """`map` that reads so many chunks ahead of the results that were asked for."""
         calls = zip(*iterables, strict=False)
-        chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
+        chunks = enumerate(iter(lambda: list(itertools.islice(calls, chunksize)), []))
         ahead = chunks if buffersize is None else itertools.islice(chunks, buffersize)
-        waiting = deque(self.submit(_run_chunk, fn, chunk) for chunk in ahead)
+        waiting = deque(self._submit_chunk(fn, chunk, n * chunksize) for n, chunk in ahead)
         # Forgotten results are to be no reason to keep the executor.
         me = weakref.ref(self)
 
@@ -342,8 +353,8 @@ class ProcessPoolExecutor(Executor):
                     executor = me()
                     if buffersize is not None and executor is not None:
                         waiting.extend(
-                            executor.submit(_run_chunk, fn, chunk)
-                            for chunk in itertools.islice(chunks, 1)
+                            executor._submit_chunk(fn, chunk, n * chunksize)
+                            for n, chunk in itertools.islice(chunks, 1)
                         )
                     del executor
                     future = waiting.popleft()
@@ -362,6 +373,14 @@ class ProcessPoolExecutor(Executor):
                     bar.close()
 
         return results()
+
+    def _submit_chunk(
+        self, fn: Callable[..., Any], chunk: list[tuple[Any, ...]], first: int
+    ) -> Future[Any]:
+        if type(self).submit is not ProcessPoolExecutor.submit:
+            return self.submit(_run_chunk, fn, chunk)
+        called = f"(function, (function, iterable[{first}:]), kwargs)"
+        return self._schedule(_run_chunk, (fn, chunk), {}, self._timeout, called)
 
     def interrupt(self, future: Future[Any]) -> bool:
         """Stop a call, also one that a worker is at: by SIGINT, then SIGTERM, then SIGKILL.

@@ -17,6 +17,7 @@ from . import _budgets, _engine, _pool_worker, _remote_error, util
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import Any
 
 __all__ = ["Driver", "Errors"]
@@ -116,6 +117,19 @@ class _Hooks:
         return self._errors.broken(reason, cause, facts)
 
     @staticmethod
+    def of_signal_handler(error: BaseException, trace: TracebackType | None) -> bool:
+        """Whether a signal handler raised it, and not what it came in between."""
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        handlers = map(signal.getsignal, signal.valid_signals())
+        codes = [getattr(handler, "__code__", None) for handler in handlers]
+        while trace is not None:
+            if trace.tb_frame.f_code in codes:
+                return True
+            trace = trace.tb_next
+        return False
+
+    @staticmethod
     def show(error: BaseException) -> None:
         """An error that is nobody's result."""
         threading.excepthook(
@@ -162,7 +176,7 @@ class Driver:
                 made.start()
             except BaseException:
                 # A signal handler's, perhaps, with the process there already: nobody would know.
-                if made.pid is not None:
+                if getattr(made, "pid", None) is not None:  # a process may be another library's
                     made.kill()
                     made.join()
                 raise
@@ -221,6 +235,8 @@ class Driver:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all workers have ended; false when the timeout passed first."""
+        if threading.current_thread() is self.thread and not self.engine.join(0):
+            raise RuntimeError("a callback cannot wait for the end of its own pool")
         done = self.engine.join(timeout)
         if done and threading.current_thread() is not self.thread:
             self.thread.join()
@@ -240,8 +256,12 @@ def _run(engine: _engine.PoolDriver, finished: Callable[[], object]) -> None:
 
 
 def _end(engine: _engine.PoolDriver, thread: threading.Thread) -> None:
-    engine.terminate()
+    if util.is_exiting():
+        engine.leave_off()
+    else:
+        engine.terminate()
     if threading.current_thread() is not thread:
+        engine.join()
         thread.join()
 
 

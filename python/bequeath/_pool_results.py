@@ -60,8 +60,13 @@ class ApplyResult:
         if self._event.is_set():
             return
         end = None if timeout is None else time.monotonic() + timeout
-        if self._attend is not None and self._attend(self, timeout):
-            return
+        pool = self._pool
+        if self._attend is not None:
+            if self._attend(self, timeout):
+                return
+        elif pool is not None:
+            pool._stand_aside()
+        del pool
         # In slices: a signal that comes when a thread is about to wait for a lock wakes nobody.
         left = SLICE
         while left > 0:
@@ -159,15 +164,13 @@ class MapResult(ApplyResult):
         self._done()
 
 
-class IMapIterator(_engine.ResultStream):
-    """The results of `imap`, each when it is there, in order."""
+class Stream(_engine.ResultStream):
+    """The results of one `imap`, as its pool fills them in."""
 
-    _ordered = True
+    def __new__(cls, pool: Pool, ordered: bool) -> Stream:
+        return super().__new__(cls, ordered)
 
-    def __new__(cls, pool: Pool) -> IMapIterator:
-        return super().__new__(cls, cls._ordered)
-
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, ordered: bool) -> None:
         self._pool: Pool | None = pool
         self._job = next(job_counter)
         pool._results[self._job] = self
@@ -176,6 +179,12 @@ class IMapIterator(_engine.ResultStream):
         pool, self._pool = self._pool, None
         if pool is not None:
             pool._results.pop(self._job, None)
+
+
+class IMapIterator(_engine.ResultTaker):
+    """The results of `imap`, each when it is there, in order."""
+
+    _ordered = True
 
 
 class IMapUnorderedIterator(IMapIterator):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import queue
 import threading
 import warnings
@@ -23,6 +24,7 @@ from ._pool_results import (
     IMapIterator,
     IMapUnorderedIterator,
     MapResult,
+    Stream,
 )
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import job_counter as job_counter
@@ -81,8 +83,8 @@ class MaybeEncodingError(Exception):
     """The result of a task cannot be sent; both texts, since the objects cannot travel."""
 
     def __init__(self, exc: object, value: object) -> None:
-        self.exc = repr(exc)
-        self.value = repr(value)
+        self.exc = _shown(exc)
+        self.value = _shown(value)
         super().__init__(self.exc, self.value)
 
     def __str__(self) -> str:
@@ -90,6 +92,14 @@ class MaybeEncodingError(Exception):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self}>"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except BaseException:
+        # What is wrong with this one shall not be its worker's end.
+        return object.__repr__(value)
 
 
 # --- pools ---
@@ -102,6 +112,9 @@ class Pool:
     `WorkerDied`; with `on_death="retry"` it is tried again at most `retries` times, with "break"
     all ends. `timeout` of a call is what each task may take once a worker has begun it; then the
     worker is interrupted, after `terminate_after` seconds terminated, `kill_after` later killed.
+
+    In a forked child, what asks the pool for something raises `RuntimeError`; `terminate` and the
+    end of a `with` block do nothing there.
     """
 
     _state = INIT
@@ -166,7 +179,7 @@ class Pool:
         self._results: dict[int, Any] = {}
         #: Threads that read the iterables of `imap`, and whoever closes the pool, take turns.
         self._feeding = threading.Condition()
-        self._fed: set[IMapIterator] = set()
+        self._fed: set[Stream] = set()
 
     @property
     def _pool(self) -> list[Any]:
@@ -273,11 +286,11 @@ class Pool:
         """The results one after the other, in order.
 
         An iterable that is no list, tuple or range is read as workers and whoever takes results
-        need it; `buffersize` says how many chunks there may be whose results are not taken.
+        need it; `buffersize` says how many chunks there may be whose results are not taken. Once
+        results were asked for, or with `buffersize`, it is read no further when what is returned
+        here is forgotten.
         """
-        return self._imap(
-            IMapIterator(self), func, iterable, chunksize, timeout, progress, buffersize
-        )
+        return self._imap(IMapIterator, func, iterable, chunksize, timeout, progress, buffersize)
 
     def imap_unordered(
         self,
@@ -291,7 +304,7 @@ class Pool:
     ) -> Iterator[Any]:
         """The results as they come."""
         return self._imap(
-            IMapUnorderedIterator(self), func, iterable, chunksize, timeout, progress, buffersize
+            IMapUnorderedIterator, func, iterable, chunksize, timeout, progress, buffersize
         )
 
     def _apply_async(
@@ -378,7 +391,7 @@ class Pool:
 
     def _imap(
         self,
-        results: IMapIterator,
+        kind: type[IMapIterator],
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int,
@@ -386,13 +399,13 @@ class Pool:
         progress: Any,
         buffersize: int | None,
     ) -> Iterator[Any]:
-        del self._results[results._job]
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        self._results[results._job] = results
+        results = Stream(self, kind._ordered)
+        taken = kind(results)
         sink: Any = results
         if _wanted(progress):
             sized: Any = iterable
@@ -407,6 +420,7 @@ class Pool:
                 self._submit_many(sink, func, items, chunksize, False, None, timeout)
             sink._set_length(-(-length // chunksize))
         else:
+            self._about_to_feed()
             with self._feeding:
                 self._fed.add(results)
             threading.Thread(
@@ -416,12 +430,12 @@ class Pool:
                 daemon=True,
             ).start()
         if chunksize == 1:
-            return results
-        return (item for chunk in results for item in chunk)
+            return taken
+        return (item for chunk in taken for item in chunk)
 
     def _feed(
         self,
-        results: IMapIterator,
+        results: Stream,
         sink: Any,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
@@ -447,9 +461,11 @@ class Pool:
                 if isinstance(task, _Raised):
                     self._refuse(sink, task.error, index)
                 elif chunksize > 1:
-                    self._submit(sink, index, mapstar, (task,), {}, timeout)
+                    called = f"(function, ((function, iterable[{index * chunksize}:]),), kwargs)"
+                    self._submit(sink, index, mapstar, (task,), {}, timeout, called)
                 else:
-                    self._submit(sink, index, func, (task,), {}, timeout)
+                    called = f"(function, (iterable[{index}],), kwargs)"
+                    self._submit(sink, index, func, (task,), {}, timeout, called)
         finally:
             sink._set_length(length)
             with self._feeding:
@@ -477,9 +493,10 @@ class Pool:
         args: tuple[Any, ...],
         kwds: dict[str, Any],
         timeout: float | None,
+        called: str | None = None,
     ) -> None:
         try:
-            first = self._driver.submit(result, index, func, args, kwds, timeout)
+            first = self._driver.submit(result, index, func, args, kwds, timeout, called)
             result._tasks = range(first, first + 1)
         except Exception as error:
             # What cannot be pickled is the task's error, as in multiprocessing.
@@ -519,7 +536,17 @@ class Pool:
         """Who waits for it may hear the workers meanwhile."""
         result._attend_by(self._driver.attend_for)
 
-    def _streamed(self, results: IMapIterator) -> None:
+    def _stand_aside(self) -> None:
+        """This thread is about to wait for what others do."""
+        self._driver.engine.stand_aside()
+
+    def _about_to_feed(self) -> None:
+        """What would keep another thread from handing tasks over is raised here."""
+        self._stand_aside()
+        if util.is_exiting() and not self._driver.is_running():
+            raise ValueError("Pool not running")
+
+    def _streamed(self, results: Stream) -> None:
         """The same for one who takes results as they come."""
         results._attend_by(self._driver.engine)
 
@@ -549,6 +576,7 @@ class Pool:
     def close(self) -> None:
         """Take no more tasks; the workers end when all are done."""
         if self._state == RUN:
+            self._stand_aside()
             with self._feeding:
                 self._state = CLOSE
                 if not self._fed:
@@ -560,6 +588,8 @@ class Pool:
     def terminate(self) -> None:
         """Drop all tasks, end the workers, and wait for that."""
         self._state = TERMINATE
+        if not self._driver.engine.is_home():
+            return  # a forked child's copy: the workers are its parent's
         self._stop_feeding()
         self._driver.terminate()
         if threading.current_thread() is not self._driver.thread:
@@ -633,6 +663,7 @@ class ThreadPool(Pool):
         initargs: Iterable[Any] = (),
     ) -> None:
         self._begin(processes, initializer, None)
+        self._pid = os.getpid()
         self._tasks: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._outcomes = threading.Lock()
         self._threads: list[Any] = []
@@ -673,6 +704,7 @@ class ThreadPool(Pool):
         args: tuple[Any, ...],
         kwds: dict[str, Any],
         timeout: float | None,
+        called: str | None = None,
     ) -> None:
         if timeout is not None:
             raise ValueError("a thread cannot be stopped: no timeout for tasks of a ThreadPool")
@@ -720,7 +752,14 @@ class ThreadPool(Pool):
     def _attended(self, result: ApplyResult) -> None:
         pass
 
-    def _streamed(self, results: IMapIterator) -> None:
+    def _stand_aside(self) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError("the pool belongs to the process that made it")
+
+    def _about_to_feed(self) -> None:
+        self._stand_aside()
+
+    def _streamed(self, results: Stream) -> None:
         pass
 
     def _abandon(self, sink: Any) -> None:
@@ -741,7 +780,8 @@ class ThreadPool(Pool):
     def terminate(self) -> None:
         """Drop all tasks that no worker has begun."""
         self._state = TERMINATE
-        self._stop_feeding()
+        if self._pid == os.getpid():
+            self._stop_feeding()
         self._terminate()
 
     def _join(self) -> None:
@@ -826,7 +866,7 @@ def _work(
             return
         try:
             owner._settle(job, index, outcome)
-        except Exception:
+        except BaseException:
             # A callback's error is nobody's result: shown, and the worker works on.
             threading.excepthook(
                 threading.ExceptHookArgs((*_current_error(), threading.current_thread()))

@@ -340,11 +340,13 @@ def _exit_function(
 def _end_children(process: Any, info: Callable[..., None]) -> None:
     if not process._children:
         return
-    for child in process.active_children():
+    # What a plain `os.fork()` left in the books is the parent's, who may need it yet.
+    mine = [child for child in process.active_children() if child._parent_pid == os.getpid()]
+    for child in mine:
         if child.daemon:
             info("calling terminate() for daemon %s", child.name)
             child._popen.terminate()
-    for child in process.active_children():
+    for child in mine:
         info("calling join() for process %s", child.name)
         child.join()
 

@@ -72,7 +72,7 @@ mod _engine {
         dump, dumps, load, loads, Pickler, PicklerMemoProxy, Unpickler, UnpicklerMemoProxy,
     };
     #[pymodule_export]
-    use crate::pool::{rebuild_seat, PoolDriver, ResultStream, Seat, Shared};
+    use crate::pool::{rebuild_seat, PoolDriver, ResultStream, ResultTaker, Seat, Shared};
     #[pymodule_export]
     use crate::process::{
         exit_process, open_this_process, set_process_name, tell_starter, Arrived, Child, Launch,

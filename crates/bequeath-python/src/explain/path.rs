@@ -42,11 +42,12 @@ impl<'py> Step<'py> {
 }
 
 /// The path to a part of what `root` names. A root may be a display of a tuple, `(function, args, kwargs)`, whose
-/// elements have these names, or a slice that has a beginning, `iterable[8:]`, whose elements are counted from there.
+/// elements have these names, displays among them, or a slice that has a beginning, `iterable[8:]`, whose elements are
+/// counted from there.
 pub(super) fn below(root: &str, step: &Step<'_>, part: &Bound<'_, PyAny>) -> String {
     if let Step::Index(index) = *step {
         let names = root.strip_prefix('(').and_then(|all| all.strip_suffix(')'));
-        if let Some(name) = names.and_then(|names| names.split(", ").nth(index)) {
+        if let Some(name) = names.and_then(|names| element(names, index)) {
             return name.to_owned();
         }
         let slice = root.strip_suffix(":]").and_then(|all| all.split_once('['));
@@ -59,6 +60,20 @@ pub(super) fn below(root: &str, step: &Step<'_>, part: &Bound<'_, PyAny>) -> Str
     let mut path = root.to_owned();
     step.write(&mut path, part);
     path
+}
+
+/// An element of a display of a tuple, by its place.
+fn element(names: &str, index: usize) -> Option<&str> {
+    let mut depth = 0_usize;
+    let mut elements = names.split(|letter: char| {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        letter == ',' && depth == 0
+    });
+    elements.nth(index).map(str::trim_start)
 }
 
 /// The longest spelling of a key.

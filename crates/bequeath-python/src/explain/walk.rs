@@ -219,14 +219,10 @@ impl<'py> Walk<'py> {
             way.push(at);
             at = self.nodes[at].parent;
         }
-        let mut way = way.into_iter().rev().map(|number| &self.nodes[number]);
-        let mut path = match way.next() {
-            Some(node) => below(root, &node.step, &node.object),
-            None => root.to_owned(),
-        };
-        for node in way {
-            node.step.write(&mut path, &node.object);
-        }
+        let way = way.into_iter().rev().map(|number| &self.nodes[number]);
+        let path = way.fold(root.to_owned(), |path, node| {
+            below(&path, &node.step, &node.object)
+        });
         trimmed(path)
     }
 

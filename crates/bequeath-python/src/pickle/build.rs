@@ -154,14 +154,7 @@ impl<'py> Builder for Objects<'py> {
 
     #[inline]
     fn list(&mut self, items: Drain<'_, Self::Value>) -> Made<'py> {
-        // SAFETY: attached.
-        let list = unsafe { ffi::PyList_New(index(items.len())) };
-        // SAFETY: a new reference or an error.
-        let list = unsafe { Bound::from_owned_ptr_or_err(self.py, list) }?;
-        for (at, item) in items.enumerate() {
-            // SAFETY: a list that nobody else has, whose place at this index is empty.
-            unsafe { ffi::PyList_SET_ITEM(list.as_ptr(), index(at), item.into_ptr()) };
-        }
+        let list = self.new_list(items)?.into_any();
         Ok(self.made(list))
     }
 

@@ -129,7 +129,7 @@ impl<'py> Objects<'py> {
         items: Drain<'_, Bound<'py, PyAny>>,
     ) -> Result<(), Failure> {
         let py = self.py;
-        let items = PyList::new(py, items)?;
+        let items = self.new_list(items)?;
         if let Some(extend) = self.method(list, intern!(py, "extend"))? {
             extend.call1((items,))?;
             return Ok(());
@@ -140,6 +140,23 @@ impl<'py> Objects<'py> {
             append.call1((item,))?;
         }
         Ok(())
+    }
+
+    /// A list of these; `MemoryError` where PyO3's own panics.
+    #[inline]
+    pub(super) fn new_list(
+        &self,
+        items: Drain<'_, Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        // SAFETY: attached.
+        let list = unsafe { ffi::PyList_New(index(items.len())) };
+        // SAFETY: a new reference or an error.
+        let list = unsafe { Bound::from_owned_ptr_or_err(self.py, list) }?;
+        for (at, item) in items.enumerate() {
+            // SAFETY: a list that nobody else has, whose place at this index is empty.
+            unsafe { ffi::PyList_SET_ITEM(list.as_ptr(), index(at), item.into_ptr()) };
+        }
+        Ok(list.cast_into()?)
     }
 
     /// As [`Self::method`], where there must be one.

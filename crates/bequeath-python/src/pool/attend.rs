@@ -9,7 +9,7 @@ use bequeath_channel::{Error, Message};
 use bequeath_os::poll::{self, Events};
 use bequeath_os::{eventfd, Deadline};
 use bequeath_pool::Event;
-use bequeath_sync::Never;
+use bequeath_sync::{Holder, Interrupt, Interrupted, Never};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
@@ -27,6 +27,27 @@ use super::signalled;
 use super::stream::ResultStream;
 use super::unheard::malformed;
 use super::wire::{AnswerLabel, Verdict};
+
+/// Whoever hears the workers sleeps until something comes, or until it has handed the baton over.
+struct Hearing<'a> {
+    driver: &'a PoolDriver,
+    signals: &'a mut dyn Interrupt,
+}
+
+impl Interrupt for Hearing<'_> {
+    fn check(&mut self) -> Result<(), Interrupted> {
+        self.signals.check()?;
+        if self.driver.is_baton_here() {
+            Ok(())
+        } else {
+            Err(Interrupted)
+        }
+    }
+
+    fn long_wait(&mut self, holder: Holder) {
+        self.signals.long_wait(holder);
+    }
+}
 
 /// After so many results it looks whether anything else has happened.
 const AT_A_TIME: usize = 256;
@@ -128,7 +149,7 @@ impl PoolDriver {
             if ready && (stream.is_none() || heard >= AT_A_TIME) {
                 return Ok(true);
             }
-            if self.is_baton_wanted() || self.is_deaf() {
+            if self.is_baton_wanted() || self.is_deaf() || !self.is_baton_here() {
                 return Ok(ready);
             }
             let mut received = self
@@ -141,7 +162,11 @@ impl PoolDriver {
                     return Ok(true);
                 }
                 received = blocking::wait(py, "result", |signals| {
-                    self.results.recv_into(&mut message, deadline, signals)
+                    let mut hearing = Hearing {
+                        driver: self,
+                        signals,
+                    };
+                    self.results.recv_into(&mut message, deadline, &mut hearing)
                 });
             }
             match received {
@@ -153,6 +178,9 @@ impl PoolDriver {
                     }
                 }
                 Err(EngineError::Channel(Error::Empty)) => return Ok(false),
+                Err(EngineError::Channel(Error::Interrupted)) if !self.is_baton_here() => {
+                    return Ok(false);
+                }
                 Err(EngineError::Channel(error)) if !matches!(error, Error::Interrupted) => {
                     self.cannot_receive(py, &mut message, error);
                 }
@@ -207,13 +235,24 @@ impl PoolDriver {
             Err(raised) => {
                 let outcome = Err(self.cannot_load(py, raised.clone_ref(py)));
                 let told = self.complete_own(py, closing, outcome)?;
-                if raised.is_instance_of::<PyException>(py) {
-                    return Ok(told);
+                if self.is_of_signal_handler(py, &raised) {
+                    // While something of the program's ran: this thread's own.
+                    return Err(raised);
                 }
-                // A signal handler's, while something of the program's ran: this thread's own.
-                Err(raised)
+                Ok(told)
             }
         }
+    }
+
+    fn is_of_signal_handler(&self, py: Python<'_>, raised: &PyErr) -> bool {
+        if raised.is_instance_of::<PyException>(py) {
+            return false;
+        }
+        let asked = self.hooks.bind(py).call_method1(
+            intern!(py, "of_signal_handler"),
+            (raised.value(py), raised.traceback(py)),
+        );
+        asked.and_then(|answer| answer.is_truthy()).unwrap_or(true)
     }
 
     /// What a message says came of its task.

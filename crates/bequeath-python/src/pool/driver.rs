@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 use bequeath_channel::Queue;
 use bequeath_os::eventfd::{self, EventFd};
@@ -27,8 +28,8 @@ use crate::intern;
 use crate::transfer;
 
 use super::act::Later;
-use super::books::Books;
-use super::job::{pickle_call, Job, What};
+use super::books::{Books, Step};
+use super::job::{pickle_call, Job, What, PARTS};
 use super::lease::Lease;
 use super::member::Member;
 use super::share::Shared;
@@ -75,7 +76,7 @@ pub struct PoolDriver {
     /// What tasks may name, by number.
     shares: Mutex<HashMap<u64, Py<PyAny>>>,
     /// Whoever has it hears the workers: the driver's thread, or one that waits for its result.
-    baton: Mutex<bool>,
+    baton: Mutex<Option<ThreadId>>,
     baton_free: Condvar,
     /// The driver's thread wants it.
     baton_wanted: AtomicBool,
@@ -84,6 +85,8 @@ pub struct PoolDriver {
     pub(super) lease: Lease,
     /// What workers answer cannot be read any more.
     pub(super) deaf: AtomicBool,
+    /// The thread in which the interpreter ends, once it does.
+    left_off_by: Mutex<Option<ThreadId>>,
 }
 
 #[pymethods]
@@ -154,12 +157,13 @@ impl PoolDriver {
             breaking: Mutex::new(None),
             bytes_received: AtomicU64::new(0),
             shares: Mutex::default(),
-            baton: Mutex::new(false),
+            baton: Mutex::default(),
             baton_free: Condvar::new(),
             baton_wanted: AtomicBool::new(false),
             in_poll: AtomicBool::new(false),
             lease: Lease::default(),
             deaf: AtomicBool::new(false),
+            left_off_by: Mutex::default(),
         })
     }
 
@@ -185,8 +189,9 @@ impl PoolDriver {
         attended
     }
 
-    /// One call for a worker, pickled here and now. Its number.
-    #[pyo3(signature = (sink, index, function, arguments, keywords, timeout=None))]
+    /// One call for a worker, pickled here and now. Its number. `called` is what its parts are called where one
+    /// is refused, if not `(function, args, kwargs)`.
+    #[pyo3(signature = (sink, index, function, arguments, keywords, timeout=None, called=None))]
     #[allow(clippy::too_many_arguments)]
     fn submit(
         &self,
@@ -197,11 +202,13 @@ impl PoolDriver {
         arguments: &Bound<'_, PyTuple>,
         keywords: &Bound<'_, PyAny>,
         timeout: Option<f64>,
+        called: Option<&str>,
     ) -> PyResult<u64> {
         self.check_home()?;
         let task = self.next_task.fetch_add(1, Ordering::Relaxed);
         let held = Mutex::default();
-        let parcel = pickle_call(function, arguments, keywords, task, &held)?;
+        let called = called.unwrap_or(PARTS);
+        let parcel = pickle_call(function, arguments, keywords, task, &held, called)?;
         let what = What::One {
             needs: parcel.needs.clone(),
             index,
@@ -307,6 +314,18 @@ impl PoolDriver {
         self.end(py, Event::Terminated)
     }
 
+    /// The same as the interpreter ends: whoever waits for a result goes on to wait, and is ended by the
+    /// interpreter; what is raised in a daemon thread now would be half a traceback.
+    fn leave_off(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_home()?;
+        *self.left_off_by() = Some(std::thread::current().id());
+        let mut steps = Vec::new();
+        self.books().note(Event::Terminated, &mut steps);
+        self.carry_out(py, without_settling(steps));
+        self.wake();
+        signalled::raise()
+    }
+
     /// The same with SIGKILL.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         self.end(py, Event::Killed)
@@ -324,20 +343,31 @@ impl PoolDriver {
         self.check_home()?;
         let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
         if self.is_finished() || !self.try_baton() {
+            self.hand_baton_over();
             return Ok(false);
         }
         self.bell.awake();
         let heard = self.hear_for(py, result, deadline, None);
-        if !self.give_baton_back() {
+        if self.is_baton_here() && !self.give_baton_back() {
             self.wake();
         }
         heard
     }
 
-    /// Waits until all workers have ended and all is told; false when the timeout passed first.
+    /// For who is about to wait for what the driver's thread does: in a signal handler, perhaps, that came while
+    /// this very thread heard the workers.
+    fn stand_aside(&self) -> PyResult<()> {
+        self.check_home()?;
+        self.hand_baton_over();
+        Ok(())
+    }
+
+    /// Waits until all workers have ended and all is told; false when the timeout passed first. Not for the
+    /// driver's thread.
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.check_home()?;
+        self.hand_baton_over();
         let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
         loop {
             let slice = deadline.earlier(Deadline::after(SLICE));
@@ -357,8 +387,14 @@ impl PoolDriver {
     }
 
     /// How many tasks keep the workers busy: what is handed out ahead, and as much that waits.
-    fn capacity(&self) -> u64 {
-        self.books().scheduler.capacity()
+    fn capacity(&self) -> PyResult<u64> {
+        self.check_home()?;
+        Ok(self.books().scheduler.capacity())
+    }
+
+    /// Whether this process made the pool, and was not forked from the one that did.
+    pub(super) fn is_home(&self) -> bool {
+        self.pid == std::process::id()
     }
 
     /// Whether tasks may be submitted.
@@ -485,7 +521,26 @@ impl PoolDriver {
 
     pub(super) fn try_baton(&self) -> bool {
         let mut taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
-        !std::mem::replace(&mut *taken, true)
+        if taken.is_some() {
+            return false;
+        }
+        *taken = Some(std::thread::current().id());
+        true
+    }
+
+    /// Whether this thread has it, still: a signal handler, or what a pickle calls, may have waited for the pool's
+    /// end in this very thread, and handed it over for that.
+    pub(super) fn is_baton_here(&self) -> bool {
+        let taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken == Some(std::thread::current().id())
+    }
+
+    /// Before this thread waits for what the driver's thread does.
+    pub(super) fn hand_baton_over(&self) {
+        if self.is_baton_here() {
+            self.give_baton_back();
+            self.wake();
+        }
     }
 
     /// For the driver's thread: at once, or, if it must, as soon as whoever has it gives it back.
@@ -500,8 +555,8 @@ impl PoolDriver {
         self.nudge();
         py.detach(|| {
             let taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
-            let taken = self.baton_free.wait_while(taken, |taken| *taken);
-            *taken.unwrap_or_else(PoisonError::into_inner) = true;
+            let taken = self.baton_free.wait_while(taken, |taken| taken.is_some());
+            *taken.unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current().id());
         });
         self.baton_wanted.store(false, Ordering::SeqCst);
         true
@@ -522,7 +577,7 @@ impl PoolDriver {
 
     /// The same, and workers go on not to ring.
     pub(super) fn drop_baton(&self) {
-        *self.baton.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.baton.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.baton_free.notify_one();
     }
 
@@ -591,17 +646,24 @@ impl PoolDriver {
         }
     }
 
-    pub(super) fn is_home(&self) -> bool {
-        self.pid == std::process::id()
-    }
-
-    fn check_home(&self) -> PyResult<()> {
+    pub(super) fn check_home(&self) -> PyResult<()> {
         if self.is_home() {
             return Ok(());
         }
         Err(PyRuntimeError::new_err(
             "the pool belongs to the process that made it",
         ))
+    }
+
+    fn left_off_by(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        let by = self.left_off_by.lock();
+        by.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the interpreter ends, and will end this thread, too.
+    fn is_left_off_here(&self) -> bool {
+        self.left_off_by()
+            .is_some_and(|by| by != std::thread::current().id())
     }
 
     fn end(&self, py: Python<'_>, event: Event) -> PyResult<()> {
@@ -662,6 +724,9 @@ impl PoolDriver {
             };
             books.note(event, &mut steps);
         }
+        if self.is_left_off_here() {
+            steps = without_settling(steps);
+        }
         self.carry_out(py, steps);
         if limit.is_some() {
             self.wake();
@@ -697,6 +762,12 @@ impl PoolDriver {
         stats.set_item("at_task_for", at_task)?;
         Ok(stats)
     }
+}
+
+/// What follows without anybody's being told.
+fn without_settling(steps: Vec<Step>) -> Vec<Step> {
+    let keep = |step: &Step| !matches!(step, Step::Settle(..));
+    steps.into_iter().filter(keep).collect()
 }
 
 fn nanoseconds(seconds: f64) -> PyResult<u64> {

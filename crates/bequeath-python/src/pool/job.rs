@@ -114,6 +114,7 @@ impl Job {
                     keywords.bind(py),
                     task,
                     &self.held,
+                    PARTS,
                 )?,
             },
             What::Many { .. } => self.pickle_elements(py, task, to)?,
@@ -264,7 +265,10 @@ impl Job {
     }
 }
 
-/// Pickles one call.
+/// What the parts of a call are called.
+pub const PARTS: &str = "(function, args, kwargs)";
+
+/// Pickles one call, whose parts are called so.
 ///
 /// # Errors
 /// Whatever pickling raises.
@@ -274,6 +278,7 @@ pub fn pickle_call(
     keywords: &Bound<'_, PyAny>,
     task: TaskId,
     held: &Mutex<Vec<Definition>>,
+    called: &str,
 ) -> PyResult<Parcel> {
     let call = (function, arguments, keywords).into_pyobject(function.py())?;
     let label = TaskLabel {
@@ -281,7 +286,7 @@ pub fn pickle_call(
         shape: Shape::Call,
         definition: 0,
     };
-    pickle(&call, label, held, &"(function, args, kwargs)")
+    pickle(&call, label, held, &called)
 }
 
 fn pickle(

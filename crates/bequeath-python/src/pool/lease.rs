@@ -63,7 +63,7 @@ impl PoolDriver {
     /// when others hear them already, or want to; or when the deadline passed.
     ///
     /// # Errors
-    /// What a signal handler raised.
+    /// What a signal handler raised; in a forked child, that the pool is another's.
     pub fn attend_stream(
         &self,
         py: Python<'_>,
@@ -71,11 +71,16 @@ impl PoolDriver {
         away: u64,
         deadline: Deadline,
     ) -> PyResult<bool> {
-        if self.is_baton_wanted() || !self.is_home() || self.is_finished() || !self.try_baton() {
+        self.check_home()?;
+        if self.is_baton_wanted() || self.is_finished() || !self.try_baton() {
+            self.hand_baton_over();
             return Ok(false);
         }
         self.bell.awake();
         let heard = self.hear_for(py, stream.as_any(), deadline, Some(stream.get()));
+        if !self.is_baton_here() {
+            return heard;
+        }
         let soon = u128::from(away) < PATIENCE.as_nanos();
         if soon && self.lease.renew() {
             self.drop_baton();

@@ -34,4 +34,4 @@ pub use driver::PoolDriver;
 pub use seat::{rebuild_seat, Seat};
 pub use share::Shared;
 pub use shared::Bell;
-pub use stream::ResultStream;
+pub use stream::{ResultStream, ResultTaker};

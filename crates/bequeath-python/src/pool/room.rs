@@ -27,6 +27,8 @@ struct Known {
     asked: bool,
     lifted: bool,
     stopped: bool,
+    /// Nobody can ask for results any more.
+    let_go: bool,
     /// When as many are done, and as many taken, the thread that feeds the call is woken; none while it does not wait.
     wanted: Option<(u64, u64)>,
 }
@@ -52,6 +54,11 @@ impl Known {
         }
     }
 
+    /// Whether no more tasks are wanted.
+    fn is_over(&self, buffersize: Option<u64>) -> bool {
+        self.stopped || self.let_go && (self.asked || buffersize.is_some())
+    }
+
     fn room(&self, submitted: u64, bound: Bound) -> u64 {
         let undone = bound.undone.saturating_sub(submitted - self.done);
         let untaken = bound.untaken.saturating_sub(submitted - self.taken);
@@ -61,7 +68,7 @@ impl Known {
     /// Whether the thread that feeds the call has to be woken.
     fn wakes(&mut self) -> bool {
         let enough = |(done, taken)| self.done >= done && self.taken >= taken;
-        let wakes = self.stopped || self.lifted || self.wanted.is_some_and(enough);
+        let wakes = self.stopped || self.let_go || self.lifted || self.wanted.is_some_and(enough);
         wakes && self.wanted.take().is_some()
     }
 }
@@ -98,6 +105,11 @@ impl Room {
         self.note(|known| known.lifted = true);
     }
 
+    /// Nobody will ask for results, or for more of them.
+    pub fn let_go(&self) {
+        self.note(|known| known.let_go = true);
+    }
+
     /// No more tasks are wanted.
     pub fn stop(&self) {
         self.note(|known| known.stopped = true);
@@ -117,16 +129,18 @@ impl Room {
         {
             let known = self.known();
             let room = known.room(submitted, known.bound(capacity, buffersize));
-            if known.stopped || room > 0 {
-                return Ok(if known.stopped { 0 } else { room });
+            let over = known.is_over(buffersize);
+            if over || room > 0 {
+                return Ok(if over { 0 } else { room });
             }
         }
         blocking::wait(py, "room for more tasks", |signals| loop {
             let mut known = self.known();
             let bound = known.bound(capacity, buffersize);
             let room = known.room(submitted, bound);
-            if known.stopped || room > 0 {
-                return Ok::<_, EngineError>(if known.stopped { 0 } else { room });
+            let over = known.is_over(buffersize);
+            if over || room > 0 {
+                return Ok::<_, EngineError>(if over { 0 } else { room });
             }
             // Not at the first place that is free: a switch of threads for each task would be all that happens.
             let half = |bound: u64| submitted.saturating_sub(bound / 2);

@@ -14,7 +14,7 @@ use bequeath_os::Deadline;
 use bequeath_pool::{Interrupts, Signal};
 use bequeath_shm::{Handle, Slate};
 use bequeath_sync::Never;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PySystemExit, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyString, PyTuple, PyType};
 
@@ -212,7 +212,13 @@ impl Seat {
             } else if let Some(error) = lacking {
                 Err(error)
             } else {
-                self.call(py, message, label)
+                let worker = std::process::id();
+                let outcome = self.call(py, message, label);
+                if std::process::id() != worker {
+                    // The task forked, and this is the other one: it ends as a process of its own does.
+                    return Err(outcome.err().unwrap_or_else(|| PySystemExit::new_err(())));
+                }
+                outcome
             };
             self.answer_outcome(py, outcome, label, began)
         })

@@ -146,6 +146,41 @@ impl ResultStream {
     fn _forget(&self) {}
 }
 
+/// What a caller of `imap` holds. When it is let go, nothing more is read of the call's iterable, if results were
+/// asked for or bounded what is read: nobody will ask for the others. What no result was asked of is work to be done.
+#[pyclass(frozen, subclass, module = "bequeath._engine")]
+pub struct ResultTaker {
+    stream: Py<ResultStream>,
+}
+
+#[pymethods]
+impl ResultTaker {
+    #[new]
+    fn new(stream: Py<ResultStream>) -> Self {
+        Self { stream }
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        ResultStream::take(self.stream.bind(py), Deadline::NEVER)
+    }
+
+    /// The next result; `TimeoutError` if it is not there in time.
+    #[pyo3(signature = (timeout=None))]
+    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        ResultStream::next(self.stream.bind(py), timeout)
+    }
+}
+
+impl Drop for ResultTaker {
+    fn drop(&mut self) {
+        self.stream.get().room.let_go();
+    }
+}
+
 impl ResultStream {
     /// Adds a result. Its place matters if they are ordered.
     ///
