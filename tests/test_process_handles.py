@@ -60,12 +60,12 @@ class Sleeper:
     def __enter__(self) -> Sleeper:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         self.event.set()
         for thing in self.opened:
             if isinstance(thing, process.BaseProcess):
-                if thing._closed:
-                    continue
+                if error is not None:
+                    thing.kill()
                 thing.join()
             thing.close()
 

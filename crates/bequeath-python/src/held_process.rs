@@ -87,7 +87,7 @@ impl HeldProcess {
             let code = Session::current()?.status_of(process)?;
             Some(ExitStatus::from_code(code))
         };
-        let status = uninterrupted(py, || py.detach(|| handle.wait(deadline, &noted)))?;
+        let status = uninterrupted(py, || py.detach(|| handle.wait(deadline, noted)))?;
         Ok(status.map(ExitStatus::code))
     }
 
