@@ -123,6 +123,34 @@ class BaseProcess:
         if self._closed:
             raise ValueError("process object is closed")
 
+    def _watcher(self, refusal: str | None = None) -> Any:
+        """What waits for the process and signals it; where a fork has copied this object, a handle.
+
+        In strict mode a copy is refused, or says what multiprocessing's says.
+        """
+        popen = self._popen
+        if self._parent_pid == os.getpid() or type(popen) is _engine.HeldProcess:
+            return popen
+        if popen is None or _settings.is_strict():
+            assert refusal is None, refusal
+            return popen
+        from . import _process_handle
+
+        return _process_handle.take_hold(self)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A process in a transfer is a handle; one that is not started yet goes as the object."""
+        if self._is_process() and _engine.transfer_active() and not _settings.is_strict():
+            own_way = type(self).__reduce__, getattr(type(self), "__getstate__", None)
+            if own_way == (object.__reduce__, getattr(object, "__getstate__", None)):
+                from . import _process_handle
+
+                return _process_handle.reduce(self)
+        return super().__reduce_ex__(protocol)
+
+    def _is_process(self) -> bool:
+        return self._popen is not None or self is _current_process
+
     # --- the parent's side -------------------------------------------------------------------
 
     def start(self) -> None:
@@ -150,24 +178,24 @@ class BaseProcess:
     def terminate(self) -> None:
         """Ask the child to end, by SIGTERM."""
         self._check_closed()
-        self._popen.terminate()
+        self._watcher().terminate()
 
     def kill(self) -> None:
         """End the child, by SIGKILL."""
         self._check_closed()
-        self._popen.kill()
+        self._watcher().kill()
 
     def interrupt(self) -> None:
         """Interrupt the child, by SIGINT."""
         self._check_closed()
-        self._popen.interrupt()
+        self._watcher().interrupt()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the child has ended, or for `timeout` seconds."""
         self._check_closed()
-        assert self._parent_pid == os.getpid(), "can only join a child process"
-        assert self._popen is not None, "can only join a started process"
-        if self._popen.wait(timeout) is not None:
+        popen = self._watcher("can only join a child process")
+        assert popen is not None, "can only join a started process"
+        if popen.wait(timeout) is not None:
             _children.discard(self)
 
     def is_alive(self) -> bool:
@@ -175,10 +203,10 @@ class BaseProcess:
         self._check_closed()
         if self is _current_process:
             return True
-        assert self._parent_pid == os.getpid(), "can only test a child process"
-        if self._popen is None:
+        popen = self._watcher("can only test a child process")
+        if popen is None:
             return False
-        if self._popen.poll() is None:
+        if popen.poll() is None:
             return True
         _children.discard(self)
         return False
@@ -232,9 +260,8 @@ class BaseProcess:
     def exitcode(self) -> int | None:
         """The exit code, or the number of the ending signal negated; None until it has ended."""
         self._check_closed()
-        if self._popen is None:
-            return None
-        return self._popen.poll()  # type: ignore[no-any-return]
+        popen = self._watcher()
+        return popen and popen.poll()  # type: ignore[no-any-return]
 
     @property
     def ident(self) -> int | None:
@@ -261,7 +288,7 @@ class BaseProcess:
             status = "started"
         elif self._closed:
             status = "closed"
-        elif self._parent_pid != os.getpid():
+        elif self._parent_pid != os.getpid() and type(self._popen) is not _engine.HeldProcess:
             status = "unknown"
         elif self._popen is None:
             status = "initial"
@@ -381,6 +408,9 @@ class _ParentProcess(BaseProcess):
         from .connection import wait
 
         wait([self._sentinel], timeout=timeout)
+
+    def _is_process(self) -> bool:
+        return self._sentinel is not None
 
     @property
     def ident(self) -> int | None:

@@ -72,6 +72,28 @@ def starts(context: Any) -> None:
         finish(process, code)
 
 
+def end_another(incoming: Any, outgoing: Any) -> None:
+    another = incoming.recv()
+    outgoing.send((another.pid, another.is_alive(), another.exitcode))
+    another.kill()
+    another.join()
+    outgoing.send((another.is_alive(), connection.wait([another.sentinel], 0) != []))
+
+
+def handles(context: Any) -> None:
+    """A process in a message: watched, ended and waited for by one that did not start it."""
+    ends = [*context.Pipe(duplex=False), *context.Pipe(duplex=False)]
+    victim = child_of(context, sleep)
+    ender = child_of(context, end_another, ends[0], ends[3])
+    ends[1].send(victim)
+    assert ends[2].recv() == (victim.pid, True, None)
+    finish(victim, -signal.SIGKILL)
+    assert ends[2].recv() == (False, True)
+    finish(ender)
+    for end_of_pipe in ends:
+        end_of_pipe.close()
+
+
 def orphan_daemon(context: Any, queue: Any) -> None:
     daemon = context.Process(target=sleep, daemon=True)
     daemon.start()
@@ -291,7 +313,17 @@ def foreign(method: str) -> None:
         finish(process)
 
 
-SCENARIOS = (starts, daemons_of_the_killed, queues, locks, pipes, values, programs, pools)
+SCENARIOS = (
+    starts,
+    handles,
+    daemons_of_the_killed,
+    queues,
+    locks,
+    pipes,
+    values,
+    programs,
+    pools,
+)
 
 
 def open_descriptors() -> list[int]:

@@ -191,6 +191,10 @@ fn deaths(arena: &Arena, census: &Census, people: &People, found: &Objects) -> V
     let mut deaths: Vec<Death> = Vec::new();
     for death in arena.observer.deaths() {
         noted.push(death.process);
+        // Noted for those who hold a handle of it, and no news.
+        if death.status == Some(0) {
+            continue;
+        }
         deaths.push(Death {
             pid: death.process.pid(),
             name: death.about.name,

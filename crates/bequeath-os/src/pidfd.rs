@@ -96,6 +96,12 @@ impl PidFd {
         }
     }
 
+    /// Whether it is a pipe instead of a pidfd, so that signals go by number.
+    #[must_use]
+    pub const fn is_stand_in(&self) -> bool {
+        self.stands_for.is_some()
+    }
+
     /// Gives the descriptor up.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {

@@ -6,6 +6,9 @@
 use std::fs::File;
 use std::io::Read;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The fields of a process's `stat` that matter here.
@@ -54,7 +57,7 @@ fn own_number() -> Option<u32> {
 /// Of this process; right under any procfs.
 #[must_use]
 pub fn own_stat() -> Option<Stat> {
-    read("/proc/self/stat")
+    read(File::open("/proc/self/stat").ok()?)
 }
 
 /// Of the process with this number; `None` where procfs does not tell, or tells of others.
@@ -62,6 +65,33 @@ pub fn own_stat() -> Option<Stat> {
 /// Allocates nothing: it runs in forked children of threaded programs.
 #[must_use]
 pub fn stat(pid: u32) -> Option<Stat> {
+    read(open(pid)?)
+}
+
+/// How the process with this number that started then has ended: of one that is dead and not reaped
+/// yet, asked by its own user or root. `None` of all others.
+#[must_use]
+pub fn exit_status(pid: u32, start_ticks: u32) -> Option<ExitStatus> {
+    let file = open(pid)?;
+    // To others the kernel says zero.
+    let user = rustix::process::geteuid();
+    if !user.is_root() && file.metadata().ok()?.uid() != user.as_raw() {
+        return None;
+    }
+    let mut text = String::new();
+    (&file).read_to_string(&mut text).ok()?;
+    let stat = parse(text.as_bytes())?;
+    if !stat.is_dead() || stat.start_ticks != start_ticks {
+        return None;
+    }
+    // The 52nd field; the third one is the first that the bracket before it leaves to count.
+    let (_, fields) = text.rsplit_once(") ")?;
+    let code = fields.trim_end().split(' ').nth(49)?;
+    code.parse().ok().map(ExitStatus::from_raw)
+}
+
+/// `stat` of the process with this number, where it means ours.
+fn open(pid: u32) -> Option<File> {
     if !is_ours() {
         return None;
     }
@@ -74,12 +104,12 @@ pub fn stat(pid: u32) -> Option<Stat> {
     // procfs knows a number only without leading zeros.
     let first = path[6..16].iter().position(|digit| *digit != b'0')?;
     path.copy_within(..6, first);
-    read(core::str::from_utf8(&path[first..]).ok()?)
+    File::open(core::str::from_utf8(&path[first..]).ok()?).ok()
 }
 
-fn read(path: &str) -> Option<Stat> {
+fn read(mut file: File) -> Option<Stat> {
     let mut text = [0_u8; 768];
-    let read = File::open(path).ok()?.read(&mut text).ok()?;
+    let read = file.read(&mut text).ok()?;
     parse(&text[..read])
 }
 
@@ -135,6 +165,29 @@ mod tests {
             );
         }
         assert_eq!(stat(0), None);
+    }
+
+    #[test]
+    fn how_a_dead_child_ended_is_told_until_it_is_reaped() {
+        if !is_ours() {
+            return;
+        }
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "exit 7"])
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let watched = crate::PidFd::open(pid).unwrap();
+        assert!(watched.wait_dead(crate::Deadline::NEVER).unwrap());
+        let started = stat(pid).unwrap().start_ticks;
+        assert_eq!(exit_status(pid, started).unwrap().code(), Some(7));
+        assert_eq!(exit_status(pid, started + 1), None);
+        assert_eq!(
+            exit_status(std::process::id(), own_stat().unwrap().start_ticks),
+            None
+        );
+        child.wait().unwrap();
+        assert_eq!(exit_status(pid, started), None);
     }
 
     #[test]

@@ -38,6 +38,16 @@ impl ExitStatus {
         }
     }
 
+    /// From one number, as Python has it.
+    #[must_use]
+    pub const fn from_code(code: i32) -> Self {
+        if code < 0 {
+            Self::Signaled(-code)
+        } else {
+            Self::Exited(code)
+        }
+    }
+
     /// Whether it exited with code 0.
     #[must_use]
     pub const fn is_success(self) -> bool {

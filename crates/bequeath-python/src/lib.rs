@@ -12,6 +12,7 @@ mod error;
 mod explain;
 mod filled_once;
 mod from_rust;
+mod held_process;
 mod inspect;
 mod once;
 mod origin;
@@ -53,6 +54,8 @@ mod _engine {
     use crate::explain::{explain_object, explain_refusal};
     #[pymodule_export]
     use crate::from_rust::shared_object;
+    #[pymodule_export]
+    use crate::held_process::HeldProcess;
     #[pymodule_export]
     use crate::inspect::{diagnose, inspect_process};
     #[pymodule_export]

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,15 +25,22 @@ use crate::{after_fork, session};
 
 /// A started process: waited for, asked after and signalled by descriptor, never by number.
 #[pyclass(frozen, module = "bequeath._engine")]
-pub struct Child(Mutex<Option<Arc<engine::Child>>>);
+pub struct Child {
+    child: Mutex<Option<Arc<engine::Child>>>,
+    /// Others hold handles of it.
+    handed_on: AtomicBool,
+}
 
 impl Child {
     pub(crate) fn new(child: engine::Child) -> Self {
-        Self(Mutex::new(Some(Arc::new(child))))
+        Self {
+            child: Mutex::new(Some(Arc::new(child))),
+            handed_on: AtomicBool::new(false),
+        }
     }
 
     fn open(&self) -> PyResult<Arc<engine::Child>> {
-        let child = self.0.lock().ok().and_then(|child| child.clone());
+        let child = self.child.lock().ok().and_then(|child| child.clone());
         child.ok_or_else(|| PyValueError::new_err("the child's descriptor is closed"))
     }
 }
@@ -68,7 +76,8 @@ impl Child {
         // Detached also when it only looks: a template's child may have to be asked after.
         let status = uninterrupted(py, || py.detach(|| child.wait(deadline)))?;
         if let Some(status) = status {
-            session::reaped(child.pid(), status.code());
+            let handed_on = self.handed_on.load(Ordering::Relaxed);
+            session::reaped(child.pid(), status.code(), handed_on);
         }
         Ok(status.map(engine::ExitStatus::code))
     }
@@ -78,9 +87,14 @@ impl Child {
         self.open()?.send_signal(signal).map_err(raise)
     }
 
+    /// A handle of it goes to others, who may ask how it ended.
+    fn hand_on(&self) {
+        self.handed_on.store(true, Ordering::Relaxed);
+    }
+
     /// Gives the descriptor back.
     fn close(&self) {
-        if let Ok(mut child) = self.0.lock() {
+        if let Ok(mut child) = self.child.lock() {
             *child = None;
         }
     }
@@ -472,7 +486,10 @@ pub fn open_this_process() -> PyResult<i32> {
 }
 
 /// Python signal handlers run between two attempts.
-fn uninterrupted<T>(py: Python<'_>, mut attempt: impl FnMut() -> engine::Result<T>) -> PyResult<T> {
+pub(crate) fn uninterrupted<T>(
+    py: Python<'_>,
+    mut attempt: impl FnMut() -> engine::Result<T>,
+) -> PyResult<T> {
     loop {
         match attempt() {
             Err(error) if error.is_interrupted() => py.check_signals()?,
@@ -481,7 +498,7 @@ fn uninterrupted<T>(py: Python<'_>, mut attempt: impl FnMut() -> engine::Result<
     }
 }
 
-fn deadline(timeout: Option<f64>) -> PyResult<Deadline> {
+pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Deadline> {
     match timeout {
         None => Ok(Deadline::NEVER),
         Some(seconds) if seconds.is_nan() => {

@@ -81,10 +81,15 @@ fn join_first(descriptor: OwnedFd) -> PyResult<()> {
     Ok(())
 }
 
-/// A child is dead, with this exit code: what it held is given back. To be called with nothing held.
-pub fn reaped(pid: u32, code: i32) {
+/// A child is dead, with this exit code: what it held is given back. Others may ask for the code of a child that was
+/// `handed_on`. To be called with nothing held.
+pub fn reaped(pid: u32, code: i32, handed_on: bool) {
     if let Some(session) = Session::current() {
-        session.note_death(pid, code);
+        if handed_on {
+            session.note_end(pid, code);
+        } else {
+            session.note_death(pid, code);
+        }
         session.reap_pid(pid);
     }
 }

@@ -87,9 +87,13 @@ impl Session {
     /// To be called before what it held is given back ([`reap`](Self::reap)). An exit with code zero
     /// is no news.
     pub fn note_death(&self, pid: u32, status: i32) {
-        if status == 0 {
-            return;
+        if status != 0 {
+            self.note_end(pid, status);
         }
+    }
+
+    /// As [`note_death`](Self::note_death), also of an exit with code zero: for processes whose handles others hold.
+    pub fn note_end(&self, pid: u32, status: i32) {
         let is_it = |process: &ProcessId| process.pid() == pid;
         // Numbers come again: the latest process that had it is meant, by its entry or, where somebody else found
         // it dead before and cleared that, by the record.
@@ -111,6 +115,13 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// How this process ended, if that is still noted, once its parent has asked.
+    #[must_use]
+    pub fn status_of(&self, process: ProcessId) -> Option<i32> {
+        let mut deaths = self.deaths().into_iter().rev();
+        deaths.find(|death| death.process == process)?.status
     }
 
     /// The deaths that are still noted, the oldest first.
@@ -188,6 +199,13 @@ mod tests {
         space.join(process(20), Standing::Leaving, 0).unwrap();
         session.note_death(NUMBER, -9);
         assert_eq!(told(&session), [(30, Some(-9))]);
+        assert_eq!(session.status_of(process(30)), Some(-9));
+        assert_eq!(session.status_of(process(20)), None);
+        space.join(process(40), Standing::Live, 0).unwrap();
+        session.note_death(NUMBER, 0);
+        assert_eq!(session.status_of(process(40)), None);
+        session.note_end(NUMBER, 0);
+        assert_eq!(session.status_of(process(40)), Some(0));
     }
 
     #[test]

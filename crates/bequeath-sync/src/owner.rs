@@ -55,7 +55,9 @@ impl ProcessId {
         Self::new(pid, procfs::stat(pid)?.start_ticks)
     }
 
-    fn new(pid: u32, ticks: u32) -> Option<Self> {
+    /// The process with this number that started then, in clock ticks; `None` for no number of a process.
+    #[must_use]
+    pub fn new(pid: u32, ticks: u32) -> Option<Self> {
         let placed = u64::from(pid) << PID_SHIFT;
         (pid != 0 && placed & !PID_MASK == 0).then_some(Self(placed | u64::from(ticks) << 32))
     }
