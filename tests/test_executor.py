@@ -217,6 +217,8 @@ def test_workers_are_ended_at_once(ours: Implementation, how: str) -> None:
     executor = bequeath.ProcessPoolExecutor(1, context)
     running = executor.submit(say_and_wait, begun, event)
     begun.wait()
+    with pytest.raises(ValueError, match="Unsupported operation: 'resurrect'"):
+        executor._force_shutdown(operation="resurrect")
     [worker] = executor._processes.values()
     getattr(executor, how)()
     worker.join()

@@ -458,17 +458,20 @@ class ProcessPoolExecutor(Executor):
 
     def terminate_workers(self) -> None:
         """End the workers by SIGTERM, and with them what they are at; the executor is shut down."""
-        self._force("terminate")
+        self._force_shutdown(operation="terminate")
 
     def kill_workers(self) -> None:
         """The same with SIGKILL."""
-        self._force("kill")
+        self._force_shutdown(operation="kill")
 
-    def _force(self, how: str) -> None:
+    def _force_shutdown(self, operation: str) -> None:
+        """What both do; of this name because subclasses of the standard executor's replace it."""
+        if operation not in ("terminate", "kill"):
+            raise ValueError(f"Unsupported operation: {operation!r}")
         driver = self._started
         self.shutdown(wait=False, cancel_futures=True)
         if driver is not None:
-            getattr(driver, how)()
+            getattr(driver, operation)()
 
 
 ProcessPoolExecutor.__module__ = "bequeath"

@@ -162,7 +162,8 @@ class Driver:
                 made.start()
             except BaseException:
                 # A signal handler's, perhaps, with the process there already: nobody would know.
-                if made.pid is not None:
+                # (A context's `Process` may be anybody's, without this name.)
+                if getattr(made, "pid", None) is not None:
                     made.kill()
                     made.join()
                 raise
