@@ -737,6 +737,17 @@ def test_items_for_an_empty_container_of_another_kind(data: bytes, error: type[E
             loads(data)
 
 
+@pytest.mark.parametrize("data", [b"N(e.", b"}(e.", b"N(\x90.", b"N(u.", b"](e.", b"\x8f(\x90."])
+def test_no_items_are_for_whom_pickle_says(data: bytes) -> None:
+    def outcome(library: Any) -> Any:
+        try:
+            return library.loads(data)
+        except AttributeError as error:
+            return str(error)
+
+    assert outcome(bequeath.pickle) == outcome(pickle)
+
+
 FRAME = b"\x80\x04\x95%c\x00\x00\x00\x00\x00\x00\x00"
 
 

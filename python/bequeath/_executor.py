@@ -53,6 +53,11 @@ class _Errors(Errors):
         self, reason: str, cause: BaseException | None, facts: dict[str, Any]
     ) -> BaseException:
         _derive()
+        process, exitcode = facts.get("process"), facts.get("exitcode")
+        if cause is None and process is not None and exitcode:
+            # Where the standard executor says it since 3.14.
+            ended = f"Process {process.pid} terminated abruptly with exit code {exitcode}"
+            cause = RemoteTraceback(f'\n"""\n{ended}"""')
         return super().broken(reason, cause, facts)
 
     def timed_out(self, seconds: float, task: tuple[Any, ...]) -> BaseException:
