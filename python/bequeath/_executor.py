@@ -47,18 +47,15 @@ class _Errors(Errors):
 
     def died(self, facts: dict[str, Any]) -> BaseException:
         _derive()
-        return super().died(facts)
+        error = super().died(facts)
+        error.__cause__ = _abrupt_end(facts)
+        return error
 
     def broken(
         self, reason: str, cause: BaseException | None, facts: dict[str, Any]
     ) -> BaseException:
         _derive()
-        process, exitcode = facts.get("process"), facts.get("exitcode")
-        if cause is None and process is not None and exitcode:
-            # Where the standard executor says it since 3.14.
-            ended = f"Process {process.pid} terminated abruptly with exit code {exitcode}"
-            cause = RemoteTraceback(f'\n"""\n{ended}"""')
-        return super().broken(reason, cause, facts)
+        return super().broken(reason, cause or _abrupt_end(facts), facts)
 
     def timed_out(self, seconds: float, task: tuple[Any, ...]) -> BaseException:
         return _base.TimeoutError(f"{in_short(*task)} took longer than {seconds:g} s")
@@ -69,6 +66,15 @@ class _Errors(Errors):
     def terminated(self) -> BaseException:
         _derive()
         return exceptions.PoolBroken("the workers were ended before the task was done")
+
+
+def _abrupt_end(facts: dict[str, Any]) -> RemoteTraceback | None:
+    """The cause that the standard executor gives since 3.14, where a process ended of itself."""
+    process, exitcode = facts.get("process"), facts.get("exitcode")
+    if process is None or not exitcode:
+        return None
+    ended = f"Process {process.pid} terminated abruptly with exit code {exitcode}"
+    return RemoteTraceback(f'\n"""\n{ended}"""')
 
 
 def _derive() -> None:
