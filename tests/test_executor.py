@@ -124,6 +124,9 @@ def test_on_death_break_is_as_in_the_standard_one(ours: Implementation) -> None:
         lost = executor.submit(end_by, signal.SIGKILL)
         assert isinstance(lost.exception(), BrokenProcessPool)
         assert isinstance(waiting.exception(), BrokenProcessPool)
+        cause: Any = lost.exception().__cause__
+        assert type(cause).__name__ == "_RemoteTraceback"
+        assert "terminated abruptly with exit code -9" in cause.tb
         with pytest.raises(BrokenProcessPool):
             executor.submit(square, 1)
 
@@ -221,6 +224,8 @@ def test_workers_are_ended_at_once(ours: Implementation, how: str) -> None:
     executor = bequeath.ProcessPoolExecutor(1, context)
     running = executor.submit(say_and_wait, begun, event)
     begun.wait()
+    with pytest.raises(ValueError, match="Unsupported operation: 'resurrect'"):
+        executor._force_shutdown(operation="resurrect")
     [worker] = executor._processes.values()
     getattr(executor, how)()
     worker.join()

@@ -737,6 +737,17 @@ def test_items_for_an_empty_container_of_another_kind(data: bytes, error: type[E
             loads(data)
 
 
+@pytest.mark.parametrize("data", [b"N(e.", b"}(e.", b"N(\x90.", b"N(u.", b"](e.", b"\x8f(\x90."])
+def test_no_items_are_for_whom_pickle_says(data: bytes) -> None:
+    def outcome(library: Any) -> Any:
+        try:
+            return library.loads(data)
+        except AttributeError as error:
+            return str(error)
+
+    assert outcome(bequeath.pickle) == outcome(pickle)
+
+
 FRAME = b"\x80\x04\x95%c\x00\x00\x00\x00\x00\x00\x00"
 
 
@@ -774,3 +785,59 @@ def test_any_buffer_in_one_piece_is_read_as_pickle_does() -> None:
             assert str(caught.value) == str(error)
         else:
             assert bequeath.pickle.loads(one) == expected == value
+
+
+class HashedOnce:
+    """As a key it can be put into one dict, and not into a second one."""
+
+    def __init__(self) -> None:
+        self.left = 1
+
+    def __setstate__(self, state: Any) -> None:
+        self.left = 1
+
+    def __hash__(self) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise ZeroDivisionError
+        return 42
+
+
+@pytest.mark.parametrize("library", [pickle, bequeath.pickle])
+@pytest.mark.parametrize("slots", [False, True])
+def test_what_is_no_name_is_hashed_as_pickle_does(library: Any, slots: bool) -> None:
+    name = f"c{__name__}\n".encode()
+    key = b"(" + name + b"HashedOnce\no}b"
+    state = b"}" + key + b"Ns"
+    whole = b"(" + name + b"Plain\no" + (b"N" + state + b"\x86" if slots else state) + b"b."
+    # Once for the state's dict; then the object's own asks again, but no slot has such a name.
+    with pytest.raises(TypeError if slots else ZeroDivisionError):
+        library.loads(whole)
+    with pytest.raises(TypeError):
+        library.loads(whole.replace(key, b"]"))
+
+
+@pytest.mark.parametrize("library", [pickle, bequeath.pickle])
+def test_the_numbers_of_a_pickler(library: Any) -> None:
+    pickler: Any = library.Pickler(io.BytesIO(), 0)
+    assert (pickler.bin, pickler.fast) == (0, 0)
+    for name in ("bin", "fast"):
+        for value in (0, 1, True, -3):
+            setattr(pickler, name, value)
+            assert getattr(pickler, name) == value
+        for error, wrong in ((TypeError, "x"), (TypeError, 1.5), (OverflowError, 2**1000)):
+            with pytest.raises(error):
+                setattr(pickler, name, wrong)
+        with pytest.raises(TypeError, match="can't delete"):
+            delattr(pickler, name)
+        assert getattr(pickler, name) == -3
+    assert library.Pickler(io.BytesIO()).bin == 1
+
+
+@pytest.mark.parametrize("library", [pickle, bequeath.pickle])
+@pytest.mark.parametrize("kind", ["Pickler", "Unpickler"])
+def test_a_memo_is_not_deleted(library: Any, kind: str) -> None:
+    machine = getattr(library, kind)(io.BytesIO())
+    with pytest.raises(TypeError, match="attribute deletion is not supported"):
+        del machine.memo
+    assert machine.memo.copy() == {}

@@ -48,13 +48,15 @@ class _Errors(Errors):
 
     def died(self, facts: dict[str, Any]) -> BaseException:
         _derive()
-        return super().died(facts)
+        error = super().died(facts)
+        error.__cause__ = _abrupt_end(facts)
+        return error
 
     def broken(
         self, reason: str, cause: BaseException | None, facts: dict[str, Any]
     ) -> BaseException:
         _derive()
-        return super().broken(reason, cause, facts)
+        return super().broken(reason, cause or _abrupt_end(facts), facts)
 
     def timed_out(self, seconds: float, task: tuple[Any, ...]) -> BaseException:
         return _base.TimeoutError(f"{in_short(*task)} took longer than {seconds:g} s")
@@ -65,6 +67,15 @@ class _Errors(Errors):
     def terminated(self) -> BaseException:
         _derive()
         return exceptions.PoolBroken("the workers were ended before the task was done")
+
+
+def _abrupt_end(facts: dict[str, Any]) -> RemoteTraceback | None:
+    """The cause that the standard executor gives since 3.14, where a process ended of itself."""
+    process, exitcode = facts.get("process"), facts.get("exitcode")
+    if process is None or not exitcode:
+        return None
+    ended = f"Process {process.pid} terminated abruptly with exit code {exitcode}"
+    return RemoteTraceback(f'\n"""\n{ended}"""')
 
 
 def _derive() -> None:
@@ -477,17 +488,20 @@ class ProcessPoolExecutor(Executor):
 
     def terminate_workers(self) -> None:
         """End the workers by SIGTERM, and with them what they are at; the executor is shut down."""
-        self._force("terminate")
+        self._force_shutdown(operation="terminate")
 
     def kill_workers(self) -> None:
         """The same with SIGKILL."""
-        self._force("kill")
+        self._force_shutdown(operation="kill")
 
-    def _force(self, how: str) -> None:
+    def _force_shutdown(self, operation: str) -> None:
+        """What both do; of this name because subclasses of the standard executor's replace it."""
+        if operation not in ("terminate", "kill"):
+            raise ValueError(f"Unsupported operation: {operation!r}")
         driver = self._started
         self.shutdown(wait=False, cancel_futures=True)
         if driver is not None:
-            getattr(driver, how)()
+            getattr(driver, operation)()
 
 
 ProcessPoolExecutor.__module__ = "bequeath"

@@ -42,7 +42,14 @@ class_cache: weakref.WeakKeyDictionary[type, type[SynchronizedBase[Any]]] = (
 
 
 def _new_value(type_: Any) -> Any:
-    return rebuild_ctype(type_, heap.BufferWrapper(ctypes.sizeof(type_)), None)
+    try:
+        size = ctypes.sizeof(type_)
+    except TypeError as error:
+        codes = ", ".join(sorted(typecode_to_type))
+        raise TypeError(
+            f"bad typecode: {type_!r} is neither a ctypes type nor one of {codes}"
+        ) from error
+    return rebuild_ctype(type_, heap.BufferWrapper(size), None)
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:

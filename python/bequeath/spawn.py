@@ -250,7 +250,9 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "sys_path": _sys_path(),
         "sys_argv": sys.argv,
         "orig_dir": process.ORIGINAL_DIR,
-        "start_method": _default_context.get_start_method(),
+        # Telling it does not choose it: the program may still do that after the start.
+        "start_method": _default_context.get_start_method(allow_none=True),
+        "default_start_method": _default_context._default_context._name,
         "bequeath": _settings.snapshot(),
     }
     if util._logger is not None:
@@ -307,7 +309,9 @@ def prepare(data: dict[str, Any]) -> None:
         os.chdir(data["dir"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
-    if data.get("start_method") is not None:
+    if "start_method" in data:
+        default = data["default_start_method"]
+        _default_context._default_context = _default_context.get_context(default)
         _default_context.set_start_method(data["start_method"], force=True)
     if "bequeath" in data:
         _settings.apply(data["bequeath"])

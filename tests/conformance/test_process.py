@@ -632,3 +632,16 @@ def test_daemons_may_have_children_unless_strict(ours: Implementation, tmp_path:
 def test_an_unknown_end_is_refused(ours: Implementation) -> None:
     with pytest.raises(ValueError, match="on_parent_death must be"):
         ours.Process(on_parent_death="resurrect")
+
+
+def test_a_start_does_not_choose_the_start_method(ours: Implementation, tmp_path: Path) -> None:
+    definitions = """
+        def child(connection): connection.send(mp.get_all_start_methods()[0])
+        """
+    # Another default than the platform's, as `bequeath run --start-method` sets: children have it.
+    body = """
+        from bequeath.context import _default_context
+        _default_context._default_context = mp.get_context("spawn")
+        print(answered(child), mp.get_start_method(allow_none=True))
+        """
+    prints(ours, tmp_path, definitions, body, "spawn None")

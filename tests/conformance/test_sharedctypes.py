@@ -491,3 +491,14 @@ print(len(made))
 def test_a_collection_while_an_object_is_made(mp: Implementation, tmp_path: Path) -> None:
     done = run(mp, tmp_path, "import gc", COLLECTING)
     assert (done.stdout, done.stderr, done.returncode) == ("2000\n", "", 0)
+
+
+def test_what_is_no_type_is_named(ours: Implementation) -> None:
+    for make, arguments in (
+        (ours.Value, (None,)),
+        (ours.RawValue, (None,)),
+        (ours.Array, (3,)),
+        (ours.RawArray, ([1, 2],)),
+    ):
+        with pytest.raises(TypeError, match="bad typecode: 'x+' is neither a ctypes type nor one"):
+            make("x", *arguments)

@@ -17,6 +17,9 @@ pub trait Builder {
     /// The pickle said which protocol it is; names are spelled differently.
     fn protocol(&mut self, _protocol: u8) {}
 
+    /// Whether [`Builder::extend`] and [`Builder::add_items`] are called even when there is nothing to add.
+    const ADDS_NOTHING: bool = false;
+
     /// The same thing once more.
     fn same(&mut self, value: &Self::Value) -> Self::Value;
 

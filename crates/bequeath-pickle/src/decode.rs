@@ -176,7 +176,7 @@ impl<V> Decoder<V> {
                 }
                 op::APPENDS => {
                     let start = self.unmark()?;
-                    if let Some(into) = self.container(start, builder)? {
+                    if let Some(into) = self.container(start, B::ADDS_NOTHING, builder)? {
                         if builder.is_fresh_list(&into) {
                             let list = builder.full_list(self.stack.drain(start..))?;
                             self.stack[start - 1] = list;
@@ -198,7 +198,7 @@ impl<V> Decoder<V> {
                 }
                 op::ADDITEMS => {
                     let start = self.unmark()?;
-                    if let Some(into) = self.container(start, builder)? {
+                    if let Some(into) = self.container(start, B::ADDS_NOTHING, builder)? {
                         builder.add_items(&into, self.stack.drain(start..))?;
                     }
                 }
@@ -262,7 +262,7 @@ impl<V> Decoder<V> {
         B: Builder<Value = V>,
         B::Error: From<S::Error>,
     {
-        let Some(into) = self.container(start, builder)? else {
+        let Some(into) = self.container(start, false, builder)? else {
             return Ok(());
         };
         if !builder.is_fresh_dict(&into) {

@@ -51,9 +51,14 @@ impl<V> Decoder<V> {
         }
     }
 
-    /// The container below what lies from `start` on; nothing where nothing lies there.
+    /// The container below what lies from `start` on; where nothing lies there, only if it is `wanted` even so.
     #[inline]
-    pub(super) fn container<B>(&mut self, start: usize, builder: &mut B) -> Result<Option<V>, Error>
+    pub(super) fn container<B>(
+        &mut self,
+        start: usize,
+        wanted: bool,
+        builder: &mut B,
+    ) -> Result<Option<V>, Error>
     where
         B: Builder<Value = V>,
     {
@@ -61,7 +66,7 @@ impl<V> Decoder<V> {
             return Err(self.underflow());
         }
         let filled = start < self.stack.len();
-        Ok(filled.then(|| builder.same(&self.stack[start - 1])))
+        Ok((filled || wanted).then(|| builder.same(&self.stack[start - 1])))
     }
 
     #[inline]

@@ -263,6 +263,8 @@ impl Builder for Sketch {
     type Value = usize;
     type Error = Error;
 
+    const ADDS_NOTHING: bool = crate::pickle::ASKS_FOR_NOTHING;
+
     fn same(&mut self, value: &usize) -> usize {
         *value
     }

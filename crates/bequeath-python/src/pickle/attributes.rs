@@ -38,12 +38,12 @@ impl<'py> Objects<'py> {
         self.may_change(object)?;
         let class = object.get_type();
         match classes::takes(&class)? {
-            Takes::AsItIs => {}
+            Takes::AsItIs if are_names(items.as_slice()) => {}
             Takes::Uuid(slots) if fill_uuid(object, slots, items.as_slice())? => {
                 self.steps += 2;
                 return Ok(());
             }
-            Takes::Uuid(_) | Takes::Asked => {
+            Takes::AsItIs | Takes::Uuid(_) | Takes::Asked => {
                 let state = self.full_dict(items)?;
                 return self.build(object, state);
             }
@@ -77,7 +77,7 @@ impl<'py> Objects<'py> {
     ) -> Result<(), Failure> {
         self.may_change(object)?;
         let as_it_is = matches!(classes::takes(&object.get_type())?, Takes::AsItIs);
-        if !state.is_none() || !as_it_is {
+        if !state.is_none() || !as_it_is || !are_names(items.as_slice()) {
             let slots = self.full_dict(items)?;
             let pair = self.tuple(vec![state, slots].drain(..))?;
             return self.build(object, pair);
@@ -166,6 +166,13 @@ impl<'py> Objects<'py> {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Whether a state's names are plain text. What else stands as a name has code of its own, which runs once when the
+/// state's dict is filled and once more when the object takes it.
+fn are_names(items: &[Bound<'_, PyAny>]) -> bool {
+    let mut names = items.iter().step_by(2);
+    names.all(|name| name.is_exact_instance_of::<PyString>())
 }
 
 /// Refuses a name that the state of an object sets.

@@ -28,6 +28,8 @@ impl<'py> Builder for Objects<'py> {
     type Value = Bound<'py, PyAny>;
     type Error = Failure;
 
+    const ADDS_NOTHING: bool = version::ASKS_FOR_NOTHING;
+
     fn protocol(&mut self, protocol: u8) {
         self.protocol = protocol;
     }

@@ -63,7 +63,7 @@ pub(crate) use look::new_bytes;
 pub(crate) use policy::Policy;
 pub(crate) use reduction::Reduced;
 pub(crate) use room::{give_back, read_transfer, spare_bytes, write_full, write_pure, Written};
-pub(crate) use version::{code_position, position_table, Position};
+pub(crate) use version::{code_position, position_table, Position, ASKS_FOR_NOTHING};
 
 pub use pickler::{Pickler, PicklerMemoProxy};
 pub use unpickler::{Unpickler, UnpicklerMemoProxy};

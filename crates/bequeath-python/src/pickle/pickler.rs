@@ -57,7 +57,9 @@ struct State {
     dispatch_table: Option<Py<PyAny>>,
     protocol: u8,
     fix_imports: bool,
-    fast: bool,
+    /// What `bin` was set to.
+    bin: Option<i32>,
+    fast: i32,
     by_value: bool,
     memo: Identities,
     /// It writes now: since 3.14 nobody uses it for anything else meanwhile.
@@ -138,6 +140,16 @@ pub(super) fn memo_items<'py, T: PyClass<Frozen = True> + Sync>(
     )))
 }
 
+/// What deleting an attribute raises that is a number.
+fn keeps_number() -> PyErr {
+    PyTypeError::new_err("can't delete numeric/char attribute")
+}
+
+/// What deleting a memo raises.
+pub(super) fn keeps_memo() -> PyErr {
+    PyTypeError::new_err("attribute deletion is not supported")
+}
+
 #[pymethods]
 impl Pickler {
     #[new]
@@ -196,7 +208,7 @@ impl Pickler {
                 policy: None,
                 write: Some(write.bind(py).clone()),
                 fix_imports: state.fix_imports,
-                fast: state.fast,
+                fast: state.fast != 0,
                 by_value: state.by_value.then_some(To::Anyone),
             };
             (std::mem::take(&mut state.memo), state.protocol, hooks)
@@ -245,21 +257,38 @@ impl Pickler {
         None
     }
 
+    /// 1 unless the protocol is 0. It can be set, as `_pickle`'s can, but the protocol decides what is written.
     #[getter]
-    fn bin(&self) -> bool {
-        self.state().protocol > 0
+    fn get_bin(&self) -> i32 {
+        let state = self.state();
+        state.bin.unwrap_or_else(|| (state.protocol > 0).into())
+    }
+
+    #[setter]
+    fn set_bin(&self, bin: i32) {
+        self.state().bin = Some(bin);
+    }
+
+    #[deleter]
+    #[allow(clippy::unused_self)]
+    fn delete_bin(&self) -> PyResult<()> {
+        Err(keeps_number())
     }
 
     #[getter]
-    fn get_fast(&self) -> bool {
+    fn get_fast(&self) -> i32 {
         self.state().fast
     }
 
     #[setter]
-    fn set_fast(&self, fast: &Bound<'_, PyAny>) -> PyResult<()> {
-        let fast = fast.is_truthy()?;
+    fn set_fast(&self, fast: i32) {
         self.state().fast = fast;
-        Ok(())
+    }
+
+    #[deleter]
+    #[allow(clippy::unused_self)]
+    fn delete_fast(&self) -> PyResult<()> {
+        Err(keeps_number())
     }
 
     #[getter]
@@ -302,6 +331,12 @@ impl Pickler {
         let old = std::mem::replace(&mut self.state().memo, new);
         drop(old);
         Ok(())
+    }
+
+    #[deleter]
+    #[allow(clippy::unused_self)]
+    fn delete_memo(&self) -> PyResult<()> {
+        Err(keeps_memo())
     }
 
     fn __sizeof__(&self) -> usize {

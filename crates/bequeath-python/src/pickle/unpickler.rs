@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::file::File;
 use super::find::{current_name, find_class};
 use super::objects::Objects;
-use super::pickler::{check_idle, memo_items, overridden};
+use super::pickler::{check_idle, keeps_memo, memo_items, overridden};
 use super::tables::unpickling_error;
 
 /// Settings of a reader that asks nobody.
@@ -229,6 +229,12 @@ impl Unpickler {
         let old = std::mem::replace(&mut self.state().memo, new);
         drop(old);
         Ok(())
+    }
+
+    #[deleter]
+    #[allow(clippy::unused_self)]
+    fn delete_memo(&self) -> PyResult<()> {
+        Err(keeps_memo())
     }
 
     fn __sizeof__(&self) -> usize {

@@ -69,11 +69,20 @@ pub fn rebuild_descriptor<'py>(
     arguments: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = base.py();
-    let made = base.call_method1(intern!(py, "__new__"), (class_,))?;
-    let all: Vec<_> = std::iter::once(made.clone())
-        .chain(arguments.iter())
-        .collect();
-    base.call_method1(intern!(py, "__init__"), PyTuple::new(py, all)?)?;
+    let before = |first: &Bound<'py, PyAny>| {
+        let all: Vec<_> = std::iter::once(first.clone())
+            .chain(arguments.iter())
+            .collect();
+        PyTuple::new(py, all)
+    };
+    let new = base.getattr(intern!(py, "__new__"))?;
+    // Since 3.15 class methods are not made without their function; a plain object may not be made with one.
+    let made = if new.is(&py.get_type::<PyAny>().getattr(intern!(py, "__new__"))?) {
+        new.call1((class_,))?
+    } else {
+        new.call1(before(class_.as_any())?)?
+    };
+    base.call_method1(intern!(py, "__init__"), before(&made)?)?;
     Ok(made)
 }
 

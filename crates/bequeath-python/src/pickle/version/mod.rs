@@ -77,6 +77,9 @@ pub(super) const HAS_NOTES: bool = cfg!(Py_3_14);
 /// Whether a pickler or unpickler refuses a second use while it is at work.
 pub(super) const IS_USED_ONCE_AT_A_TIME: bool = cfg!(Py_3_14);
 
+/// Whether a container must be able to take items even where a pickle has none for it.
+pub(crate) const ASKS_FOR_NOTHING: bool = cfg!(Py_3_15);
+
 /// Whether names of private attributes are found under what the compiler calls them.
 pub(super) const HAS_MANGLED_NAMES: bool = cfg!(Py_3_15);
 
