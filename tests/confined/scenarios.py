@@ -268,7 +268,7 @@ def pools(context: Any) -> None:
     assert pool.map(cube, range(20), 3) == [number**3 for number in range(20)]
     three = 3
     assert pool.apply(lambda number: number * three, (14,)) == 42
-    # (Large ones go through a queue above; with files of a megabyte a pool's queues leave no room for them.)
+    # (Large ones go through a queue above; files of a megabyte have no room for them here.)
     assert list(pool.imap(len, [b"." * SMALL, b"." * 70_000])) == [SMALL, 70_000]
     try:
         pool.apply(end, (5,))
@@ -357,7 +357,7 @@ def main(methods: list[str]) -> None:
         # What lives as long as the program, templates above all, comes with the first child.
         starts(context)
         queues(context)
-        # Where there are no pidfds and no procfs, a worker's lifeline is closed at the next start of one.
+        # Where there are no pidfds, a worker's lifeline is closed at the next start of one.
         with context.Pool(2) as pool:
             pool.map(cube, range(2), 1)
         pool.join()
