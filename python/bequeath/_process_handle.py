@@ -6,6 +6,7 @@ runs. In the process that started it, it is that process's own object again.
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from . import _engine, process
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["ProcessHandle"]
+
+_LOWEST = 3  # behind standard input, output and error
 
 
 class ProcessHandle(process.BaseProcess):
@@ -58,7 +61,12 @@ def hold(process_obj: process.BaseProcess) -> _engine.HeldProcess:
         if hasattr(popen, "_child"):  # not somebody's own way of starting processes
             popen._child.hand_on()
         known = popen.poll()
-    return _engine.HeldProcess(os.dup(process_obj.sentinel), pid, None, known)
+    return _engine.HeldProcess(_above_streams(process_obj.sentinel), pid, None, known)
+
+
+def _above_streams(descriptor: int) -> int:
+    """A copy whose number no standard stream will ever be given."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LOWEST)
 
 
 def take_hold(process_obj: process.BaseProcess) -> _engine.HeldProcess:
@@ -82,7 +90,11 @@ def _rebuild(
     place: tuple[int, int, int | None],
     state: tuple[str, tuple[int, ...], int | None, bool],
 ) -> process.BaseProcess:
-    held = _engine.HeldProcess(_engine.import_descriptor(token), *place)
+    arrived = _engine.import_descriptor(token)
+    if arrived < _LOWEST:  # the streams are closed here
+        low, arrived = arrived, _above_streams(arrived)
+        os.close(low)
+    held = _engine.HeldProcess(arrived, *place)
     return _own(held, *state[1:3]) or ProcessHandle(held, *state)
 
 

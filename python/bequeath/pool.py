@@ -404,8 +404,8 @@ class Pool:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        results = Stream(self, kind._ordered)
-        taken = kind(results)
+        taken = kind(self)
+        results = taken._stream
         sink: Any = results
         if _wanted(progress):
             sized: Any = iterable

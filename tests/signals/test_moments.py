@@ -100,11 +100,13 @@ def failing(number):
     raise KeyError(number)
 
 def storm(context, rounds):
-    ticks = itertools.count()
-    signal.signal(signal.SIGALRM, lambda number, frame: next(ticks))
+    ticks = []
+    signal.signal(signal.SIGALRM, lambda number, frame: ticks.append(number))
     with context.Pool(2) as pool:
         signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-        for turn in range(rounds):
+        for turn in itertools.count():
+            if turn >= rounds and len(ticks) > rounds:
+                break
             assert pool.map(work, range(20), 3) == [number * 3 for number in range(20)]
             assert sorted(pool.imap_unordered(work, range(5))) == [0, 3, 6, 9, 12]
             results = [pool.apply_async(failing, (number,)) for number in range(4)]
@@ -119,7 +121,7 @@ def storm(context, rounds):
             assert one.get(30) == turn * 3
         signal.setitimer(signal.ITIMER_REAL, 0)
         assert pool.map(work, [1]) == [3]
-    return next(ticks)
+    return len(ticks)
 """
 
 
