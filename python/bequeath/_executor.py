@@ -16,11 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import _base
 from concurrent.futures._base import CancelledError, Executor, Future
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from . import _engine, exceptions
+from . import _engine, _settings, exceptions
 from ._pool_driver import Driver, Errors, in_short
 from ._remote_traceback import RemoteTraceback
+
+if TYPE_CHECKING:
+    from ._pool_guests import Door
 
 __all__ = ["ProcessPoolExecutor"]
 
@@ -231,6 +234,9 @@ class ProcessPoolExecutor(Executor):
         self._mp_context = context
         self._timeout = timeout
         self._shutdown_lock = threading.Lock()
+        self._door: Door | None = None
+        self._door_lock = threading.Lock()
+        self._tries = 1 + retries if on_death == "retry" else 1
         self._shutdown_thread = False
         #: Calls and maps that are not done, by number: calls by their own, maps by a negative one.
         self._open: dict[int, Any] = {}
@@ -463,6 +469,29 @@ class ProcessPoolExecutor(Executor):
         """What each worker has done and spent, and how many tasks wait."""
         return {"waiting": 0, "workers": []} if self._started is None else self._started.stats()
 
+    # --- other processes ---
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if not _engine.transfer_active() or _settings.is_strict():
+            return super().__reduce_ex__(protocol)
+        return ExecutorHandle, (self._open_door(), self._timeout)
+
+    def _bequeath_handle(self) -> ProcessPoolExecutor:
+        """What a forked child has in the place of the executor."""
+        return self if self._shutdown_thread else ExecutorHandle(self._open_door(), self._timeout)
+
+    def _open_door(self) -> Door:
+        from ._pool_guests import door_of
+
+        with self._door_lock:
+            if self._door is None:
+                self._door = door_of(self, self._max_workers, self._tries)
+            return self._door
+
+    def _driver_for_guests(self) -> Driver:
+        with self._shutdown_lock:
+            return self._driver()
+
     # --- the end ---
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -505,6 +534,75 @@ class ProcessPoolExecutor(Executor):
 
 
 ProcessPoolExecutor.__module__ = "bequeath"
+
+
+class ExecutorHandle(ProcessPoolExecutor):
+    """An executor of another process, as it arrives in a message or among a start's arguments.
+
+    The executor belongs to who made it: `shutdown` waits for what this process has asked for, and
+    is the end of this handle only. `Future.cancel` of a call that no worker has begun drops its
+    result; `interrupt` stops it.
+    """
+
+    def __init__(self, door: Door, timeout: float | None) -> None:
+        self._shutdown_lock = threading.Lock()
+        self._door: Door = door
+        self._timeout = timeout
+        self._max_workers = door.processes
+        self._shutdown_thread = False
+        self._open = {}
+        self._numbers = itertools.count(1)
+        self._started: Any = None
+
+    def _driver(self) -> Any:
+        from ._pool_guests import client_of
+
+        if self._shutdown_thread:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        self._started = client_of(self._door, self._started)
+        return self._started
+
+    def _open_door(self) -> Door:
+        return self._door
+
+    def _bequeath_handle(self) -> ProcessPoolExecutor:
+        return self
+
+    @property
+    def _broken(self) -> BaseException | None:
+        return None
+
+    @property
+    def _processes(self) -> dict[int, Any] | None:
+        return None
+
+    def stats(self) -> dict[str, Any]:
+        """Refused: the workers are another process's."""
+        from ._pool_guests import not_here
+
+        raise not_here("stats")
+
+    def interrupt(self, future: Future[Any]) -> bool:
+        """As an executor's; only the owner knows which calls run."""
+        for call in list(self._open.values()):
+            if isinstance(call, _Call) and call.future is future and call.task is not None:
+                return self._started.cancel(call.task, running=True)  # type: ignore[no-any-return]
+        return False
+
+    def _force(self, how: str) -> None:
+        from ._pool_guests import not_here
+
+        raise not_here(f"{how}_workers")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks by this handle."""
+        with self._shutdown_lock:
+            self._shutdown_thread = True
+        if cancel_futures:
+            self._cancel_open(self._started)
+        if wait:
+            calls = [call for call in list(self._open.values()) if isinstance(call, _Call)]
+            _base.wait([call.future for call in calls])
 
 
 def _close(driver: Callable[[], Driver | None]) -> None:

@@ -8,6 +8,7 @@ results, for workers that end and for deadlines, and gives results to those who 
 from __future__ import annotations
 
 import functools
+import operator
 import signal
 import threading
 import time
@@ -62,6 +63,15 @@ class Errors:
         return RuntimeError("the pool was terminated before the task was done")
 
 
+def show(error: BaseException) -> None:
+    """An error that is nobody's result."""
+    threading.excepthook(
+        threading.ExceptHookArgs(
+            (type(error), error, error.__traceback__, threading.current_thread())
+        )
+    )
+
+
 class _Hooks:
     """What the engine asks for. It does not know the pool, which may be forgotten meanwhile."""
 
@@ -73,6 +83,7 @@ class _Hooks:
         self.terminated = errors.terminated
         self.unpack = _remote_error.unpack
         self.unloadable = _remote_error.unloadable
+        self.show = show
         self._kills: int | None = None
         #: Kills counted of which no worker has been seen to end, and until when they count.
         self._unclaimed, self._until = 0, 0.0
@@ -128,15 +139,6 @@ class _Hooks:
                 return True
             trace = trace.tb_next
         return False
-
-    @staticmethod
-    def show(error: BaseException) -> None:
-        """An error that is nobody's result."""
-        threading.excepthook(
-            threading.ExceptHookArgs(
-                (type(error), error, error.__traceback__, threading.current_thread())
-            )
-        )
 
 
 class Driver:
@@ -203,9 +205,11 @@ class Driver:
                 one.join()
             raise
         opening = False
+        #: What else ends with the workers.
+        self.ends: list[Callable[[], object]] = [finished]
         hooks.count_kills()  # while the workers load
         self.thread = threading.Thread(
-            target=_run, args=(engine, finished), name="bequeath pool driver", daemon=True
+            target=_run, args=(engine, self.ends), name="bequeath pool driver", daemon=True
         )
         self.thread.start()
         try:
@@ -248,11 +252,12 @@ class Driver:
         return self.engine.broken_by()
 
 
-def _run(engine: _engine.PoolDriver, finished: Callable[[], object]) -> None:
+def _run(engine: _engine.PoolDriver, ends: list[Callable[[], object]]) -> None:
     try:
         engine.run()
     finally:
-        finished()
+        for end in ends:
+            end()
 
 
 def _end(engine: _engine.PoolDriver, thread: threading.Thread) -> None:
@@ -265,6 +270,19 @@ def _end(engine: _engine.PoolDriver, thread: threading.Thread) -> None:
         thread.join()
 
 
+def handed_down(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same with handles in the place of pools: a forked child unpickles nothing."""
+
+    def one(value: Any) -> Any:
+        if type(value) is tuple:
+            return handed_down(value)
+        handle = getattr(type(value), "_bequeath_handle", None)
+        return value if handle is None else handle(value)
+
+    made = tuple(map(one, values))
+    return values if all(map(operator.is_, made, values)) else made
+
+
 # --- texts ---
 
 
@@ -274,6 +292,8 @@ def in_short(function: Any, args: Sequence[Any], kwargs: dict[str, Any], how: st
 
     shown = reprlib.Repr()
     shown.maxother = shown.maxstring = 40
+    if isinstance(function, _pool_worker.Carried):
+        return f"{function.name}(...)"  # its arguments are not here
     if isinstance(function, functools.partial):
         inner, kwargs = function.func, {**function.keywords, **kwargs}
         if how == "call":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from . import _engine
 
-__all__ = ["cannot_send", "pack", "raising", "shared", "work"]
+__all__ = ["Call", "Carried", "Chunk", "cannot_send", "pack", "raising", "shared", "work"]
 
 #: Of this process, if it is a worker.
 _seat: _engine.Seat | None = None
@@ -65,6 +65,62 @@ def shared(number: int) -> Any:
     if _seat is None:
         raise RuntimeError("what a pool shares can be used by its tasks only")
     return _seat.sent(number)
+
+
+class Call:
+    """What a guest (`_pool_guests`) asks for."""
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.function, self.args, self.kwargs = function, args, kwargs
+
+    def __call__(self) -> Any:
+        return self.function(*self.args, **self.kwargs)
+
+
+class Chunk:
+    """The same of a map: the function, for each of some elements."""
+
+    def __init__(self, function: Callable[..., Any], chunk: tuple[Any, ...], star: bool) -> None:
+        self.function, self.chunk, self.star = function, chunk, star
+
+    def __call__(self) -> list[Any]:
+        if self.star:
+            return [self.function(*arguments) for arguments in self.chunk]
+        return list(map(self.function, self.chunk))
+
+
+class Carried:
+    """A guest's call on its way: read and answered by the worker, past the pool's owner."""
+
+    def __init__(
+        self,
+        body: _engine.Queue[Any],
+        answer: _engine.Queue[Any],
+        ready: _engine.Queue[int],
+        number: int,
+        name: str,
+        tells_errors: bool,
+    ) -> None:
+        self.name = name
+        self._body, self._answer, self._ready = body, answer, ready
+        self._number, self._tells_errors = number, tells_errors
+
+    def __call__(self) -> None:
+        value: Any = None
+        try:
+            value = self._body.get(False)()
+            outcome = (True, value)
+        except Exception as error:
+            if not self._tells_errors:
+                raise  # it may be what came of an interrupt, and the driver knows better
+            outcome = (False, pack(error))
+        try:
+            self._answer.put(outcome)
+        except Exception as error:
+            self._answer.put((False, cannot_send(error, value)))
+        self._ready.put(self._number)
 
 
 def raising(error: BaseException) -> Callable[..., NoReturn]:

@@ -15,10 +15,10 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import util
-from ._engine import usable_processors
+from . import _settings, util
+from ._engine import transfer_active, usable_processors
 from ._pool_results import (
     ApplyResult,
     IMapIterator,
@@ -30,6 +30,9 @@ from ._pool_results import AsyncResult as AsyncResult
 from ._pool_results import job_counter as job_counter
 from ._remote_traceback import RemoteTraceback as RemoteTraceback
 from .exceptions import TimeoutError as TimeoutError
+
+if TYPE_CHECKING:
+    from ._pool_guests import Door
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -118,6 +121,11 @@ class Pool:
     """
 
     _state = INIT
+    #: Other processes may have a handle of it.
+    _crosses = True
+    _door: Door | None = None
+    #: How often a task may be given to a worker.
+    _tries = 1
 
     def __init__(
         self,
@@ -140,7 +148,9 @@ class Pool:
             context = _default_context.get_context()
         self._ctx = context
         self._begin(processes, initializer, maxtasksperchild)
-        self._driver = Driver(
+        if on_death == "retry":
+            self._tries += retries
+        self._driver: Any = Driver(
             context,
             self._processes,
             initializer,
@@ -645,7 +655,25 @@ class Pool:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __reduce__(self) -> Any:
-        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+        if not self._crosses or not transfer_active() or _settings.is_strict():
+            raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+        return PoolHandle, (self._open_door(),)
+
+    def _bequeath_handle(self) -> Pool:
+        """What a forked child has in the place of the pool."""
+        return PoolHandle(self._open_door()) if self._crosses and self._state == RUN else self
+
+    def _open_door(self) -> Door:
+        from ._pool_guests import door_of
+
+        with self._feeding:
+            if self._door is None:
+                self._door = door_of(self, self._processes, self._tries)
+            return self._door
+
+    def _driver_for_guests(self) -> Any:
+        self._check_running()
+        return self._driver
 
     def __repr__(self) -> str:
         kind = type(self)
@@ -653,8 +681,87 @@ class Pool:
         return f"<{kind.__module__}.{kind.__qualname__} state={self._state} pool_size={size}>"
 
 
+class PoolHandle(Pool):
+    """A pool of another process, as it arrives in a message or among a start's arguments.
+
+    Calls are those of `Pool`. The pool belongs to who made it: only there it is closed, and its end
+    is that of all calls that wait here; where its process dies their error is `PoolBroken`.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._begin(door.processes, None, None)
+        self._door: Door = door
+        self._client: Any = None
+        self._state = RUN
+
+    @property
+    def _driver(self) -> Any:
+        from ._pool_guests import client_of
+
+        self._client = client_of(self._door, self._client)
+        return self._client
+
+    @property
+    def _pool(self) -> list[Any]:
+        return []
+
+    def _open_door(self) -> Door:
+        return self._door
+
+    def _bequeath_handle(self) -> Pool:
+        return self
+
+    def _capacity(self) -> int:
+        return self._processes * 16
+
+    def _attended(self, result: ApplyResult) -> None:
+        pass
+
+    def _streamed(self, results: IMapIterator) -> None:
+        pass
+
+    @staticmethod
+    def _not_here(what: str) -> RuntimeError:
+        from ._pool_guests import not_here
+
+        return not_here(what)
+
+    def close(self) -> None:
+        """Refused: others use the pool."""
+        raise self._not_here("close")
+
+    def terminate(self) -> None:
+        """Refused: others use the pool."""
+        raise self._not_here("terminate")
+
+    def join(self) -> None:
+        """Refused: the workers are another process's."""
+        raise self._not_here("join")
+
+    def share(self, obj: Any) -> Any:
+        """The object: it goes along with each call that names it."""
+        return obj
+
+    def stats(self) -> dict[str, Any]:
+        """Refused: the workers are another process's."""
+        raise self._not_here("stats")
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """Nothing: the pool goes on."""
+
+    def __del__(self, *_: Any) -> None:
+        """Nothing: the pool goes on."""
+
+
 class ThreadPool(Pool):
     """A pool of threads of this process."""
+
+    _crosses = False
 
     def __init__(
         self,
@@ -721,7 +828,7 @@ class ThreadPool(Pool):
         timeout: float | None,
     ) -> range:
         mapper = starmapstar if star else mapstar
-        if values is None and chunksize == 1:
+        if values is None and chunksize == 1 and not star:
             for index, item in enumerate(items):
                 self._submit(result, index, func, (item,), {}, timeout)
             return range(0)

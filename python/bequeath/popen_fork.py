@@ -16,7 +16,7 @@ from . import _engine, _settings, process, util
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 __all__ = ["Popen"]
 
@@ -92,6 +92,7 @@ class Popen:
 
             _narrate.inherited(process_obj)
         util._make_empty_input()
+        arguments, keywords = _handed_down(process_obj)
         end = on_parent_death(process_obj)
         tie = None if end is None else _engine.Tie(end)
         this_process = _engine.open_this_process()
@@ -112,6 +113,7 @@ class Popen:
                         from . import _randomness
 
                         _randomness.renew_after_fork()
+                    process_obj._args, process_obj._kwargs = arguments, keywords
                     code = process_obj._bootstrap(parent_sentinel=this_process)
                 finally:
                     leave(code)
@@ -120,6 +122,16 @@ class Popen:
             if tie is not None:
                 tie.close()
         self._adopt(_engine.Child.forked(pid, watch))
+
+
+def _handed_down(process_obj: process.BaseProcess) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments as the child shall have them: pools as what can be used there."""
+    arguments, keywords = process_obj._args, process_obj._kwargs
+    pools = sys.modules.get("bequeath._pool_driver")
+    if pools is None or _settings.is_strict():
+        return arguments, keywords
+    values = pools.handed_down(tuple(keywords.values()))
+    return pools.handed_down(arguments), dict(zip(keywords, values, strict=True))
 
 
 def leave(code: int) -> NoReturn:

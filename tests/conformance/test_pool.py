@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 import threading
 import time
@@ -255,9 +256,10 @@ def test_terminate_waits_for_nobody(mp: Implementation, busy: bool) -> None:
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_a_pool_does_not_travel(pool: Any) -> None:
-    with pytest.raises(NotImplementedError):
-        pool.apply(square, (pool.pool,))
+def test_a_pool_does_not_become_bytes(mp: Implementation, pool: Any) -> None:
+    for dumps in (pickle.dumps, mp.module("reduction").ForkingPickler.dumps):
+        with pytest.raises(NotImplementedError):
+            dumps(pool.pool)
 
 
 @pytest.mark.parametrize(
