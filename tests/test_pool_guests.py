@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -379,3 +381,32 @@ def test_a_killed_guest(ours: Implementation, pool: Any, tmp_path: Any) -> None:
     with open(path, "w"):
         # What it has asked for is done, and told to nobody.
         assert sent(ours, pool).map(square, range(10)) == [x * x for x in range(10)]
+
+
+def test_a_pool_says_what_it_is(pool: Any) -> None:
+    told = bequeath.explain({"pool": pool}, to="queue")
+    assert told.crosses and "Pool, as a handle" in str(told)
+    assert not bequeath.explain(pool, to="bytes").crosses
+
+
+ALONE = """
+import bequeath
+
+def asks(pool):
+    raise SystemExit(pool.apply(abs, (-7,)))
+
+if __name__ == "__main__":
+    bequeath.set_start_method({method!r})
+    with bequeath.Pool(1) as pool:
+        child = bequeath.Process(target=asks, args=(pool,))
+        child.start()
+        child.join()
+        print(child.exitcode)
+"""
+
+
+def test_a_program_that_has_loaded_nothing_else(ours: Implementation, tmp_path: Any) -> None:
+    program = tmp_path / "alone.py"
+    program.write_text(ALONE.format(method=ours.start_method))
+    ran = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("7\n", "", 0)

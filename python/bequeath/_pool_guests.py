@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from . import _engine, synchronize, util
+from . import queues, synchronize, util
 from ._pool_driver import show
 from ._pool_worker import Call, Carried, Chunk
 from ._remote_error import pack, unpack
@@ -42,7 +42,7 @@ class Door:
 
     def __init__(self, processes: int, tries: int) -> None:
         self.processes, self.tries = processes, tries
-        self.requests: _engine.Queue[Any] = _engine.Queue()
+        self.requests: queues.Queue[Any] = queues.Queue()
         #: Held while the owner serves: who finds it free or abandoned knows that nobody answers.
         self.serving = synchronize.Lock()
 
@@ -92,9 +92,9 @@ def _answer(
     tasks: dict[Key, tuple[int, Cancel]],
     guest: bytes,
     number: int,
-    ready: _engine.Queue[int],
-    answer: _engine.Queue[Any],
-    body: _engine.Queue[Any] | None,
+    ready: queues.Queue[int],
+    answer: queues.Queue[Any],
+    body: queues.Queue[Any] | None,
     about: Any,
     limit: Any,
 ) -> None:
@@ -122,8 +122,8 @@ class _Told:
         self,
         tasks: dict[Key, tuple[int, Cancel]],
         key: Key,
-        ready: _engine.Queue[int],
-        answer: _engine.Queue[Any],
+        ready: queues.Queue[int],
+        answer: queues.Queue[Any],
     ) -> None:
         self._tasks, self._key, self._ready, self._answer = tasks, key, ready, answer
         self._done = False
@@ -155,7 +155,7 @@ class Client:
         self._lock = threading.Lock()
         self._next = 0
         #: The numbers of calls whose outcomes are there.
-        self._ready: _engine.Queue[int] = _engine.Queue()
+        self._ready: queues.Queue[int] = queues.Queue()
         #: Who is told what, and where that will be found.
         self._open: dict[int, tuple[Any, int, Any]] = {}
         self._reader: threading.Thread | None = None
@@ -239,7 +239,7 @@ class Client:
     def _send(
         self, number: int, sink: Any, index: int, call: Any, name: str, timeout: float | None
     ) -> None:
-        body: _engine.Queue[Any] = _engine.Queue()
+        body: queues.Queue[Any] = queues.Queue()
         for _ in range(self._door.tries):
             body.put(call)
         self._ask(number, sink, index, body, name, timeout)
@@ -249,11 +249,11 @@ class Client:
         number: int,
         sink: Any,
         index: int,
-        body: _engine.Queue[Any] | None,
+        body: queues.Queue[Any] | None,
         about: Any,
         limit: Any,
     ) -> None:
-        answer: _engine.Queue[Any] = _engine.Queue()
+        answer: queues.Queue[Any] = queues.Queue()
         self._expect(number, sink, index, answer)
         request = (self._guest, number, self._ready, answer, body, about, limit)
         try:

@@ -167,7 +167,11 @@ fn key_and_value<'py>(
 fn instance<'py>(object: &Bound<'py, PyAny>, rules: Rules) -> PyResult<Expanded<'py>> {
     let before = crate::transfer::transfer_load();
     let reduced = ask(object, rules)?;
-    let is_handle = crate::transfer::transfer_load() != before;
+    // A pool hands in nothing itself: what it is reached by does, among its parts.
+    let is_handle = crate::transfer::transfer_load() != before
+        || object
+            .get_type()
+            .hasattr(intern!(object.py(), "_bequeath_handle"))?;
     let way = if is_handle {
         Way::Handle
     } else if object.is_instance_of::<PyModule>() {
