@@ -714,6 +714,11 @@ class PoolHandle(Pool):
     def _capacity(self) -> int:
         return self._processes * 16
 
+    def _imap(self, results: IMapIterator, func: Any, iterable: Any, *rest: Any) -> Iterator[Any]:
+        # Read as workers need it: each call that is open has memory of its own.
+        items = _Read(iterable) if type(iterable) in _SEQUENCES else iterable
+        return super()._imap(results, func, items, *rest)
+
     def _attended(self, result: ApplyResult) -> None:
         pass
 
@@ -910,6 +915,19 @@ _SEQUENCES = (list, tuple, range)
 
 def _wanted(progress: Any) -> bool:
     return progress is not None and progress is not False  # a tqdm bar has no truth
+
+
+class _Read:
+    """A sequence that is not handed over whole."""
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
 
 
 class _Raised:
