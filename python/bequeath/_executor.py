@@ -589,10 +589,10 @@ class ExecutorHandle(ProcessPoolExecutor):
                 return self._started.cancel(call.task, running=True)  # type: ignore[no-any-return]
         return False
 
-    def _force(self, how: str) -> None:
+    def _force_shutdown(self, operation: str) -> None:
         from ._pool_guests import not_here
 
-        raise not_here(f"{how}_workers")
+        raise not_here(f"{operation}_workers")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks by this handle."""

@@ -168,6 +168,7 @@ class Client:
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
         timeout: float | None = None,
+        called: str | None = None,
     ) -> int:
         """Ask for a call; its number."""
         number = self._reserve(1)

@@ -722,6 +722,9 @@ class PoolHandle(Pool):
     def _attended(self, result: ApplyResult) -> None:
         pass
 
+    def _stand_aside(self) -> None:
+        pass
+
     def _streamed(self, results: IMapIterator) -> None:
         pass
 
