@@ -9,13 +9,18 @@
 #![forbid(unsafe_code)]
 
 mod event;
+mod handing_out;
 mod interrupts;
+mod limits;
+mod policy;
 mod scheduler;
+mod stopping;
 mod task;
 mod worker;
 
 pub use event::{Action, Event, Outcome, Why};
 pub use interrupts::{Interrupts, Signal};
-pub use scheduler::{Escalation, OnDeath, Policy, Scheduler};
+pub use policy::{Escalation, OnDeath, Policy};
+pub use scheduler::Scheduler;
 pub use task::{TaskId, TaskIds};
 pub use worker::WorkerId;

@@ -3,52 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::event::{Action, Event, Outcome, Why};
+use crate::limits::Limits;
+use crate::policy::{OnDeath, Policy};
 use crate::task::{Task, TaskId, TaskIds, Waiting};
 use crate::worker::{Life, Stage, Stopping, Worker, WorkerId};
 
-/// What becomes of a task whose worker died with it in its hands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDeath {
-    /// It fails; nothing else does.
-    Fail,
-    /// It is given to another worker, at most so many times; then it fails.
-    Retry(u32),
-    /// It and all others fail: the pool is broken.
-    Break,
-}
-
-/// How long a worker may take to follow before it is told in a harder way, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Escalation {
-    /// From the interrupt to the request to end.
-    pub terminate_after: u64,
-    /// From the request to end to the kill.
-    pub kill_after: u64,
-}
-
-/// What kind of pool it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// How many workers there are at most; one at least.
-    pub workers: usize,
-    /// How many tasks a worker does before it is replaced.
-    pub max_tasks: Option<u64>,
-    /// Workers are started as tasks need them, not at the beginning.
-    pub on_demand: bool,
-    /// What a worker's death does.
-    pub on_death: OnDeath,
-    /// How workers are stopped.
-    pub escalation: Escalation,
-}
-
-/// Tasks are handed out ahead for so many nanoseconds of work.
-const AHEAD: u64 = 1_000_000;
-/// The most tasks that a worker has at a time.
-const MOST_AHEAD: u64 = 128;
-/// And while nobody knows how long tasks take.
-const FIRST_AHEAD: usize = 2;
-/// Tasks per worker that wait besides, for moments when nobody brings new ones.
-const SPARE: usize = 8;
 /// So many workers may end one after the other before any gets ready. Generous: all of a pool may be
 /// killed while they start, and still it is not the initializer that does it.
 const UNREADY: u32 = 20;
@@ -63,25 +22,24 @@ enum Phase {
 /// Who runs which task. See the crate's documentation.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    policy: Policy,
+    pub(crate) policy: Policy,
     phase: Phase,
     broken: Option<Why>,
     told_end: bool,
-    waiting: Waiting,
+    pub(crate) waiting: Waiting,
     /// Tasks that somebody has, and waiting ones that somebody died of.
-    tasks: HashMap<TaskId, Task>,
+    pub(crate) tasks: HashMap<TaskId, Task>,
     /// How many of them somebody has.
-    assigned: u64,
-    /// Tasks with a time limit, the limit, and how many of them are not settled.
-    limits: Vec<(TaskIds, u64, u64)>,
-    workers: BTreeMap<WorkerId, Worker>,
+    pub(crate) assigned: u64,
+    pub(crate) limits: Limits,
+    pub(crate) workers: BTreeMap<WorkerId, Worker>,
     next_worker: WorkerId,
     /// How many workers ended one after the other before any was ready.
     unready: u32,
     /// No more workers than that: a start has failed, and none has ended since.
     short_of: usize,
     /// How long tasks take, lately.
-    average: Option<u64>,
+    pub(crate) average: Option<u64>,
 }
 
 impl Scheduler {
@@ -96,7 +54,7 @@ impl Scheduler {
             waiting: Waiting::default(),
             tasks: HashMap::new(),
             assigned: 0,
-            limits: Vec::new(),
+            limits: Limits::default(),
             workers: BTreeMap::new(),
             next_worker: 0,
             unready: 0,
@@ -121,12 +79,6 @@ impl Scheduler {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.waiting.count()
-    }
-
-    /// How many open tasks keep the workers busy: what they are given ahead, as much again, and some.
-    #[must_use]
-    pub fn capacity(&self) -> u64 {
-        (self.policy.workers * (2 * self.depth() + SPARE)) as u64
     }
 
     /// Whether the task has been submitted and not been settled.
@@ -159,43 +111,6 @@ impl Scheduler {
         self.workers.get(&worker).is_some_and(|worker| {
             worker.tasks.is_empty() && most.is_some_and(|most| worker.given >= most)
         })
-    }
-
-    /// Whether it matters now who has begun what: somebody has a task with a time limit.
-    #[must_use]
-    pub fn asks_who_began(&self) -> bool {
-        !self.limits.is_empty()
-    }
-
-    /// When [`Event::Tick`] is due.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<u64> {
-        let mut next = u64::MAX;
-        for worker in self.workers.values() {
-            if let Some(stopping) = &worker.stopping {
-                next = next.min(stopping.next);
-            } else if let Some(at) = self.deadline(worker) {
-                next = next.min(at);
-            }
-        }
-        (next != u64::MAX).then_some(next)
-    }
-
-    /// When the task that the worker is at, or may be at, is late.
-    fn deadline(&self, worker: &Worker) -> Option<u64> {
-        if self.limits.is_empty() {
-            return None;
-        }
-        let (task, since) = match worker.begun {
-            Some(begun) => begun,
-            None => (*worker.tasks.front()?, worker.since),
-        };
-        Some(since.saturating_add(self.limit(task)?))
-    }
-
-    fn limit(&self, task: TaskId) -> Option<u64> {
-        let found = self.limits.iter().find(|(tasks, ..)| tasks.contains(&task));
-        found.map(|(_, limit, _)| *limit)
     }
 
     /// Takes note of an event at the time `now`, and adds what is to be done to `actions`.
@@ -247,9 +162,8 @@ impl Scheduler {
             actions.extend(tasks.map(|task| Action::Settle { task, outcome }));
             return;
         }
-        if let (Some(limit), false) = (timeout, tasks.is_empty()) {
-            let count = tasks.end - tasks.start;
-            self.limits.push((tasks.clone(), limit, count));
+        if let Some(limit) = timeout {
+            self.limits.add(&tasks, limit);
         }
         self.waiting.push_back(tasks);
     }
@@ -311,14 +225,6 @@ impl Scheduler {
         }
     }
 
-    /// What the worker came to next may have been settled while it was being stopped at the task before.
-    fn stop_next(&mut self, id: WorkerId, now: u64, actions: &mut Vec<Action>) {
-        let next = self.workers.get(&id).and_then(|one| one.tasks.front());
-        if let Some(&task) = next.filter(|task| !self.tasks.contains_key(task)) {
-            self.stop(id, task, now, actions);
-        }
-    }
-
     fn recalled(&mut self, worker: WorkerId, task: TaskId, actions: &mut Vec<Action>) {
         if let Some(from) = self.workers.get_mut(&worker) {
             if from.forget(task) {
@@ -337,7 +243,7 @@ impl Scheduler {
         }
         let waited = self.waiting.remove(task);
         if !self.forget(task) && waited {
-            self.unlimit(task);
+            self.limits.forget(task);
         }
     }
 
@@ -413,7 +319,7 @@ impl Scheduler {
     fn cancelled(&mut self, task: TaskId, running: bool, now: u64, actions: &mut Vec<Action>) {
         if self.waiting.remove(task) {
             self.tasks.remove(&task);
-            self.unlimit(task);
+            self.limits.forget(task);
             let outcome = Outcome::Cancelled(None);
             actions.push(Action::Settle { task, outcome });
             return;
@@ -431,60 +337,6 @@ impl Scheduler {
         } else {
             self.settle(task, Outcome::Cancelled(Some(worker)), actions);
             self.stop(worker, task, now, actions);
-        }
-    }
-
-    fn tick(&mut self, now: u64, actions: &mut Vec<Action>) {
-        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for id in ids {
-            let Some(worker) = self.workers.get_mut(&id) else {
-                continue;
-            };
-            if let Some(stopping) = &mut worker.stopping {
-                harden(id, stopping, self.policy.escalation, now, actions);
-                continue;
-            }
-            let Some(worker) = self.workers.get(&id) else {
-                continue;
-            };
-            if self.deadline(worker).is_none_or(|at| at > now) {
-                continue;
-            }
-            match worker.begun {
-                Some((task, _)) => {
-                    if self.tasks.contains_key(&task) {
-                        self.settle(task, Outcome::TimedOut(id), actions);
-                    }
-                    self.stop(id, task, now, actions);
-                }
-                // It has not begun until now: not before that time from now is it late.
-                None => {
-                    if let Some(worker) = self.workers.get_mut(&id) {
-                        worker.since = now;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Makes a worker stop what it is at.
-    fn stop(&mut self, id: WorkerId, task: TaskId, now: u64, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return;
-        };
-        if worker.stopping.is_some() {
-            return;
-        }
-        worker.stopping = Some(Stopping {
-            task: Some(task),
-            stage: Stage::Interrupted,
-            next: now.saturating_add(self.policy.escalation.terminate_after),
-        });
-        actions.push(Action::Interrupt { worker: id, task });
-        if worker.tasks.len() > 1 {
-            // Whoever is next behind it need not wait, nor be hit by what ends the process.
-            let most = usize::MAX;
-            actions.push(Action::Recall { worker: id, most });
         }
     }
 
@@ -577,62 +429,7 @@ impl Scheduler {
         }
     }
 
-    fn depth(&self) -> usize {
-        match self.average {
-            None => FIRST_AHEAD,
-            Some(average) => (AHEAD / average.max(1)).clamp(1, MOST_AHEAD) as usize,
-        }
-    }
-
-    fn hand_out(&mut self, now: u64, actions: &mut Vec<Action>) {
-        let (depth, most) = (self.depth(), self.policy.max_tasks);
-        while !self.waiting.is_empty() {
-            let free = self.workers.iter_mut();
-            let free = free.filter(|(_, worker)| worker.has_room(depth, most));
-            // Who has least; of two, the one that is ready.
-            let next = free.min_by_key(|(_, worker)| (worker.tasks.len(), worker.life));
-            let Some((&id, worker)) = next else {
-                return;
-            };
-            let Some(task) = self.waiting.pop_front() else {
-                return;
-            };
-            if worker.tasks.is_empty() {
-                worker.since = now;
-            }
-            worker.tasks.push_back(task);
-            worker.given += 1;
-            self.assigned += 1;
-            self.tasks.entry(task).or_default().worker = Some(id);
-            actions.push(Action::Assign { worker: id, task });
-        }
-    }
-
-    /// Nobody waits behind a long task while another worker has nothing to do.
-    fn level(&mut self, actions: &mut Vec<Action>) {
-        let (depth, most) = (self.depth(), self.policy.max_tasks);
-        let mut workers = self.workers.values();
-        let idle = workers.any(|worker| {
-            worker.life == Life::Ready && worker.tasks.is_empty() && worker.has_room(depth, most)
-        });
-        if !idle {
-            return;
-        }
-        let longest = self
-            .workers
-            .iter_mut()
-            .max_by_key(|(_, one)| one.to_spare());
-        if let Some((&worker, one)) = longest {
-            let spare = one.to_spare();
-            if spare > 0 && !one.recalling {
-                one.recalling = true;
-                let most = spare.div_ceil(2);
-                actions.push(Action::Recall { worker, most });
-            }
-        }
-    }
-
-    fn settle(&mut self, task: TaskId, outcome: Outcome, actions: &mut Vec<Action>) {
+    pub(crate) fn settle(&mut self, task: TaskId, outcome: Outcome, actions: &mut Vec<Action>) {
         if self.forget(task) {
             actions.push(Action::Settle { task, outcome });
         }
@@ -646,42 +443,7 @@ impl Scheduler {
         if known.worker.is_some() {
             self.assigned -= 1;
         }
-        self.unlimit(task);
+        self.limits.forget(task);
         true
     }
-
-    fn unlimit(&mut self, task: TaskId) {
-        let found = self.limits.iter_mut();
-        let mut found = found.filter(|(tasks, ..)| tasks.contains(&task));
-        let Some((_, _, left)) = found.next() else {
-            return;
-        };
-        *left -= 1;
-        if *left == 0 {
-            self.limits.retain(|(_, _, left)| *left > 0);
-        }
-    }
-}
-
-/// The next harder way, when its time has come.
-fn harden(
-    worker: WorkerId,
-    stopping: &mut Stopping,
-    escalation: Escalation,
-    now: u64,
-    actions: &mut Vec<Action>,
-) {
-    if stopping.next > now {
-        return;
-    }
-    (stopping.stage, stopping.next) = match stopping.stage {
-        Stage::Interrupted => {
-            actions.push(Action::Terminate(worker));
-            (Stage::Terminated, now.saturating_add(escalation.kill_after))
-        }
-        _ => {
-            actions.push(Action::Kill(worker));
-            (Stage::Killed, u64::MAX)
-        }
-    };
 }
