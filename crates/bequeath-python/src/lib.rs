@@ -22,6 +22,7 @@ mod pickle;
 mod pool;
 mod process;
 mod queue_ends;
+mod queue_insides;
 mod queues;
 mod quick;
 mod reduction;
@@ -31,6 +32,7 @@ mod session;
 mod shared_memory;
 mod shared_queue;
 mod sharedctypes;
+mod simple_queue;
 mod site;
 mod synchronize;
 mod template;
@@ -84,7 +86,7 @@ mod _engine {
     #[pymodule_export]
     use crate::queue_ends::{QueueReader, QueueWriter};
     #[pymodule_export]
-    use crate::queues::{JoinableQueue, Queue, SimpleQueue};
+    use crate::queues::{JoinableQueue, Queue};
     #[pymodule_export]
     use crate::semlock::{sem_unlink, SemLock};
     #[pymodule_export]
@@ -98,6 +100,8 @@ mod _engine {
     use crate::sharedctypes::{
         Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString,
     };
+    #[pymodule_export]
+    use crate::simple_queue::SimpleQueue;
     #[pymodule_export]
     use crate::synchronize::{
         rebuild_synchronized, Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,

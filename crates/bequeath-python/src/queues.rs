@@ -1,123 +1,27 @@
-//! `Queue`, `JoinableQueue` and `SimpleQueue`: multiprocessing's queues on the engine's.
+//! `Queue` and `JoinableQueue`: multiprocessing's queues on the engine's; `SimpleQueue` is beside.
 //!
 //! There is no feeder thread: `put` pickles in the caller and returns when the message is in shared memory, so errors appear where
 //! they arise, and a process may exit right after a `put`. What libraries touch of the old insides (`_reader`, `_wlock`, `join_thread`, …) is
 //! here under its name and does what its caller expects of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use crate::once::Once;
-use bequeath_channel::Queue as EngineQueue;
 use bequeath_os::Deadline;
 use bequeath_sync::ProcessId;
-use pyo3::exceptions::{PyAssertionError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::blocking;
 use crate::error::EngineError;
 use crate::intern;
-use crate::origin::Origin;
 use crate::queue_ends::{QueueReader, QueueWriter};
+use crate::queue_insides::{adopt_subclass, Insides};
 use crate::shared_queue::SharedQueue;
-use crate::transfer;
 
 /// What `maxsize <= 0` reads as, as in multiprocessing (`SEM_VALUE_MAX`).
 const UNBOUNDED: i64 = 0x7fff_ffff;
-
-/// The part that all three classes have.
-struct Insides {
-    shared: OnceLock<Arc<SharedQueue>>,
-    reader: Once<Py<QueueReader>>,
-    writer: Once<Py<QueueWriter>>,
-    read_lock: Once<Py<PyAny>>,
-    write_lock: Once<Py<PyAny>>,
-    origin: Origin,
-}
-
-impl Default for Insides {
-    fn default() -> Self {
-        Self {
-            shared: OnceLock::new(),
-            reader: Once::new(),
-            writer: Once::new(),
-            read_lock: Once::new(),
-            write_lock: Once::new(),
-            origin: Origin::unknown(),
-        }
-    }
-}
-
-impl Insides {
-    fn create(
-        &self,
-        py: Python<'_>,
-        ctx: Option<&Bound<'_, PyAny>>,
-        capacity: Option<u64>,
-    ) -> PyResult<()> {
-        self.origin.note(ctx);
-        let session = transfer::current_session(py)?;
-        let queue = EngineQueue::create(&session, capacity).map_err(EngineError::from)?;
-        self.set(queue, std::process::id())
-    }
-
-    fn set(&self, queue: EngineQueue, creator: u32) -> PyResult<()> {
-        Python::attach(transfer::make_ready)?;
-        let shared = Arc::new(SharedQueue::new(queue, creator));
-        self.shared
-            .set(shared)
-            .map_err(|_| PyRuntimeError::new_err("the queue is initialised already"))
-    }
-
-    fn shared(&self) -> PyResult<&Arc<SharedQueue>> {
-        self.shared
-            .get()
-            .ok_or_else(|| PyRuntimeError::new_err("__init__() of the queue was not called"))
-    }
-
-    fn reader<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, QueueReader>> {
-        let reader = self
-            .reader
-            .get_or_try_init(py, || Py::new(py, QueueReader(Arc::clone(self.shared()?))));
-        Ok(reader?.bind(py).clone())
-    }
-
-    fn writer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, QueueWriter>> {
-        let writer = self
-            .writer
-            .get_or_try_init(py, || Py::new(py, QueueWriter(Arc::clone(self.shared()?))));
-        Ok(writer?.bind(py).clone())
-    }
-
-    /// The engine needs no lock; who takes one around the reader or writer gets one that excludes this process's threads.
-    fn lock<'py>(&self, py: Python<'py>, which: &Once<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        let lock = which.get_or_try_init(py, || {
-            Ok::<_, PyErr>(py.import("threading")?.getattr("Lock")?.call0()?.unbind())
-        })?;
-        Ok(lock.bind(py).clone())
-    }
-
-    fn set_definitions_once(&self, once: bool) -> PyResult<()> {
-        self.shared()?
-            .definitions_once
-            .store(once, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn state(&self, object: &Bound<'_, PyAny>) -> PyResult<(usize, u32)> {
-        let shared = self.shared()?;
-        let token = transfer::export(object, &shared.queue.handle())?;
-        self.origin.check(object.py())?;
-        Ok((token, shared.creator.load(Ordering::Relaxed)))
-    }
-
-    fn restore(&self, token: usize, creator: u32) -> PyResult<()> {
-        let handle = transfer::import(token)?;
-        let queue = EngineQueue::from_handle(&handle).map_err(EngineError::from)?;
-        self.set(queue, creator)
-    }
-}
 
 /// When a call with these arguments stops waiting.
 fn until(
@@ -128,17 +32,6 @@ fn until(
         Some(block) if !block.is_truthy()? => Ok(Deadline::PAST),
         _ => blocking::deadline(timeout),
     }
-}
-
-/// A subclass that replaces multiprocessing's insides gets those to work on.
-fn adopt_subclass(cls: &Bound<'_, PyType>, simple: bool) -> PyResult<()> {
-    let py = cls.py();
-    if cls.getattr(intern!(py, "__module__"))?.extract::<&str>()? == "bequeath.queues" {
-        return Ok(()); // the engine's own JoinableQueue
-    }
-    py.import(intern!(py, "bequeath._pipe_queue"))?
-        .call_method1(intern!(py, "adopt"), (cls, simple))
-        .map(|_| ())
 }
 
 /// A queue of objects for many senders and receivers, in this and other processes.
@@ -475,133 +368,5 @@ impl JoinableQueue {
     /// Wait until every object that was put has been reported done.
     fn join(slf: &Bound<'_, Self>) -> PyResult<()> {
         Ok(slf.as_super().get().insides.shared()?.join(slf.py())?)
-    }
-}
-
-/// A queue with `put`, `get` and `empty`.
-#[pyclass(frozen, subclass, dict, weakref, module = "bequeath.queues")]
-#[derive(Default)]
-pub struct SimpleQueue {
-    insides: Insides,
-}
-
-impl SimpleQueue {
-    fn open(&self, writes: bool) -> PyResult<&Arc<SharedQueue>> {
-        let shared = self.insides.shared()?;
-        let closed = if writes {
-            &shared.writer_closed
-        } else {
-            &shared.reader_closed
-        };
-        if closed.load(Ordering::Relaxed) {
-            return Err(PyOSError::new_err("handle is closed"));
-        }
-        Ok(shared)
-    }
-}
-
-#[pymethods]
-impl SimpleQueue {
-    #[new]
-    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*, ctx=None)")]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self::default()
-    }
-
-    #[pyo3(signature = (*, ctx = None))]
-    fn __init__(slf: &Bound<'_, Self>, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        slf.get().insides.create(slf.py(), ctx, None)
-    }
-
-    /// A subclass that replaces multiprocessing's insides gets those to work on.
-    #[classmethod]
-    fn __init_subclass__(cls: &Bound<'_, PyType>) -> PyResult<()> {
-        adopt_subclass(cls, true)
-    }
-
-    /// Put an object into the queue.
-    fn put(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.open(true)?.put(obj, || Deadline::NEVER)
-    }
-
-    /// Remove and return the oldest object, waiting for one.
-    fn get(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.open(false)?.get(py, || Deadline::NEVER)
-    }
-
-    /// Whether the queue is empty, exactly.
-    fn empty(&self) -> PyResult<bool> {
-        Ok(self
-            .open(false)?
-            .queue
-            .is_empty()
-            .map_err(EngineError::from)?)
-    }
-
-    /// This process will use the queue no more.
-    fn close(&self) -> PyResult<()> {
-        let shared = self.insides.shared()?;
-        shared.reader_closed.store(true, Ordering::Relaxed);
-        shared.writer_closed.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    #[getter]
-    fn _reader<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, QueueReader>> {
-        self.insides.reader(py)
-    }
-
-    #[getter]
-    fn _writer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, QueueWriter>> {
-        self.insides.writer(py)
-    }
-
-    #[getter]
-    fn _rlock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.insides.lock(py, &self.insides.read_lock)
-    }
-
-    #[getter]
-    fn _wlock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.insides.lock(py, &self.insides.write_lock)
-    }
-
-    #[getter]
-    fn _poll<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.insides.reader(py)?.getattr(intern!(py, "poll"))
-    }
-
-    /// As a [`Queue`]'s.
-    #[getter]
-    fn _definitions_once(&self) -> PyResult<bool> {
-        Ok(self
-            .insides
-            .shared()?
-            .definitions_once
-            .load(Ordering::Relaxed))
-    }
-
-    #[setter(_definitions_once)]
-    fn set_definitions_once(&self, once: bool) -> PyResult<()> {
-        self.insides.set_definitions_once(once)
-    }
-
-    fn __getstate__(slf: &Bound<'_, Self>) -> PyResult<(usize, u32)> {
-        slf.get().insides.state(slf.as_any())
-    }
-
-    fn __setstate__(&self, state: (usize, u32)) -> PyResult<()> {
-        self.insides.restore(state.0, state.1)
-    }
-
-    #[classmethod]
-    fn __class_getitem__<'py>(
-        cls: &Bound<'py, PyType>,
-        item: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        cls.py()
-            .import("types")?
-            .getattr("GenericAlias")?
-            .call1((cls, item))
     }
 }
