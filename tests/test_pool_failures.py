@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import resource
@@ -9,6 +10,7 @@ import signal
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from implementation import Implementation
+from program import prints
 
 
 class Held:
@@ -109,6 +112,28 @@ def test_an_interrupt_is_not_the_error_of_the_task_that_was_being_pickled(pool: 
         others.get()
     assert Interrupting.done
     assert others.get() == list(range(500)) and mine.get() == 0.1
+
+
+class Witness:
+    """Lives as long as the frame that made it."""
+
+
+def test_what_keeps_a_pool_from_starting_is_let_go_of_if_that_is_interrupted(
+    ours: Implementation,
+) -> None:
+    seen = []
+
+    class Refusing(ours.module("pool").Pool):  # type: ignore[misc]
+        @staticmethod
+        def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802
+            witness = Witness()
+            seen.append(weakref.ref(witness))
+            raise KeyboardInterrupt if len(seen) == 1 else OSError("no process")
+
+    with pytest.raises(KeyboardInterrupt):
+        Refusing(1)
+    gc.collect()
+    assert [one() for one in seen] == [None, None]
 
 
 # --- descriptors that nobody has room for ------------------------------------------------------
@@ -230,3 +255,26 @@ def test_workers_look_at_one_copy_of_what_is_shared(ours: Implementation) -> Non
 
 def look_into(shared: Any, name: str) -> tuple[int, float, bool]:
     return look(shared[name])
+
+
+# --- results that there is no memory for -------------------------------------------------------
+
+
+def test_a_result_that_there_is_no_memory_for_costs_no_worker(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    body = """
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # and with it the session's size
+    with context.Pool(1) as pool:
+        worker = pool.apply(os.getpid)
+        for call in (bytes, raises):
+            try:
+                pool.apply(call, (3 << 20,))
+            except Exception as error:
+                name = type(error).__name__
+                print(name, "MemoryError" in str(error), "characters" in str(error))
+        print(pool.apply(os.getpid) == worker)
+    """
+    definitions = "def raises(size):\n    raise ValueError('.' * size)\n"
+    expected = "MaybeEncodingError True True\nMaybeEncodingError True True\nTrue"
+    prints(ours, tmp_path, definitions, body, expected)

@@ -6,6 +6,9 @@ from typing import Any
 
 from . import _engine
 
+#: Characters of a text about what is too large to be sent.
+LONGEST = 500
+
 
 def pack(error: BaseException) -> Any:
     """In the worker: what is sent for an exception, and arrives as the exception itself."""
@@ -19,13 +22,19 @@ def unpack(arrived: Any) -> BaseException:
     return TypeError(f"a worker sent {type(arrived).__name__} as an exception")
 
 
-def cannot_send(error: BaseException, value: object) -> Any:
+def cannot_send(error: BaseException, value: object, short: bool = False) -> Any:
     """In the worker: what is sent instead of a result that cannot be."""
     from .pool import MaybeEncodingError
 
     told = MaybeEncodingError(error, value)
+    if short:
+        told.args = told.exc, told.value = _clipped(told.exc), _clipped(told.value)
     told.__cause__ = error
     return pack(told)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
 
 
 def unloadable(error: BaseException) -> BaseException:

@@ -14,12 +14,13 @@ use pyo3::types::PyDict;
 
 use crate::intern;
 
+use super::answer_label::Verdict;
 use super::books::{Closing, Step};
 use super::driver::PoolDriver;
 use super::job::{Job, What};
 use super::member::{seat, Member};
 use super::signalled::twice;
-use super::wire::{Shape, Verdict};
+use super::task_label::Shape;
 
 /// What is left to the driver's thread.
 pub enum Later {

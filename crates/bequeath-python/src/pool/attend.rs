@@ -19,6 +19,7 @@ use crate::intern;
 use crate::transfer;
 
 use super::act::Later;
+use super::answer_label::{AnswerLabel, Verdict};
 use super::driver::{Dead, PoolDriver};
 use super::lease::PATIENCE;
 use super::member::Member;
@@ -26,7 +27,6 @@ use super::shared::now;
 use super::signalled;
 use super::stream::ResultStream;
 use super::unheard::malformed;
-use super::wire::{AnswerLabel, Verdict};
 
 /// Whoever hears the workers sleeps until something comes, or until it has handed the baton over.
 struct Hearing<'a> {

@@ -6,18 +6,14 @@
 //! # After fork
 //! The workers are the parent's: in a forked child everything but looking is refused.
 
-use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bequeath_channel::Queue;
-use bequeath_os::eventfd::{self, EventFd};
+use bequeath_os::eventfd::EventFd;
 use bequeath_os::Deadline;
-use bequeath_pool::{Escalation, Event, OnDeath, Policy, Scheduler, TaskIds};
+use bequeath_pool::{Escalation, Event, OnDeath, Policy, Scheduler};
 use bequeath_shm::Handle;
-use bequeath_sync::Never;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -28,15 +24,17 @@ use crate::intern;
 use crate::transfer;
 
 use super::act::Later;
-use super::books::{Books, Step};
-use super::job::{pickle_call, Job, What, PARTS};
+use super::baton::Baton;
+use super::books::Books;
+use super::ending::Ending;
+use super::job::{pickle_call, What, PARTS};
 use super::lease::Lease;
 use super::member::Member;
-use super::share::Shared;
-use super::shared::{now, Bell};
+use super::share::{Shared, Shares};
+use super::shared::Bell;
 use super::signalled;
-use super::stream::ResultStream;
-use super::wire::{AnswerLabel, Parcel, Verdict};
+use super::submission::nanoseconds;
+use super::waking::Waking;
 
 /// The worker that died last.
 #[derive(Clone)]
@@ -52,15 +50,10 @@ pub struct Dead {
 pub struct PoolDriver {
     pub(super) hooks: Py<PyAny>,
     books: Mutex<Books>,
-    left: Mutex<Vec<Later>>,
     pub(super) results: Queue,
     pub(super) bell: Handle<Bell>,
-    /// Until all is over.
-    bell_fd: Mutex<Option<Arc<OwnedFd>>>,
-    woken: AtomicBool,
-    ended: AtomicBool,
-    finished: Mutex<bool>,
-    told_finished: Condvar,
+    pub(super) waking: Waking,
+    pub(super) ending: Ending,
     pub(super) max_tasks: Option<u64>,
     next_task: AtomicU64,
     pid: u32,
@@ -73,20 +66,11 @@ pub struct PoolDriver {
     /// What was known of the worker whose death, or failure, broke the pool.
     breaking: Mutex<Option<Py<PyDict>>>,
     pub(super) bytes_received: AtomicU64,
-    /// What tasks may name, by number.
-    shares: Mutex<HashMap<u64, Py<PyAny>>>,
-    /// Whoever has it hears the workers: the driver's thread, or one that waits for its result.
-    baton: Mutex<Option<ThreadId>>,
-    baton_free: Condvar,
-    /// The driver's thread wants it.
-    baton_wanted: AtomicBool,
-    /// The driver's thread sleeps, or is about to.
-    in_poll: AtomicBool,
+    pub(super) shares: Shares,
+    pub(super) baton: Baton,
     pub(super) lease: Lease,
     /// What workers answer cannot be read any more.
     pub(super) deaf: AtomicBool,
-    /// The thread in which the interpreter ends, once it does.
-    left_off_by: Mutex<Option<ThreadId>>,
 }
 
 #[pymethods]
@@ -139,14 +123,10 @@ impl PoolDriver {
                 session,
                 bell.reference(),
             )),
-            left: Mutex::default(),
             results,
             bell,
-            bell_fd: Mutex::new(Some(Arc::new(bell_fd.into_fd()))),
-            woken: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            finished: Mutex::new(false),
-            told_finished: Condvar::new(),
+            waking: Waking::new(bell_fd.into_fd()),
+            ending: Ending::default(),
             max_tasks,
             next_task: AtomicU64::new(0),
             pid: std::process::id(),
@@ -156,14 +136,10 @@ impl PoolDriver {
             broken: Mutex::new(None),
             breaking: Mutex::new(None),
             bytes_received: AtomicU64::new(0),
-            shares: Mutex::default(),
-            baton: Mutex::default(),
-            baton_free: Condvar::new(),
-            baton_wanted: AtomicBool::new(false),
-            in_poll: AtomicBool::new(false),
+            shares: Shares::default(),
+            baton: Baton::default(),
             lease: Lease::default(),
             deaf: AtomicBool::new(false),
-            left_off_by: Mutex::default(),
         })
     }
 
@@ -172,8 +148,10 @@ impl PoolDriver {
         self.opening.store(true, Ordering::Relaxed);
         self.happen(py, Event::Open);
         self.opening.store(false, Ordering::Relaxed);
+        // Taken in any case: its frames hold the pool, which would never be let go of.
+        let cause = self.cause().take();
         signalled::raise()?;
-        match self.cause().take() {
+        match cause {
             Some(cause) => Err(PyErr::from_value(cause.into_bound(py))),
             None => Ok(()),
         }
@@ -294,14 +272,8 @@ impl PoolDriver {
 
     /// Something that stands for an object in arguments: workers are sent the object once, as it is now.
     fn share(slf: &Bound<'_, Self>, object: Py<PyAny>) -> PyResult<Shared> {
-        let (py, driver) = (slf.py(), slf.get());
-        driver.check_home()?;
-        let form = py
-            .import(intern!(py, "bequeath._pool_share"))?
-            .call_method1(intern!(py, "form"), (&object,))?;
-        let shared = Shared::new(slf.clone().unbind(), object);
-        driver.shares().insert(shared.number(), form.unbind());
-        Ok(shared)
+        slf.get().check_home()?;
+        Shared::new(slf, object)
     }
 
     /// Takes no more tasks; workers end when all are done.
@@ -317,13 +289,7 @@ impl PoolDriver {
     /// The same as the interpreter ends: whoever waits for a result goes on to wait, and is ended by the
     /// interpreter; what is raised in a daemon thread now would be half a traceback.
     fn leave_off(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_home()?;
-        *self.left_off_by() = Some(std::thread::current().id());
-        let mut steps = Vec::new();
-        self.books().note(Event::Terminated, &mut steps);
-        self.carry_out(py, without_settling(steps));
-        self.wake();
-        signalled::raise()
+        self.end_untold(py)
     }
 
     /// The same with SIGKILL.
@@ -367,23 +333,8 @@ impl PoolDriver {
     #[pyo3(signature = (timeout=None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.check_home()?;
-        self.hand_baton_over();
         let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
-        loop {
-            let slice = deadline.earlier(Deadline::after(SLICE));
-            let finished = blocking::wait(py, "pool", |_| {
-                let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-                let left = slice.remaining().unwrap_or(SLICE);
-                let waited = self
-                    .told_finished
-                    .wait_timeout_while(finished, left, |finished| !*finished);
-                Ok::<_, EngineError>(*waited.unwrap_or_else(PoisonError::into_inner).0)
-            })?;
-            if finished || deadline.is_past() {
-                return Ok(finished);
-            }
-            py.check_signals()?;
-        }
+        self.wait_for_end(py, deadline)
     }
 
     /// How many tasks keep the workers busy: what is handed out ahead, and as much that waits.
@@ -418,35 +369,13 @@ impl PoolDriver {
 
     /// What each worker has done, and what waits.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (members, waiting) = {
-            let books = self.books();
-            (books.members(), books.scheduler.waiting())
-        };
-        let workers = PyList::empty(py);
-        for member in members {
-            workers.append(self.stats_of(py, &member)?)?;
-        }
-        let stats = PyDict::new(py);
-        stats.set_item("waiting", waiting)?;
-        stats.set_item(
-            "bytes_received",
-            self.bytes_received.load(Ordering::Relaxed),
-        )?;
-        stats.set_item("workers", workers)?;
-        Ok(stats)
+        self.stats_now(py)
     }
 }
-
-/// A waiting thread looks so often whether a signal handler is to run.
-const SLICE: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl PoolDriver {
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn left(&self) -> MutexGuard<'_, Vec<Later>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn cause(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
@@ -457,28 +386,6 @@ impl PoolDriver {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shares(&self) -> MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a task names by this number.
-    pub(super) fn shared(&self, py: Python<'_>, number: u64) -> PyResult<Py<PyAny>> {
-        let shares = self.shares();
-        let found = shares.get(&number).map(|object| object.clone_ref(py));
-        found.ok_or_else(|| PyValueError::new_err("this object is shared by another pool"))
-    }
-
-    pub(super) fn unshare(&self, py: Python<'_>, number: u64) {
-        let object = self.shares().remove(&number);
-        drop(object.map(|object| object.into_bound(py)));
-        if self.is_home() {
-            let members = self.books().members();
-            for member in members {
-                member.undefine(number);
-            }
-        }
-    }
-
     pub(super) fn breaking(&self) -> MutexGuard<'_, Option<Py<PyDict>>> {
         self.breaking.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -487,149 +394,6 @@ impl PoolDriver {
         self.last_dead
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn bell_fd(&self) -> Option<Arc<OwnedFd>> {
-        let fd = self.bell_fd.lock().unwrap_or_else(PoisonError::into_inner);
-        fd.clone()
-    }
-
-    pub(super) fn is_finished(&self) -> bool {
-        *self.finished.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The driver's thread is to look at what there is now.
-    fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.in_poll.swap(false, Ordering::SeqCst) {
-            if let Some(fd) = self.bell_fd() {
-                let _ = eventfd::raise(fd.as_fd()); // one of ours, that is open
-            }
-        }
-    }
-
-    /// Whether there is something to do instead; who comes later rings.
-    pub(super) fn about_to_poll(&self) -> bool {
-        self.in_poll.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        !self.left().is_empty() || self.woken.swap(false, Ordering::SeqCst)
-    }
-
-    pub(super) fn polled(&self) {
-        self.in_poll.store(false, Ordering::SeqCst);
-    }
-
-    pub(super) fn try_baton(&self) -> bool {
-        let mut taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.is_some() {
-            return false;
-        }
-        *taken = Some(std::thread::current().id());
-        true
-    }
-
-    /// Whether this thread has it, still: a signal handler, or what a pickle calls, may have waited for the pool's
-    /// end in this very thread, and handed it over for that.
-    pub(super) fn is_baton_here(&self) -> bool {
-        let taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
-        *taken == Some(std::thread::current().id())
-    }
-
-    /// Before this thread waits for what the driver's thread does.
-    pub(super) fn hand_baton_over(&self) {
-        if self.is_baton_here() {
-            self.give_baton_back();
-            self.wake();
-        }
-    }
-
-    /// For the driver's thread: at once, or, if it must, as soon as whoever has it gives it back.
-    pub(super) fn take_baton(&self, py: Python<'_>, must: bool) -> bool {
-        if self.try_baton() {
-            return true;
-        }
-        if !must {
-            return false;
-        }
-        self.baton_wanted.store(true, Ordering::SeqCst);
-        self.nudge();
-        py.detach(|| {
-            let taken = self.baton.lock().unwrap_or_else(PoisonError::into_inner);
-            let taken = self.baton_free.wait_while(taken, |taken| taken.is_some());
-            *taken.unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current().id());
-        });
-        self.baton_wanted.store(false, Ordering::SeqCst);
-        true
-    }
-
-    pub(super) fn is_baton_wanted(&self) -> bool {
-        self.baton_wanted.load(Ordering::SeqCst)
-    }
-
-    /// From now on workers ring. False when something came before that.
-    pub(super) fn give_baton_back(&self) -> bool {
-        self.bell.about_to_sleep();
-        // Without its cell: whoever was stopped with that in hand rings when it goes on.
-        let nothing = self.is_deaf() || self.results.len_at_a_glance().unwrap_or(0) == 0;
-        self.drop_baton();
-        nothing
-    }
-
-    /// The same, and workers go on not to ring.
-    pub(super) fn drop_baton(&self) {
-        *self.baton.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.baton_free.notify_one();
-    }
-
-    /// Whoever hears the workers shall look around.
-    pub(super) fn nudge(&self) {
-        let label = AnswerLabel {
-            task: 0,
-            worker: 0,
-            verdict: Verdict::Nudge,
-            took: 0,
-        };
-        let mut parcel = Parcel::bare(&label.encode());
-        if let Ok(mut prepared) = self.results.prepare(parcel.outgoing()) {
-            // Without memory for a few bytes nothing else will work either.
-            let _ = self
-                .results
-                .send_prepared(&mut prepared, Deadline::PAST, &mut Never);
-        }
-    }
-
-    /// Leaves something to the driver's thread.
-    pub(super) fn leave(&self, later: Later) {
-        self.left().push(later);
-        self.ring();
-    }
-
-    /// The driver's thread shall look again at what it waits for.
-    pub(super) fn wake(&self) {
-        self.woken.store(true, Ordering::SeqCst);
-        self.ring();
-    }
-
-    /// No worker is left: the driver's thread ends when all is told.
-    pub(super) fn note_end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
-
-    fn finish(&self) {
-        let fd = self
-            .bell_fd
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let dead = self.last_dead().take();
-        drop((fd, dead));
-        *self.finished.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.told_finished.notify_all();
     }
 
     /// An error that is nobody's result is shown.
@@ -655,24 +419,6 @@ impl PoolDriver {
         ))
     }
 
-    fn left_off_by(&self) -> MutexGuard<'_, Option<ThreadId>> {
-        let by = self.left_off_by.lock();
-        by.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the interpreter ends, and will end this thread, too.
-    fn is_left_off_here(&self) -> bool {
-        self.left_off_by()
-            .is_some_and(|by| by != std::thread::current().id())
-    }
-
-    fn end(&self, py: Python<'_>, event: Event) -> PyResult<()> {
-        self.check_home()?;
-        self.happen(py, event);
-        self.wake();
-        signalled::raise()
-    }
-
     fn cancel_one(&self, py: Python<'_>, task: u64, running: bool) -> bool {
         // First it is taken back if nobody has begun it; only then is anybody interrupted.
         for running in [false, running] {
@@ -689,90 +435,4 @@ impl PoolDriver {
         }
         false
     }
-
-    fn enter(
-        &self,
-        py: Python<'_>,
-        sink: &Bound<'_, PyAny>,
-        tasks: TaskIds,
-        timeout: Option<f64>,
-        held: Mutex<Vec<transfer::Definition>>,
-        what: What,
-    ) -> PyResult<u64> {
-        let limit = timeout.map(nanoseconds).transpose()?;
-        let first = tasks.start;
-        let job = Job {
-            tasks: tasks.clone(),
-            sink: sink.clone().unbind(),
-            stream: sink
-                .cast::<ResultStream>()
-                .ok()
-                .map(|sink| sink.clone().unbind()),
-            asks: sink.hasattr(intern!(py, "_begin"))?,
-            timeout,
-            untold: AtomicU64::new(tasks.end - tasks.start),
-            held,
-            what,
-        };
-        let mut steps = Vec::new();
-        {
-            let mut books = self.books();
-            books.enter(Arc::new(job));
-            let event = Event::Submitted {
-                tasks,
-                timeout: limit,
-            };
-            books.note(event, &mut steps);
-        }
-        if self.is_left_off_here() {
-            steps = without_settling(steps);
-        }
-        self.carry_out(py, steps);
-        if limit.is_some() {
-            self.wake();
-        }
-        if self.is_finished() {
-            // The thread that settles is gone; whoever comes first of the two settles.
-            self.settle_left(py);
-        }
-        signalled::raise()?;
-        Ok(first)
-    }
-
-    fn stats_of<'py>(&self, py: Python<'py>, member: &Member) -> PyResult<Bound<'py, PyDict>> {
-        let slate = &*member.slate;
-        let seconds = |word: &AtomicU64| word.load(Ordering::Relaxed) as f64 / 1e9;
-        let stats = PyDict::new(py);
-        if let Some(started) = member.started.get() {
-            let process = started.process.bind(py);
-            stats.set_item("pid", process.getattr(intern!(py, "pid"))?)?;
-            stats.set_item("name", process.getattr(intern!(py, "name"))?)?;
-        }
-        let ready = slate.ready();
-        let start_up = (ready != 0).then(|| ready.saturating_sub(member.since) as f64 / 1e9);
-        let at = slate.in_hand();
-        stats.set_item("tasks", slate.done.load(Ordering::Relaxed))?;
-        stats.set_item("busy", seconds(&slate.busy))?;
-        stats.set_item("waiting", seconds(&slate.idle))?;
-        stats.set_item("pickling", seconds(&slate.pickling))?;
-        stats.set_item("start_up", start_up)?;
-        stats.set_item("bytes_in", slate.received.load(Ordering::Relaxed))?;
-        stats.set_item("bytes_out", slate.sent.load(Ordering::Relaxed))?;
-        let at_task = at.map(|at| now().saturating_sub(at.since) as f64 / 1e9);
-        stats.set_item("at_task_for", at_task)?;
-        Ok(stats)
-    }
-}
-
-/// What follows without anybody's being told.
-fn without_settling(steps: Vec<Step>) -> Vec<Step> {
-    let keep = |step: &Step| !matches!(step, Step::Settle(..));
-    steps.into_iter().filter(keep).collect()
-}
-
-fn nanoseconds(seconds: f64) -> PyResult<u64> {
-    if seconds.is_nan() {
-        return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
-    }
-    Ok((seconds.max(0.0) * 1e9) as u64)
 }

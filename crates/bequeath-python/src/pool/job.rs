@@ -15,7 +15,8 @@ use super::driver::PoolDriver;
 use super::member::Member;
 use super::share::noting;
 use super::stream::ResultStream;
-use super::wire::{Parcel, Shape, TaskLabel};
+use super::task_label::{Shape, TaskLabel};
+use super::wire::Parcel;
 
 /// A call, and who wants to know what came of it.
 pub struct Job {

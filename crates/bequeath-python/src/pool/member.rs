@@ -18,7 +18,8 @@ use crate::error::{EngineError, Result};
 use crate::intern;
 
 use super::shared::{now, Bell};
-use super::wire::{Parcel, Shape, TaskLabel};
+use super::task_label::{Shape, TaskLabel};
+use super::wire::Parcel;
 
 /// Its process, once it has one.
 pub struct Started {

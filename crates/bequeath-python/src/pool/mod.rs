@@ -6,18 +6,24 @@
 //!                                  driver: load, complete ◄─ results of all ◄──────┘
 //! ```
 //! * `driver` is the parent's side as Python sees it; `books` what it keeps under its lock: the scheduler, calls and
-//!   workers; `act` carries out what the scheduler asks for; `attend` is its thread, which hears of everything.
-//! * `stream` is what `imap` returns; `lease` is how its taker and the driver's thread share hearing the workers.
+//!   workers; `submission` enters a call there; `act` carries out what the scheduler asks for.
+//! * `attend` is its thread, which hears of everything, `waking` how others wake that; `baton` says who hears the
+//!   workers, `unheard` is what cannot be received; `ending` is the end of all.
+//! * `stream` is what `imap` returns, `room` how far it reads ahead; `lease` is how its taker and the driver's thread share hearing the workers.
 //! * `job` is a call that tasks belong to, `member` what the parent knows of a worker.
 //! * `seat` is the worker's side.
 //! * `shared` is what both look at: what a worker has in its hands, and whether the parent sleeps.
-//! * `share` is for objects that many tasks name.
-//! * `wire` is what stands behind the pickle in each message.
+//! * `share` is for objects that many tasks name; `stats` is what is told of workers.
+//! * `wire` is a message; `task_label` and `answer_label` are what stands behind the pickle in one.
+//! * `signalled` is for what a signal handler raises while somebody else's task is served.
 
 mod act;
+mod answer_label;
 mod attend;
+mod baton;
 mod books;
 mod driver;
+mod ending;
 mod job;
 mod lease;
 mod member;
@@ -26,8 +32,12 @@ mod seat;
 mod share;
 mod shared;
 mod signalled;
+mod stats;
 mod stream;
+mod submission;
+mod task_label;
 mod unheard;
+mod waking;
 mod wire;
 
 pub use driver::PoolDriver;

@@ -23,9 +23,11 @@ use crate::error::EngineError;
 use crate::intern;
 use crate::transfer::{self, Purpose};
 
+use super::answer_label::{AnswerLabel, Verdict};
 use super::shared::{now, Bell};
+use super::task_label::{Shape, TaskLabel};
 use super::unheard::malformed;
-use super::wire::{AnswerLabel, Parcel, Shape, TaskLabel, Verdict};
+use super::wire::Parcel;
 
 /// What a worker is handed at its start: the way to its tasks and from its results.
 #[pyclass(frozen, module = "bequeath._engine")]
@@ -363,14 +365,10 @@ impl Seat {
     }
 
     fn answer_value(&self, value: &Bound<'_, PyAny>, task: u64, began: u64) -> PyResult<()> {
-        let py = value.py();
-        let Err(error) = self.answer(value, task, Verdict::Returned, began) else {
-            return Ok(());
-        };
-        let better = py
-            .import(intern!(py, "bequeath._pool_worker"))?
-            .call_method1(intern!(py, "cannot_send"), (error.value(py), value))?;
-        self.answer(&better, task, Verdict::Raised, began)
+        match self.answer(value, task, Verdict::Returned, began) {
+            Ok(()) => Ok(()),
+            Err(refused) => self.answer_refused(value, refused, task, began),
+        }
     }
 
     fn answer_error(&self, py: Python<'_>, error: PyErr, task: u64, began: u64) -> PyResult<()> {
@@ -380,14 +378,28 @@ impl Seat {
         }
         let worker = py.import(intern!(py, "bequeath._pool_worker"))?;
         let packed = worker.call_method1(intern!(py, "pack"), (value,))?;
-        let Err(refused) = self.answer(&packed, task, Verdict::Raised, began) else {
-            return Ok(());
+        match self.answer(&packed, task, Verdict::Raised, began) {
+            Ok(()) => Ok(()),
+            Err(refused) => self.answer_refused(value, refused, task, began),
+        }
+    }
+
+    /// Says what could not be sent, and why; in short if there is no room for all of that.
+    fn answer_refused(
+        &self,
+        value: &Bound<'_, PyAny>,
+        refused: PyErr,
+        task: u64,
+        began: u64,
+    ) -> PyResult<()> {
+        let py = value.py();
+        let worker = py.import(intern!(py, "bequeath._pool_worker"))?;
+        let say = |short: bool| {
+            let arguments = (refused.value(py), value, short);
+            let better = worker.call_method1(intern!(py, "cannot_send"), arguments)?;
+            self.answer(&better, task, Verdict::Raised, began)
         };
-        let better = worker.call_method1(
-            intern!(py, "cannot_send"),
-            (refused.value(py), error.value(py)),
-        )?;
-        self.answer(&better, task, Verdict::Raised, began)
+        say(false).or_else(|_| say(true))
     }
 
     fn answer(

@@ -4,9 +4,11 @@
 //! have it. The worker's task gets the object itself, whose large buffers are one copy for all (`_pool_share.py`).
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::intern;
@@ -67,16 +69,54 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    pub fn new(driver: Py<PoolDriver>, object: Py<PyAny>) -> Self {
-        Self {
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
+    /// Stands for the object as it is now.
+    ///
+    /// # Errors
+    /// What making its form raises.
+    pub fn new(driver: &Bound<'_, PoolDriver>, object: Py<PyAny>) -> PyResult<Self> {
+        let py = driver.py();
+        let form = py
+            .import(intern!(py, "bequeath._pool_share"))?
+            .call_method1(intern!(py, "form"), (&object,))?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        driver.get().shares.held().insert(number, form.unbind());
+        Ok(Self {
+            number,
             object,
-            driver,
-        }
+            driver: driver.clone().unbind(),
+        })
+    }
+}
+
+/// What tasks of one pool may name, by number.
+#[derive(Default)]
+pub struct Shares {
+    held: Mutex<HashMap<u64, Py<PyAny>>>,
+}
+
+impl Shares {
+    fn held(&self) -> MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PoolDriver {
+    /// What a task names by this number.
+    pub(super) fn shared(&self, py: Python<'_>, number: u64) -> PyResult<Py<PyAny>> {
+        let shares = self.shares.held();
+        let found = shares.get(&number).map(|object| object.clone_ref(py));
+        found.ok_or_else(|| PyValueError::new_err("this object is shared by another pool"))
     }
 
-    pub fn number(&self) -> u64 {
-        self.number
+    fn unshare(&self, py: Python<'_>, number: u64) {
+        let object = self.shares.held().remove(&number);
+        drop(object.map(|object| object.into_bound(py)));
+        if self.is_home() {
+            let members = self.books().members();
+            for member in members {
+                member.undefine(number);
+            }
+        }
     }
 }
 

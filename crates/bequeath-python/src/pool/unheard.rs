@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use crate::error::EngineError;
 
 use super::act::Later;
+use super::answer_label::{AnswerLabel, Verdict};
 use super::driver::PoolDriver;
-use super::wire::{AnswerLabel, Verdict};
 
 impl PoolDriver {
     /// Whether there is no hearing any more.
