@@ -618,6 +618,40 @@ def test_a_signal_makes_each_process_print_it(ours: Implementation, tmp_path: Pa
         assert program.poll() is None
 
 
+WITHOUT = """
+import sys
+import bequeath
+
+if __name__ == "__main__":
+    context = bequeath.get_context("forkserver")
+    context.set_forkserver_preload(["leaves_a_thread"])
+    queue = context.Queue()
+    child = context.Process(target=queue.get)
+    child.start()
+    print("there", flush=True)
+    child.join()
+"""
+
+
+def test_a_template_says_which_modules_it_does_without(tmp_path: Path) -> None:
+    (tmp_path / "leaves_a_thread.py").write_text(
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, name='send', daemon=True).start()\n"
+    )
+    with running(tmp_path, WITHOUT, stdout=subprocess.PIPE) as program:
+        assert program.stdout.readline() == b"there\n"
+        session = found(
+            program.pid, lambda s: any(p["role"] == "forkserver" for p in s["processes"])
+        )
+        kept_out = {process["role"]: process["kept_out"] for process in session["processes"]}
+        assert kept_out["template of forkserver"] == [
+            {"module": "leaves_a_thread", "left": "thread send"}
+        ]
+        # Its children have its command line, and import the module themselves.
+        assert kept_out["forkserver"] == kept_out["program"] == []
+        assert "does without leaves_a_thread (thread send)" in str(bequeath.inspect(program.pid))
+
+
 def names_in(data: Any) -> Iterator[str]:
     """Every key of the data, however deep."""
     if isinstance(data, dict):
@@ -638,7 +672,8 @@ def test_the_document_names_every_key(ours: Implementation, tmp_path: Path) -> N
     with running(tmp_path, DEADLOCK, ours.start_method) as program:
         session = found(program.pid, is_deadlocked)
     document = (Path(__file__).parent.parent / "docs" / "inspect.md").read_text()
-    for name in {*names_in(bequeath.inspect()), *names_in(session)}:
+    of_kept_out = {"module", "left"}
+    for name in {*names_in(bequeath.inspect()), *names_in(session), *of_kept_out}:
         assert f"`{name}`" in document, name
     assert things[0].get() == 1
     pool.terminate()

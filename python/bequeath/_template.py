@@ -271,7 +271,8 @@ def _start_again(setup: dict[str, Any], spoiled: str, left: str, door: int) -> N
                 os.set_inheritable(number, False)
             except OSError:
                 pass  # the folder's own
-    command = forkserver._command_line(_engine.lay_ready(_engine.pack(setup), door))
+    number = _engine.lay_ready(_engine.pack(setup), door)
+    command = forkserver._command_line(number, *setup["kept_out"])
     os.execv(command[0], command)
 
 

@@ -345,9 +345,11 @@ def _key(
     return _engine.template_key(repr(parts).encode("utf-8", "surrogateescape"), loaded)
 
 
-def _command_line(number: int) -> list[Any]:
+def _command_line(number: int, *kept_out: tuple[str, str]) -> list[Any]:
     code = f"from {__package__}.forkserver import main; main({number})"
-    return _launch_command.interpreter_command(code, "--multiprocessing-fork")
+    # For those who look from outside: `bequeath inspect`, ps.
+    without = [f"--without={name}: {left}" for name, left in kept_out]
+    return _launch_command.interpreter_command(code, "--multiprocessing-fork", *without)
 
 
 def main(listener_fd: int, *_arguments: Any, **_keywords: Any) -> None:

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bequeath_os::Deadline;
 use bequeath_process::ExitStatus;
-use bequeath_shm::{kind, Census, HeldBy, Identity, Reference};
+use bequeath_shm::{kind, Census, HeldBy, Identity, Reference, Role};
 use bequeath_sync::waiting::Sleeper;
 use bequeath_sync::ProcessId;
 
@@ -15,7 +15,7 @@ use crate::find::Arena;
 use crate::graph;
 use crate::objects::{Found, Objects};
 use crate::procfs::{self, Mapped};
-use crate::report::{Death, Holder, Memory, Process, Session, Usage, Wait};
+use crate::report::{Death, Holder, KeptOut, Memory, Process, Session, Usage, Wait};
 
 /// Who is who.
 pub(crate) struct People {
@@ -99,6 +99,15 @@ pub(crate) fn session(arena: Arena, looks: &mut Looks) -> Result<Session> {
     Ok(session)
 }
 
+fn kept_out(words: &[String]) -> Vec<KeptOut> {
+    let told = words.iter().filter_map(|word| word.split_once(": "));
+    told.map(|(module, left)| KeptOut {
+        module: module.to_owned(),
+        left: left.to_owned(),
+    })
+    .collect()
+}
+
 fn people(arena: &Arena, census: &Census) -> (Vec<Process>, People) {
     let mut people = People {
         names: HashMap::new(),
@@ -127,11 +136,14 @@ fn people(arena: &Arena, census: &Census) -> (Vec<Process>, People) {
             continue;
         }
         let seen = seen.unwrap_or_default();
+        let role = about.map_or(Role::Program, |about| about.role);
+        // (Its children have its command line.)
+        let is_template = matches!(role, Role::SpawnTemplate | Role::ForkServerTemplate);
         processes.push(Process {
             pid: process.pid(),
             parent: seen.parent,
             name,
-            role: about.map_or("program", |about| about.role.name()),
+            role: role.name(),
             state: if seen.state.is_empty() {
                 "dead"
             } else {
@@ -140,6 +152,11 @@ fn people(arena: &Arena, census: &Census) -> (Vec<Process>, People) {
             standing: member.standing,
             threads: seen.threads,
             command: seen.command,
+            kept_out: if is_template {
+                kept_out(&seen.without)
+            } else {
+                Vec::new()
+            },
         });
     }
     for death in arena.observer.deaths() {

@@ -2,11 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+/// How a template says on its command line which modules it does without.
+const WITHOUT: &[u8] = b"--without=";
+
 /// A process as the kernel shows it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Process {
     pub(crate) comm: String,
     pub(crate) command: String,
+    /// The words of its command line that begin with [`WITHOUT`], without that.
+    pub(crate) without: Vec<String>,
     pub(crate) parent: Option<u32>,
     pub(crate) state: &'static str,
     pub(crate) threads: u32,
@@ -38,9 +43,11 @@ pub(crate) fn process(pid: u32) -> Option<Process> {
     };
     let parent = fields.next().and_then(|parent| parent.parse().ok());
     let threads = fields.nth(15).and_then(|threads| threads.parse().ok());
+    let cmdline = file(pid, "cmdline").unwrap_or_default();
     Some(Process {
         comm: comm.to_owned(),
-        command: command(&file(pid, "cmdline").unwrap_or_default()),
+        command: command(&cmdline),
+        without: without(&cmdline),
         parent: parent.filter(|parent| *parent != 0),
         state,
         threads: threads.unwrap_or(0),
@@ -63,6 +70,14 @@ fn command(cmdline: &[u8]) -> String {
         line = line.chars().take(59).chain(['…']).collect();
     }
     line
+}
+
+fn without(cmdline: &[u8]) -> Vec<String> {
+    cmdline
+        .split(|byte| *byte == 0)
+        .filter_map(|word| word.strip_prefix(WITHOUT))
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
 }
 
 /// What a thread is called.
@@ -147,6 +162,8 @@ mod tests {
             "python app.py -v"
         );
         assert_eq!(command(b""), "");
+        let template = b"python\0-c\0main()\0--without=telemetry: thread send\0";
+        assert_eq!(without(template), ["telemetry: thread send"]);
     }
 
     #[test]

@@ -76,6 +76,18 @@ pub struct Process {
     pub threads: u32,
     /// Its command line, shortened.
     pub command: String,
+    /// A template's: the modules that it does without.
+    pub kept_out: Vec<KeptOut>,
+}
+
+/// A module that a template does without.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct KeptOut {
+    /// Its name.
+    pub module: String,
+    /// What it left behind when it was imported.
+    pub left: String,
 }
 
 /// What all objects have.

@@ -199,10 +199,17 @@ fn branch(
             .iter()
             .filter(|wait| wait.who.pid == process.pid);
         let waits: Vec<String> = its.map(what).collect();
-        let last = if waits.is_empty() {
-            process.command.clone()
-        } else {
+        let kept_out: Vec<String> = process
+            .kept_out
+            .iter()
+            .map(|kept_out| format!("{} ({})", kept_out.module, kept_out.left))
+            .collect();
+        let last = if !waits.is_empty() {
             format!("waits {}", waits.join("; "))
+        } else if !kept_out.is_empty() {
+            format!("does without {}", kept_out.join(", "))
+        } else {
+            process.command.clone()
         };
         *text += format!("  {name:<32} {:<22} {state:<22} {last}", process.role).trim_end();
         text.push('\n');
