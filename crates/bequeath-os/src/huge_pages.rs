@@ -38,7 +38,6 @@ pub fn gather() -> usize {
         * HUGE
 }
 
-/// The whole huge pages of a mapping, if it is private, writable, and of no file or stack.
 /// A process with more memory than this is not searched for what it has freed: that takes longer than a fork.
 const SEARCHED: u64 = 64 << 20;
 
@@ -56,9 +55,10 @@ pub fn give_back_freed() {
 fn resident() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * PAGE as u64)
+    Some(pages * rustix::param::page_size() as u64)
 }
 
+/// The whole huge pages of a mapping, if it is private, writable, and of no file or stack.
 fn own_memory(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;

@@ -118,7 +118,20 @@ impl Mapping {
     /// # Errors
     /// Where the kernel does not know it, or the mapping is not private and anonymous.
     pub fn wipe_on_fork(&self) -> Result<()> {
+        if self.takes_any_advice() {
+            return Err(Error::new("madvise", Errno::NOSYS));
+        }
         self.advise(Advice::LinuxWipeOnFork)
+    }
+
+    /// Emulators (qemu's of programs) say yes to every advice, and do nothing.
+    fn takes_any_advice(&self) -> bool {
+        const NONE: i32 = 0x7777;
+        if cfg!(miri) {
+            return false;
+        }
+        // SAFETY: the range is ours, and there is no such advice.
+        unsafe { libc::madvise(self.as_ptr().cast(), self.len, NONE) == 0 }
     }
 
     /// In a forked child this mapping does not exist.

@@ -15,6 +15,8 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::*;
 
+use bequeath_os::mapping::page_size;
+
 use crate::adopted::Adopted;
 use crate::arena::Place;
 use crate::broken::{self, Mistake};
@@ -583,10 +585,11 @@ impl Block {
         }
     }
 
-    /// Whether [`Block::adopt`] can make the very bytes private: whole pages.
+    /// Whether [`Block::adopt`] can make the very bytes private: whole pages. The kernel's may be larger than the
+    /// arena's, and one that two blocks share cannot be private.
     #[must_use]
     pub fn adopts_in_place(&self) -> bool {
-        self.address.as_ptr().addr() % crate::layout::PAGE as usize == 0
-            && self.capacity >= crate::layout::PAGE as usize
+        let page = page_size();
+        self.address.as_ptr().addr() % page == 0 && self.capacity % page == 0
     }
 }
