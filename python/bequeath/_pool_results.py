@@ -13,7 +13,7 @@ from . import _engine
 from .exceptions import TimeoutError
 
 if TYPE_CHECKING:
-    from .pool import Pool
+    from ._pool_calls import Calls
 
 job_counter = itertools.count()
 
@@ -26,11 +26,11 @@ class ApplyResult:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Calls,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
-        self._pool: Pool | None = pool
+        self._pool: Calls | None = pool
         self._event = threading.Event()
         self._job = next(job_counter)
         self._callback = callback
@@ -128,7 +128,7 @@ class MapResult(ApplyResult):
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Calls,
         chunksize: int,
         length: int,
         callback: Callable[[Any], object] | None,
@@ -167,11 +167,11 @@ class MapResult(ApplyResult):
 class Stream(_engine.ResultStream):
     """The results of one `imap`, as its pool fills them in."""
 
-    def __new__(cls, pool: Pool, ordered: bool) -> Stream:
+    def __new__(cls, pool: Calls, ordered: bool) -> Stream:
         return super().__new__(cls, ordered)
 
-    def __init__(self, pool: Pool, ordered: bool) -> None:
-        self._pool: Pool | None = pool
+    def __init__(self, pool: Calls, ordered: bool) -> None:
+        self._pool: Calls | None = pool
         self._job = next(job_counter)
         pool._results[self._job] = self
 
@@ -187,7 +187,7 @@ class IMapIterator(_engine.ResultTaker):
     _ordered = True
     _stream: Stream
 
-    def __new__(cls, pool: Pool) -> IMapIterator:
+    def __new__(cls, pool: Calls) -> IMapIterator:
         stream = Stream(pool, cls._ordered)
         taker = super().__new__(cls, stream)
         taker._stream = stream

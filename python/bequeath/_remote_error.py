@@ -24,7 +24,7 @@ def unpack(arrived: Any) -> BaseException:
 
 def cannot_send(error: BaseException, value: object, short: bool = False) -> Any:
     """In the worker: what is sent instead of a result that cannot be."""
-    from .pool import MaybeEncodingError
+    from ._pool_protocol import MaybeEncodingError
 
     told = MaybeEncodingError(error, value)
     if short:
