@@ -95,16 +95,25 @@ class Joblib:
 class Mpire:
     def __init__(self, package: str, method: str = "fork") -> None:
         self.pool = importlib.import_module("mpire").WorkerPool(WORKERS, keep_alive=True)
+        self.applies: bool | None = None
+
+    def of_kind(self, applies: bool) -> Any:
+        """The pool: workers that were kept alive take a `map`'s elements as an `apply`'s."""
+        if self.applies not in (None, applies):
+            self.pool.stop_and_join()
+        self.applies = applies
+        return self.pool
 
     def map(self, task: Callable[..., Any], items: Iterable[Any], chunk: int | None) -> Any:
-        return self.pool.map(task, items, chunk_size=chunk, concatenate_numpy_output=False)
+        pool = self.of_kind(False)
+        return pool.map(task, items, chunk_size=chunk, concatenate_numpy_output=False)
 
     def unordered(self, task: Callable[..., Any], items: Iterable[Any]) -> None:
-        for _ in self.pool.imap_unordered(task, items, chunk_size=1):
+        for _ in self.of_kind(False).imap_unordered(task, items, chunk_size=1):
             pass
 
     def call(self, task: Callable[..., Any], item: Any) -> Any:
-        return self.pool.apply(task, (item,))
+        return self.of_kind(True).apply(task, (item,))
 
     def close(self) -> None:
         self.pool.terminate()
