@@ -121,6 +121,10 @@ impl Space {
     }
 
     fn empty(&self, index: u64) -> bool {
+        if broken::is(Mistake::EmptiedUnseen) {
+            // So that it shows also on one processor: somebody takes a slot now.
+            std::thread::yield_now();
+        }
         if let Ok(Use::Slots { pool, watermark }) = self.use_of(index).map(UseWord::parse) {
             if !holds_objects(pool) {
                 let emptying = Use::Emptying { pool, watermark };

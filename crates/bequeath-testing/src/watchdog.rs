@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::fs;
+use std::io::Write;
 use std::panic::Location;
 use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::thread;
@@ -63,7 +64,8 @@ fn report_and_abort(test: &str, place: &Location<'_>, limit: Duration) -> ! {
     for pid in std::iter::once(me).chain(family.iter().copied()) {
         report.push_str(&describe(pid));
     }
-    eprintln!("{report}");
+    // (What `eprintln` says is kept for the end of the test, which does not come.)
+    let _ = writeln!(std::io::stderr(), "{report}");
     for pid in family {
         // SAFETY: a plain system call on a process that we started.
         unsafe { libc::kill(pid as i32, libc::SIGKILL) };

@@ -182,6 +182,8 @@ pub fn loses_pages(rounds: usize) -> bool {
         });
         let lost = (0..rounds).any(|round| {
             let mut bytes = [0; 8];
+            // (Each has its turn while the other is in between, also on one processor.)
+            std::thread::yield_now();
             let mut block = session.allocate(60_000).unwrap();
             block.write_at(50_000, &round.to_ne_bytes());
             std::thread::yield_now();
