@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import bequeath
+from bequeath import pickle as own_pickle
 from implementation import Implementation
 
 
@@ -158,6 +159,84 @@ def test_many_guests_at_once(ours: Implementation, pool: Any) -> None:
         guest.join()
 
 
+def use_what_is_inside(pools: list[Any], more: dict[str, tuple[Any, ...]]) -> None:
+    assert pools[0].apply(square, (3,)) == 9
+    assert more["here"][1].apply(square, (4,)) == 16
+    assert pools[0] is more["here"][1]
+
+
+def test_pools_inside_of_arguments(ours: Implementation, pool: Any) -> None:
+    in_child(ours, use_what_is_inside, [pool], {"here": (1, pool)})
+
+
+class Owner:
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+
+
+def use_what_it_owns(owner: Owner) -> None:
+    owner.pool.apply(square, (3,))
+
+
+def test_a_forked_childs_copy_says_what_would_work(pool: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"copy that came by a fork; as an argument"):
+        in_child(Implementation("bequeath", "fork"), use_what_it_owns, Owner(pool))
+
+
+def echo(x: object) -> object:
+    return x
+
+
+def say(end: Any) -> None:
+    end.send("hello")
+
+
+def test_what_calls_and_results_carry(ours: Implementation) -> None:
+    # Whoever has sent or received a descriptor through a queue has sockets for it: no fixtures.
+    with ours.Pool(2) as pool:
+        all_that_crosses(ours, sent(ours, pool))
+    pool.join()
+
+
+def all_that_crosses(ours: Implementation, handle: Any) -> None:
+    large = os.urandom(1 << 20)
+    assert handle.apply(echo, (large,)) == large
+    many = list(range(100_000))
+    assert handle.map(echo, [many, large, b""], 1) == [many, large, b""]
+    here, there = ours.Pipe()
+    handle.apply(say, (there,))
+    there.close()
+    assert here.recv() == "hello"
+    here.close()
+    queue = handle.apply(echo, (ours.Queue(),))
+    queue.put(1)
+    assert queue.get() == 1
+    assert handle.apply(lambda x: x + 1, (1,)) == 2
+
+
+def test_large_calls_that_are_tried_again(ours: Implementation, tmp_path: Any) -> None:
+    with ours.Pool(1, on_death="retry", retries=1) as pool:
+        arguments = (str(tmp_path / "tried"), bytes(1 << 20))
+        assert sent(ours, pool).apply(die_once, arguments) == "twice"
+    pool.join()
+
+
+def session_bytes() -> int:
+    return int(bequeath._engine.session_info()["used"])
+
+
+def test_an_open_call_takes_little_memory(pool: Any, handle: Any, tmp_path: Any) -> None:
+    path = str(tmp_path / "go")
+    first = [handle.apply_async(wait_for, (path,)) for _ in range(20)]
+    assert not handle.apply_async(square, (1,)).ready()
+    before = session_bytes()
+    rest = [handle.apply_async(wait_for, (path,)) for _ in range(500)]
+    assert rest[-1].cancel(running=False)  # all have been submitted
+    assert session_bytes() - before < 500 * 4096
+    with open(path, "w"):
+        assert [result.get() for result in first + rest[:-1]] == [path] * 519
+
+
 # --- what goes wrong -----------------------------------------------------------------------------
 
 
@@ -179,8 +258,10 @@ def test_what_cannot_be_pickled_is_refused_where_it_is_asked_for(handle: Any) ->
     lock = threading.Lock()
     with pytest.raises(TypeError, match=r"^args\[0\]\['log'\]"):
         handle.apply(square, ({"log": lock},))
-    with pytest.raises(TypeError, match=r"^chunk\[1\]"):
-        handle.map(square, [1, lock, 2], 2)
+    with pytest.raises(TypeError, match=r"^iterable\[3\]"):
+        handle.map(square, [0, 0, 1, lock, 2], 2)
+    with pytest.raises(TypeError, match=r"^iterable\[1\]"):
+        list(handle.imap(square, iter([1, lock])))
     with pytest.raises(bequeath.pool.MaybeEncodingError):
         handle.apply(threading.Lock)
     assert handle.apply(square, (4,)) == 16
@@ -212,7 +293,7 @@ def test_a_task_that_is_tried_again(ours: Implementation, tmp_path: Any) -> None
     pool.join()
 
 
-def die_once(path: str) -> str:
+def die_once(path: str, more: object = None) -> str:
     if os.path.exists(path):
         return "twice"
     with open(path, "w"):
@@ -255,15 +336,25 @@ def test_the_pool_is_its_owners(pool: Any, handle: Any) -> None:
 
 
 def test_a_pool_of_threads_does_not_travel(ours: Implementation) -> None:
-    with bequeath.pool.ThreadPool(1) as threads, pytest.raises(NotImplementedError):
-        ours.SimpleQueue().put(threads)
+    with bequeath.pool.ThreadPool(1) as threads:
+        with pytest.raises(NotImplementedError, match="threads of this process.*use a Pool"):
+            ours.SimpleQueue().put(threads)
+        assert not bequeath.explain(threads, to="queue").crosses
+
+
+def test_bytes_are_no_destination(pool: Any) -> None:
+    with pytest.raises(NotImplementedError, match="no destination.*in a bequeath queue"):
+        own_pickle.dumps(pool)
 
 
 def test_no_pool_travels_under_strict_rules(ours: Implementation, pool: Any) -> None:
     bequeath.set_strict(True)
     try:
-        with pytest.raises(NotImplementedError):
-            ours.SimpleQueue().put(pool)
+        for send in (ours.SimpleQueue().put, own_pickle.dumps, pickle.dumps):
+            with pytest.raises(NotImplementedError) as caught:
+                send(pool)
+            text = "pool objects cannot be passed between processes or pickled"
+            assert str(caught.value) == text
     finally:
         bequeath.set_strict(False)
 
@@ -336,6 +427,32 @@ def test_a_pool_that_is_closed_does_what_guests_have_asked_for(ours: Implementat
     with pytest.raises(ValueError, match="not running"):
         handle.apply(square, (1,))
     pool.join()
+
+
+@pytest.mark.parametrize("kind", ["pool", "executor"])
+def test_a_broken_pool_says_so_to_its_guests(ours: Implementation, kind: str) -> None:
+    context = bequeath.get_context(ours.start_method)
+    made = context.Pool if kind == "pool" else bequeath.ProcessPoolExecutor
+    arguments = {} if kind == "pool" else {"mp_context": context}
+    with made(1, initializer=fail, initargs=(7,), **arguments) as pool:
+        handle = sent(ours, pool)
+        errors = [refusal_of(one, kind) for one in (pool, handle, handle, pool)]
+        for error in errors:
+            assert isinstance(error, bequeath.exceptions.PoolBroken)
+            assert isinstance(error.__cause__, Loud) and error.__cause__.x == 7
+        assert len({str(error) for error in errors}) == 1
+    if kind == "pool":
+        with pytest.raises(ValueError, match="not running"):
+            handle.apply(square, (1,))
+
+
+def refusal_of(pool: Any, kind: str) -> BaseException:
+    with pytest.raises(Exception) as caught:
+        if kind == "pool":
+            pool.apply(square, (1,))
+        else:
+            pool.submit(square, 1).result()
+    return caught.value
 
 
 def own_a_pool(ours: Implementation, handles: Any) -> None:

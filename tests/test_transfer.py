@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -395,3 +396,33 @@ def test_text_file_keeps_its_newline(
             received.write("a\nb")
     assert path.read_bytes() == "a\nb".replace("\n", newline or "\n").encode()
     queue.close()
+
+
+def receive_without_streams(queue: Any, answers: Any) -> None:
+    for stream in (0, 1, 2):
+        os.close(stream)
+    thing = queue.get()
+    answers.send(thing.sentinel if hasattr(thing, "sentinel") else thing.fileno())
+
+
+DESCRIPTORS: dict[str, Callable[[Implementation, Path], Any]] = {
+    "file": lambda mp, folder: (folder / "file").open("w"),
+    "socket": lambda mp, folder: socket.socket(),
+    "connection": lambda mp, folder: mp.Pipe()[0],
+    "process": lambda mp, folder: mp.module("process").current_process(),
+}
+
+
+@pytest.mark.parametrize("kind", DESCRIPTORS)
+def test_no_descriptor_arrives_as_a_standard_stream(
+    ours: Implementation, kind: str, tmp_path: Path, answers: Answers
+) -> None:
+    queue = ours.SimpleQueue()
+    process = ours.Process(target=receive_without_streams, args=(queue, answers.sender))
+    process.start()
+    thing = DESCRIPTORS[kind](ours, tmp_path)
+    queue.put(thing)
+    assert answers.get() > 2
+    join(process)
+    if kind != "process":
+        thing.close()

@@ -39,6 +39,7 @@ __all__ = [
     "Report",
     "ResultStream",
     "ResultTaker",
+    "Sealed",
     "Seat",
     "SemLock",
     "SemLockView",
@@ -90,6 +91,7 @@ __all__ = [
     "rebuild_main",
     "rebuild_module",
     "rebuild_namespace",
+    "rebuild_sealed",
     "rebuild_seat",
     "rebuild_shared_bytes",
     "rebuild_synchronized",
@@ -556,6 +558,9 @@ def pack(object: object, listener: Callable[[Any], object] | None = None) -> Pac
 def unpack(bytes: bytes, descriptors: Sequence[int]) -> Any: ...
 def check_transfer(object: object) -> None: ...
 def transfer_active() -> bool: ...
+def rebuild_sealed(
+    kind: int | None, payload: bytes | None, references: list[int], descriptors: list[int]
+) -> Sealed: ...
 def transfer_dumps(object: object) -> bytes: ...
 def transfer_is_start() -> bool: ...
 def transfer_load() -> tuple[int, int]: ...
@@ -581,6 +586,14 @@ class Watch:
     """Made right before a fork, on the same thread, to watch the child."""
 
     def __new__(cls) -> Watch: ...
+
+@final
+class Sealed:
+    """An object that only its last receiver opens."""
+
+    def __new__(cls, object: object, openings: int = 1, called: str = "") -> Self: ...
+    def open(self) -> Any: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
 
 @final
 class Seat:

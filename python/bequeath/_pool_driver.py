@@ -270,17 +270,38 @@ def _end(engine: _engine.PoolDriver, thread: threading.Thread) -> None:
         thread.join()
 
 
+#: In larger lists and dictionaries of a start's arguments no pool is looked for.
+LOOKED_INTO = 64
+
+
 def handed_down(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same with handles in the place of pools: a forked child unpickles nothing."""
+    made: dict[int, Any] = {}
 
-    def one(value: Any) -> Any:
-        if type(value) is tuple:
-            return handed_down(value)
+    def of(value: Any) -> Any:
         handle = getattr(type(value), "_bequeath_handle", None)
-        return value if handle is None else handle(value)
+        if handle is not None and id(value) not in made:
+            made[id(value)] = handle(value)
+        if type(value) not in (tuple, list, dict):
+            return made.get(id(value), value)
+        if type(value) is not tuple and len(value) > LOOKED_INTO:
+            return value
+        if id(value) not in made:
+            made[id(value)] = value  # in a cycle, which no handle comes into
+            made[id(value)] = inside(value)
+        return made[id(value)]
 
-    made = tuple(map(one, values))
-    return values if all(map(operator.is_, made, values)) else made
+    def inside(value: Any) -> Any:
+        items = value.values() if type(value) is dict else value
+        replaced = list(map(of, items))
+        if all(map(operator.is_, replaced, items)):
+            return value
+        if type(value) is dict:
+            return dict(zip(value, replaced, strict=True))
+        return replaced if type(value) is list else tuple(replaced)
+
+    result: tuple[Any, ...] = of(values)
+    return result
 
 
 # --- texts ---

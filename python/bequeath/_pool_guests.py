@@ -1,14 +1,13 @@
 """Pools in processes that did not make them: what the owner does for its guests, and what those do.
 
-A call is two queues of its own: the guest puts the pickled call into one, a worker takes it out and
-puts what came of it into the other. The owner forwards the queues and opens neither, so that what
-cannot be pickled is the guest's error, and what cannot be rebuilt is the error of that call alone.
-A queue is nobody's who dies: a killed guest's calls and results are freed with the last who has it.
+A guest seals its call and puts it into the owner's queue; the owner makes a task of it, unopened; a
+worker opens it, and seals what came of it for the guest's own queue. So what cannot be pickled is
+the guest's error, and what cannot be rebuilt is the error of that call alone. The queue of a guest
+that is killed is freed with the last of its calls.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import queue
 import threading
@@ -16,8 +15,9 @@ import weakref
 from collections.abc import Callable
 
 from . import queues, synchronize, util
+from ._engine import Sealed
 from ._pool_driver import show
-from ._pool_worker import Call, Carried, Chunk
+from ._pool_worker import Carried, map_chunk, starmap_chunk
 from ._remote_error import pack, unpack
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
@@ -53,7 +53,7 @@ class Door:
 def door_of(pool: Any, processes: int, tries: int) -> Door:
     """A pool's or an executor's door, and the thread behind it; made once."""
     driver = pool._driver_for_guests()
-    if not driver.thread.is_alive():
+    if not driver.engine.is_home():
         raise RuntimeError(
             "this pool is a copy that came by a fork; pass it as an argument of the Process"
         )
@@ -63,13 +63,22 @@ def door_of(pool: Any, processes: int, tries: int) -> Door:
         target=_serve, args=(door, weakref.ref(pool)), name="bequeath-pool-guests", daemon=True
     )
     thread.start()
-    driver.ends.append(functools.partial(door.requests.put, None))
+    requests, broken_by = door.requests, driver.engine.broken_by
+
+    def end() -> None:
+        if broken_by() is None:
+            requests.put(None)  # else guests are told why, as long as there is somebody to ask
+
+    driver.ends.append(end)
+    if not driver.thread.is_alive():
+        end()
     # At exit after the driver's end, which still has something to tell.
-    util.Finalize(pool, _join_at_exit, (thread,), exitpriority=14)
+    util.Finalize(pool, _stop_serving, (requests, thread), exitpriority=14)
     return door
 
 
-def _join_at_exit(thread: threading.Thread) -> None:
+def _stop_serving(requests: queues.Queue[Any], thread: threading.Thread) -> None:
+    requests.put(None)
     if util.is_exiting():  # else a pool was forgotten, wherever that happens to be noticed
         thread.join()
 
@@ -92,24 +101,22 @@ def _answer(
     tasks: dict[Key, tuple[int, Cancel]],
     guest: bytes,
     number: int,
-    ready: queues.Queue[int],
-    answer: queues.Queue[Any],
-    body: queues.Queue[Any] | None,
+    results: queues.Queue[Any],
+    call: Sealed | None,
     about: Any,
     limit: Any,
 ) -> None:
     """Submit a call (of the name `about`), or give up the one with the number `about`."""
-    told = _Told(tasks, (guest, number), ready, answer)
+    told = _Told(tasks, (guest, number), results)
     try:
-        if body is None:
+        if call is None:
             task, cancel = tasks.get((guest, about), _DONE)
-            answer.put((True, cancel(task, limit)))
-            ready.put(number)
+            results.put((number, Sealed((True, cancel(task, limit)))))
             return
         if pool is None:
             raise ValueError("Pool not running")
         driver = pool._driver_for_guests()
-        carried = Carried(body, answer, ready, number, about, limit is None)
+        carried = Carried(call, results, number, about, limit is None)
         told.submitted(driver.submit(told, 0, carried, (), {}, limit), driver.cancel)
     except Exception as error:
         told._set(0, (False, error))
@@ -119,13 +126,9 @@ class _Told:
     """What the driver tells of a guest's call."""
 
     def __init__(
-        self,
-        tasks: dict[Key, tuple[int, Cancel]],
-        key: Key,
-        ready: queues.Queue[int],
-        answer: queues.Queue[Any],
+        self, tasks: dict[Key, tuple[int, Cancel]], key: Key, results: queues.Queue[Any]
     ) -> None:
-        self._tasks, self._key, self._ready, self._answer = tasks, key, ready, answer
+        self._tasks, self._key, self._results = tasks, key, results
         self._done = False
 
     def submitted(self, task: int, cancel: Cancel) -> None:
@@ -138,8 +141,7 @@ class _Told:
         self._tasks.pop(self._key, None)
         success, value = outcome
         if not success:  # else the worker has said it
-            self._answer.put((False, pack(value)))
-            self._ready.put(self._key[1])
+            self._results.put((self._key[1], Sealed((False, pack(value)))))
 
 
 # --- the guest ---
@@ -154,10 +156,10 @@ class Client:
         self._guest = os.urandom(8)
         self._lock = threading.Lock()
         self._next = 0
-        #: The numbers of calls whose outcomes are there.
-        self._ready: queues.Queue[int] = queues.Queue()
-        #: Who is told what, and where that will be found.
-        self._open: dict[int, tuple[Any, int, Any]] = {}
+        #: Outcomes by number, sealed; None where `_open` has it.
+        self._results: queues.Queue[tuple[int, Sealed | None]] = queues.Queue()
+        #: Who is told what; and what, if that is known here.
+        self._open: dict[int, tuple[Any, int, BaseException | None]] = {}
         self._reader: threading.Thread | None = None
 
     def submit(
@@ -172,8 +174,8 @@ class Client:
     ) -> int:
         """Ask for a call; its number."""
         number = self._reserve(1)
-        call = Call(function, arguments, keywords)
-        self._send(number, sink, index, call, _name(function), timeout)
+        call = (function, arguments, keywords)
+        self._send(number, sink, index, call, _name(function), timeout, called)
         return number
 
     def submit_many(
@@ -189,24 +191,29 @@ class Client:
         """Ask for the chunks of a map; their first number, and how many they are."""
         name = _name(function)
         bare = values is None and chunksize == 1 and not star
+        run = starmap_chunk if star else map_chunk
         count = -(-len(items) // chunksize)
         first = self._reserve(count)
         for index in range(count):
-            chunk = tuple(items[index * chunksize : (index + 1) * chunksize])
-            call = Call(function, chunk, {}) if bare else Chunk(function, chunk, star)
+            start = index * chunksize
+            call: tuple[Any, ...]
+            if bare:
+                call, parts = (function, (items[index],), {}), f"iterable[{start}],"
+            else:
+                chunk = tuple(items[start : start + chunksize])
+                call, parts = (run, (function, chunk), {}), f"function, iterable[{start}:]"
+            called = f"(function, ({parts}), kwargs)"
             try:
-                self._send(first + index, sink, index, call, name, timeout)
+                self._send(first + index, sink, index, call, name, timeout, called)
             except Exception as error:
                 self.refuse(sink, index, error)
         return first, count
 
     def refuse(self, sink: Any, index: int, error: BaseException) -> None:
         """An outcome that is known here; told by the thread that tells all others."""
-        answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        answer.put((False, error))
         number = self._reserve(1)
-        self._expect(number, sink, index, answer)
-        self._ready.put(number)
+        self._expect(number, sink, index, error)
+        self._results.put((number, None))
 
     @staticmethod
     def is_running() -> bool:
@@ -238,34 +245,33 @@ class Client:
         return first
 
     def _send(
-        self, number: int, sink: Any, index: int, call: Any, name: str, timeout: float | None
-    ) -> None:
-        body: queues.Queue[Any] = queues.Queue()
-        for _ in range(self._door.tries):
-            body.put(call)
-        self._ask(number, sink, index, body, name, timeout)
-
-    def _ask(
         self,
         number: int,
         sink: Any,
         index: int,
-        body: queues.Queue[Any] | None,
-        about: Any,
-        limit: Any,
+        call: tuple[Any, ...],
+        name: str,
+        timeout: float | None,
+        called: str | None,
     ) -> None:
-        answer: queues.Queue[Any] = queues.Queue()
-        self._expect(number, sink, index, answer)
-        request = (self._guest, number, self._ready, answer, body, about, limit)
+        sealed = Sealed(call, self._door.tries, called or "(function, args, kwargs)")
+        self._ask(number, sink, index, sealed, name, timeout)
+
+    def _ask(
+        self, number: int, sink: Any, index: int, call: Sealed | None, about: Any, limit: Any
+    ) -> None:
+        self._expect(number, sink, index)
         try:
-            self._door.requests.put(request)
+            self._door.requests.put((self._guest, number, self._results, call, about, limit))
         except BaseException:
             self._open.pop(number, None)
             raise
 
-    def _expect(self, number: int, sink: Any, index: int, answer: Any) -> None:
+    def _expect(
+        self, number: int, sink: Any, index: int, error: BaseException | None = None
+    ) -> None:
         with self._lock:
-            self._open[number] = (sink, index, answer)
+            self._open[number] = (sink, index, error)
             if self._reader is None:
                 self._reader = threading.Thread(
                     target=self._read, name="bequeath-pool-guest", daemon=True
@@ -277,7 +283,7 @@ class Client:
         while True:
             ended = self._ended()
             try:
-                number = self._ready.get(ended is None, SLICE)
+                number, outcome = self._results.get(ended is None, SLICE)
             except queue.Empty:
                 with self._lock:
                     if not self._open:
@@ -285,18 +291,23 @@ class Client:
                         return
                     lost = list(self._open) if ended is not None else []
                 for number in lost:
-                    self._tell(number, ended)
+                    self._tell(number, None, ended)
             else:
-                self._tell(number)
+                self._tell(number, outcome)
+                del outcome
 
-    def _tell(self, number: int, instead: BaseException | None = None) -> None:
-        sink, index, answer = self._open.pop(number, (None, 0, None))
+    def _tell(
+        self, number: int, outcome: Sealed | None, instead: BaseException | None = None
+    ) -> None:
+        sink, index, known = self._open.pop(number, (None, 0, None))
         if sink is None:
             return  # nobody asks for it any more, or it was told: a worker died after its answer
-        try:
-            success, value = answer.get(False) if instead is None else (False, instead)
-        except Exception as error:  # it arrived, and cannot be rebuilt
-            success, value = False, error
+        success, value = False, known or instead
+        if outcome is not None:
+            try:
+                success, value = outcome.open()
+            except Exception as error:  # it arrived, and cannot be rebuilt
+                value = error
         try:
             begin = getattr(sink, "_begin", None)
             if begin is not None and not begin(index):

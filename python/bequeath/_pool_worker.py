@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 from . import _budgets
+from ._engine import Sealed
 from ._remote_error import cannot_send, pack
 
 TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
 
     from . import _engine
 
-__all__ = ["Call", "Carried", "Chunk", "cannot_send", "pack", "raising", "shared", "work"]
+__all__ = [
+    "Carried",
+    "cannot_send",
+    "map_chunk",
+    "pack",
+    "raising",
+    "shared",
+    "starmap_chunk",
+    "work",
+]
 
 #: Of this process, if it is a worker.
 _seat: _engine.Seat | None = None
@@ -67,60 +77,51 @@ def shared(number: int) -> Any:
     return _seat.sent(number)
 
 
-class Call:
-    """What a guest (`_pool_guests`) asks for."""
-
-    def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.function, self.args, self.kwargs = function, args, kwargs
-
-    def __call__(self) -> Any:
-        return self.function(*self.args, **self.kwargs)
+def map_chunk(function: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    """What a guest (`_pool_guests`) asks for: some elements of its map."""
+    return list(map(function, chunk))
 
 
-class Chunk:
-    """The same of a map: the function, for each of some elements."""
-
-    def __init__(self, function: Callable[..., Any], chunk: tuple[Any, ...], star: bool) -> None:
-        self.function, self.chunk, self.star = function, chunk, star
-
-    def __call__(self) -> list[Any]:
-        if self.star:
-            return [self.function(*arguments) for arguments in self.chunk]
-        return list(map(self.function, self.chunk))
+def starmap_chunk(function: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    """The same, with tuples of arguments."""
+    return [function(*arguments) for arguments in chunk]
 
 
 class Carried:
-    """A guest's call on its way: read and answered by the worker, past the pool's owner."""
+    """A guest's call on its way: opened and answered by the worker, past the pool's owner."""
+
+    __slots__ = ("_call", "_number", "_results", "_tells_errors", "name")
 
     def __init__(
         self,
-        body: _engine.Queue[Any],
-        answer: _engine.Queue[Any],
-        ready: _engine.Queue[int],
+        call: _engine.Sealed,
+        results: _engine.Queue[Any],
         number: int,
         name: str,
         tells_errors: bool,
     ) -> None:
         self.name = name
-        self._body, self._answer, self._ready = body, answer, ready
+        self._call, self._results = call, results
         self._number, self._tells_errors = number, tells_errors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Carried, (self._call, self._results, self._number, self.name, self._tells_errors)
 
     def __call__(self) -> None:
         value: Any = None
         try:
-            value = self._body.get(False)()
+            function, arguments, keywords = self._call.open()
+            value = function(*arguments, **keywords)
             outcome = (True, value)
         except Exception as error:
             if not self._tells_errors:
                 raise  # it may be what came of an interrupt, and the driver knows better
             outcome = (False, pack(error))
         try:
-            self._answer.put(outcome)
+            answer = Sealed(outcome)
         except Exception as error:
-            self._answer.put((False, cannot_send(error, value)))
-        self._ready.put(self._number)
+            answer = Sealed((False, cannot_send(error, value)))
+        self._results.put((self._number, answer))
 
 
 def raising(error: BaseException) -> Callable[..., NoReturn]:

@@ -90,11 +90,7 @@ def _rebuild(
     place: tuple[int, int, int | None],
     state: tuple[str, tuple[int, ...], int | None, bool],
 ) -> process.BaseProcess:
-    arrived = _engine.import_descriptor(token)
-    if arrived < _LOWEST:  # the streams are closed here
-        low, arrived = arrived, _above_streams(arrived)
-        os.close(low)
-    held = _engine.HeldProcess(arrived, *place)
+    held = _engine.HeldProcess(_engine.import_descriptor(token), *place)
     return _own(held, *state[1:3]) or ProcessHandle(held, *state)
 
 

@@ -41,6 +41,16 @@ for _class in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator):
     _class.__module__ = __name__  # where multiprocessing has them
 del _class
 
+#: Why a pool is refused, and what works.
+NO_DESTINATION = (
+    "bytes have no destination. As an argument of a bequeath Process, in a bequeath queue or "
+    "connection, and in its own tasks, a pool arrives as a handle that submits to it"
+)
+STAYS = (
+    "its workers are threads of this process. Make a ThreadPool there, or use a Pool, of "
+    "which a handle arrives"
+)
+
 
 def __getattr__(name: str) -> Any:
     if name == "ThreadPool":  # derived from the class here
@@ -114,7 +124,8 @@ class Pool(Calls):
     @property
     def _pool(self) -> list[Any]:
         """The workers' processes."""
-        return self._driver.processes()
+        processes: list[Any] = self._driver.processes()
+        return processes
 
     def _repopulate_pool(self) -> None:
         """Nothing: who is missing is replaced when that is seen."""
@@ -129,7 +140,8 @@ class Pool(Calls):
 
     def stats(self) -> dict[str, Any]:
         """What each worker has done and spent, and how many tasks wait."""
-        return self._driver.stats()
+        stats: dict[str, Any] = self._driver.stats()
+        return stats
 
     # --- how work gets to the workers ---
 
@@ -174,7 +186,8 @@ class Pool(Calls):
 
     def _capacity(self) -> int:
         """How many tasks keep the workers busy."""
-        return self._driver.engine.capacity()
+        capacity: int = self._driver.engine.capacity()
+        return capacity
 
     def _cancel(self, result: ApplyResult, running: bool) -> bool:
         cancelled = [self._driver.cancel(task, running) for task in reversed(result._tasks)]
@@ -226,8 +239,13 @@ class Pool(Calls):
     # --- in other processes ---
 
     def __reduce__(self) -> Any:
-        if not self._crosses or not transfer_active() or _settings.is_strict():
-            raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+        refused = "pool objects cannot be passed between processes or pickled"
+        if _settings.is_strict():
+            raise NotImplementedError(refused)
+        if not self._crosses:
+            raise NotImplementedError(f"{refused}: {STAYS}")
+        if not transfer_active():
+            raise NotImplementedError(f"{refused}: {NO_DESTINATION}")
         return PoolHandle, (self._open_door(),)
 
     def _bequeath_handle(self) -> Pool:
@@ -280,10 +298,12 @@ class PoolHandle(Pool):
     def _capacity(self) -> int:
         return self._processes * 16
 
-    def _imap(self, results: IMapIterator, func: Any, iterable: Any, *rest: Any) -> Iterator[Any]:
+    def _imap(
+        self, kind: type[IMapIterator], func: Any, iterable: Any, *rest: Any
+    ) -> Iterator[Any]:
         # Read as workers need it: each call that is open has memory of its own.
         items = _Read(iterable) if type(iterable) in SEQUENCES else iterable
-        return super()._imap(results, func, items, *rest)
+        return super()._imap(kind, func, items, *rest)
 
     def _attended(self, result: ApplyResult) -> None:
         pass
@@ -291,7 +311,7 @@ class PoolHandle(Pool):
     def _stand_aside(self) -> None:
         pass
 
-    def _streamed(self, results: IMapIterator) -> None:
+    def _streamed(self, results: Stream) -> None:
         pass
 
     @staticmethod

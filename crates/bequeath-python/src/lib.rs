@@ -114,8 +114,8 @@ mod _engine {
     };
     #[pymodule_export]
     use crate::transfer::{
-        export_descriptor, import_descriptor, rebuild_definition, set_auditor, transfer_active,
-        transfer_dumps, transfer_is_start, transfer_load,
+        export_descriptor, import_descriptor, rebuild_definition, rebuild_sealed, set_auditor,
+        transfer_active, transfer_dumps, transfer_is_start, transfer_load, Sealed,
     };
     #[pymodule_export]
     use crate::wait::wait;

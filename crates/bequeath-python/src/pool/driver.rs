@@ -415,7 +415,8 @@ impl PoolDriver {
             return Ok(());
         }
         Err(PyRuntimeError::new_err(
-            "the pool belongs to the process that made it",
+            "the pool belongs to the process that made it, and this is a copy that came by a fork; as an argument of \
+             the Process, or in a message, a pool arrives as a handle that works",
         ))
     }
 

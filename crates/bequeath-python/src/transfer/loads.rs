@@ -125,7 +125,7 @@ fn unpickle(
     })
 }
 
-fn malformed() -> PyErr {
+pub(super) fn malformed() -> PyErr {
     PyValueError::new_err("the message is malformed: shared memory was written by something else")
 }
 

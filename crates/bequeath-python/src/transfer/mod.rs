@@ -13,6 +13,7 @@ mod loads;
 mod open;
 mod policy;
 pub(crate) mod scarcity;
+mod sealed;
 mod trial;
 
 use crate::once::Once;
@@ -33,6 +34,7 @@ pub use open::{
     check, export, export_descriptor, goes_outside, import, import_descriptor, refusal,
     transfer_active, transfer_is_start, transfer_load, Purpose,
 };
+pub use sealed::{rebuild_sealed, Sealed};
 pub use trial::set_auditor;
 pub(crate) use trial::{strictly, trial};
 

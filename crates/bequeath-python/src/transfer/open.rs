@@ -5,7 +5,7 @@
 //! A descriptor that is named by number is only lent to a call that checks whether it is open, unless the caller hands it over.
 
 use std::cell::RefCell;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use bequeath_shm::{AnyHandle, Block};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -15,6 +15,9 @@ use pyo3::types::PyString;
 use crate::intern;
 
 use super::is_strict;
+
+/// The last of standard input, output and error.
+const STREAMS: i32 = 2;
 
 /// Why an object crosses, which decides what strict mode refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -239,14 +242,14 @@ pub(crate) fn own_descriptors(numbers: Vec<i32>) -> PyResult<Vec<OwnedFd>> {
         .collect()
 }
 
-/// The descriptor that a number stands for, once; the caller owns it.
+/// The descriptor that a number stands for, once; the caller owns it. Never one of the standard streams' numbers, which may be free here:
+/// what is printed would go there.
 #[pyfunction]
 pub fn import_descriptor(token: usize) -> PyResult<i32> {
-    OPEN.with_borrow_mut(|open| match open.last_mut() {
+    let arrived = OPEN.with_borrow_mut(|open| match open.last_mut() {
         Some(Transfer::Import { descriptors, .. }) => descriptors
             .get_mut(token)
             .and_then(Option::take)
-            .map(IntoRawFd::into_raw_fd)
             .ok_or_else(|| {
                 PyValueError::new_err(
                     "the message holds no such descriptor, or it was taken already",
@@ -255,7 +258,12 @@ pub fn import_descriptor(token: usize) -> PyResult<i32> {
         _ => Err(PyRuntimeError::new_err(
             "a descriptor can only be imported while its message is received",
         )),
-    })
+    })?;
+    if arrived.as_raw_fd() > STREAMS {
+        return Ok(arrived.into_raw_fd());
+    }
+    // The standard library's copies have numbers above the streams', and are closed on exec.
+    Ok(arrived.try_clone()?.into_raw_fd())
 }
 
 /// Puts a buffer beside the pickle that is being made; false when there is none.
