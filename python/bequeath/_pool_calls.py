@@ -284,8 +284,7 @@ class Calls:
             sized: Any = iterable
             known = len(sized) if hasattr(sized, "__len__") else None
             sink = self._shown(results, func, known, chunksize, progress)
-        else:
-            self._streamed(results)
+        self._streamed(results, sink)
         if type(iterable) in SEQUENCES and buffersize is None:
             length = len(iterable)  # type: ignore[arg-type]
             if length:
@@ -327,7 +326,14 @@ class Calls:
                 # First the room, then the element: an input may be larger than memory.
                 room = room or results._wait_for_room(length, self._capacity(), buffersize)
                 found = next(source, None) if room else None
-                if found is None or self._state == TERMINATE:
+                if not room or found is not None and self._state == TERMINATE:
+                    error = self._given_up(results)
+                    if error is not None:
+                        # Otherwise what has come would pass for the results of the whole input.
+                        sink._set(length, (False, error))
+                        length += 1
+                    break
+                if found is None:
                     break
                 index, task = found
                 length, room = index + 1, room - 1
@@ -340,6 +346,8 @@ class Calls:
                     called = f"(function, (iterable[{index}],), kwargs)"
                     self._submit(sink, index, func, (task,), {}, timeout, called)
         finally:
+            if results._is_abandoned():
+                self._abandon(sink)
             sink._set_length(length)
             with self._feeding:
                 self._fed.discard(results)
@@ -347,6 +355,14 @@ class Calls:
                     self._feeding.notify_all()
                     if self._state == CLOSE:
                         self._end_when_done()
+
+    def _given_up(self, results: Stream) -> BaseException | None:
+        """Why the rest of an input is not read, for who may still ask for its results."""
+        from ._pool_driver import Errors
+
+        if self._state == TERMINATE:
+            return Errors().terminated()
+        return Errors().cancelled() if results._is_abandoned() else None
 
     @staticmethod
     def _get_tasks(
@@ -447,7 +463,7 @@ class Calls:
         def _capacity(self) -> int: ...
         def _cancel(self, result: ApplyResult, running: bool) -> bool: ...
         def _attended(self, result: ApplyResult) -> None: ...
-        def _streamed(self, results: Stream) -> None: ...
+        def _streamed(self, results: Stream, sink: Any) -> None: ...
         def _stand_aside(self) -> None: ...
         def _about_to_feed(self) -> None: ...
         def _abandon(self, sink: Any) -> None: ...
@@ -477,10 +493,15 @@ def _read(iterable: Iterable[Any]) -> tuple[list[Any], BaseException | None]:
 
 
 def _to_the_end(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    """Items with their numbers; an exception of the iterable is the last item."""
-    index = -1
-    try:
-        for index, item in enumerate(items):
-            yield index, item
-    except Exception as error:
-        yield index + 1, _Raised(error)
+    """Items with their numbers; an exception of the iterable, of any kind, is the last item."""
+    source: Iterator[Any] | None = None
+    for index in itertools.count():
+        try:
+            source = iter(items) if source is None else source
+            item = next(source)
+        except StopIteration:
+            return
+        except BaseException as error:
+            yield index, _Raised(error)
+            return
+        yield index, item

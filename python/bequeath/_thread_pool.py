@@ -125,7 +125,7 @@ class ThreadPool(Pool):
     def _about_to_feed(self) -> None:
         self._stand_aside()
 
-    def _streamed(self, results: Stream) -> None:
+    def _streamed(self, results: Stream, sink: Any) -> None:
         pass
 
     def _abandon(self, sink: Any) -> None:

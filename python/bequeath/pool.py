@@ -207,9 +207,12 @@ class Pool(Calls):
         if util.is_exiting() and not self._driver.is_running():
             raise ValueError("Pool not running")
 
-    def _streamed(self, results: Stream) -> None:
+    def _streamed(self, results: Stream, sink: Any) -> None:
         """The same for one who takes results as they come."""
-        results._attend_by(self._driver.engine)
+        import weakref
+
+        shown_by = None if sink is results else weakref.ref(sink)
+        results._attend_by(self._driver.engine, shown_by)
 
     def _abandon(self, sink: Any) -> None:
         """Nobody will ask for these results any more."""
@@ -311,7 +314,7 @@ class PoolHandle(Pool):
     def _stand_aside(self) -> None:
         pass
 
-    def _streamed(self, results: Stream) -> None:
+    def _streamed(self, results: Stream, sink: Any) -> None:
         pass
 
     @staticmethod

@@ -118,3 +118,55 @@ def test_a_call_interrupted_at_any_moment_leaves_no_task(
     script.write_text(MOMENTS.format(package=ours.name, method=ours.start_method, seed=seed))
     finished = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert (finished.stdout, finished.stderr) == ("done\n", ""), f"seed {seed}"
+
+
+ENDLESS = """
+import itertools, os, signal, threading, time
+from concurrent.futures import CancelledError
+import {package}
+
+def work(seconds):
+    time.sleep(seconds)
+    return seconds
+
+def interrupt(pool, asked):
+    asked.wait()
+    while sum(one["at_task_for"] is not None for one in pool.stats()["workers"]) < 2:
+        time.sleep(0.001)
+    main, seen = threading.main_thread().native_id, 0
+    while seen < 20:  # until it sleeps, and so waits in `next`
+        stat = open(f"/proc/self/task/{{main}}/stat").read().rpartition(")")[2]
+        seen = seen + 1 if stat.split()[0] == "S" else 0
+        time.sleep(0.002)
+    os.kill(os.getpid(), signal.SIGINT)
+
+if __name__ == "__main__":
+    with {package}.get_context({method!r}).Pool(2) as pool:
+        for how in {{}}, {{"buffersize": 3}}, {{"chunksize": 2}}, {{"progress": True}}:
+            for seconds in itertools.repeat(1000), [1000] * 50:
+                results = pool.imap(work, seconds, **how)
+                asked = threading.Event()
+                threading.Thread(target=interrupt, args=(pool, asked)).start()
+                asked.set()
+                try:
+                    next(results)
+                except KeyboardInterrupt:
+                    pass
+                # What was interrupted is in nobody's way, though it is still held here,
+                for _ in range(5):
+                    assert pool.map(work, [0] * 9, 1) == [0] * 9
+                # and does not pass for all of its results.
+                if "chunksize" not in how:
+                    try:
+                        print("all of", list(results))
+                    except CancelledError:
+                        pass
+    print("done")
+"""
+
+
+def test_an_interrupted_iterator_leaves_no_task(ours: Implementation, tmp_path: Path) -> None:
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS.format(package=ours.name, method=ours.start_method))
+    finished = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert finished.stdout == "done\n", finished.stderr

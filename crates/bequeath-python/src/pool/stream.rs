@@ -38,6 +38,8 @@ pub struct ResultStream {
     /// When somebody last stopped hearing the workers for it.
     heard_until: AtomicU64,
     room: Room,
+    /// Who waited was interrupted, and what was submitted has been cancelled.
+    abandoned: AtomicBool,
 }
 
 #[derive(Default)]
@@ -51,6 +53,8 @@ struct Held {
     length: Option<u64>,
     /// Whose workers to hear while waiting.
     driver: Option<Py<PoolDriver>>,
+    /// A weak reference to what stands between the workers and this, a progress bar's: then they are not heard.
+    shown_by: Option<Py<PyAny>>,
 }
 
 impl Held {
@@ -70,6 +74,7 @@ impl ResultStream {
             waiting: AtomicBool::new(false),
             heard_until: AtomicU64::new(0),
             room: Room::default(),
+            abandoned: AtomicBool::new(false),
         }
     }
 
@@ -112,9 +117,17 @@ impl ResultStream {
         Self::forget_if(slf, complete)
     }
 
-    /// Who waits may hear this driver's workers meanwhile.
-    fn _attend_by(&self, driver: Py<PoolDriver>) {
-        let former = self.held().driver.replace(driver);
+    /// Who waits may hear this driver's workers meanwhile, unless results are shown on their way; interrupted, it
+    /// cancels the tasks there.
+    #[pyo3(signature = (driver, shown_by=None))]
+    fn _attend_by(&self, driver: Py<PoolDriver>, shown_by: Option<Py<PyAny>>) {
+        let former = {
+            let mut held = self.held();
+            (
+                held.driver.replace(driver),
+                std::mem::replace(&mut held.shown_by, shown_by),
+            )
+        };
         drop(former);
     }
 
@@ -140,6 +153,11 @@ impl ResultStream {
     /// No more tasks are wanted.
     fn _stop_feeding(&self) {
         self.room.stop();
+    }
+
+    /// Whether whoever waited was interrupted: what was submitted since is not wanted either.
+    fn _is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// The last result is there: nobody need know this one any more.
@@ -265,18 +283,29 @@ impl ResultStream {
 
     /// Who waited was interrupted: nobody will ask for the others.
     fn abandon(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        let driver = self.held().driver.take();
-        match driver {
-            Some(driver) => driver.get().cancel_all(slf.py(), slf.as_any()),
-            None => Ok(()),
-        }
+        let (driver, shown_by) = {
+            let mut held = self.held();
+            (held.driver.take(), held.shown_by.take())
+        };
+        let Some(driver) = driver else {
+            return Ok(());
+        };
+        // First, for the thread that reads the input: it cancels what it submits from now on.
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.room.stop();
+        let sink = match shown_by {
+            Some(shown_by) => shown_by.bind(slf.py()).call0()?,
+            None => slf.as_any().clone(),
+        };
+        driver.get().cancel_all(slf.py(), &sink)
     }
 
     fn wait(slf: &Bound<'_, Self>, deadline: Deadline) -> PyResult<()> {
         let (py, stream) = (slf.py(), slf.get());
         let driver = {
             let held = stream.held();
-            held.driver.as_ref().map(|driver| driver.clone_ref(py))
+            let heard = held.driver.as_ref().filter(|_| held.shown_by.is_none());
+            heard.map(|driver| driver.clone_ref(py))
         };
         if let Some(driver) = driver {
             let away = now().saturating_sub(stream.heard_until.load(Ordering::Relaxed));
