@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import held_pool
 from implementation import Implementation
 from program import prints
 
@@ -299,9 +300,8 @@ def make(kind: type) -> Any:
 
 @pytest.fixture
 def pool(ours: Implementation) -> Iterator[Any]:
-    with ours.Pool(2) as pool:
-        yield pool
-    pool.join()
+    with held_pool.of(ours) as held:
+        yield held
 
 
 def test_a_result_that_cannot_be_shown_either_costs_no_worker(pool: Any) -> None:
@@ -379,6 +379,48 @@ def test_nothing_is_read_for_an_iterator_that_is_forgotten(
     while pool._results or pool._fed:
         time.sleep(0.001)
     pool.close()
+    pool.join()
+
+
+@pytest.mark.parametrize("kind", ["processes", "threads"])
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_results_of_half_an_input_do_not_pass_for_all(
+    ours: Implementation, kind: str, chunksize: int
+) -> None:
+    go_on = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        yield from range(chunksize)
+        go_on.wait()
+        yield from range(1000)
+
+    pool = ours.Pool(1) if kind == "processes" else ours.module("pool").ThreadPool(1)
+    results = pool.imap(abs, numbers(), chunksize)
+    assert [next(results) for _ in range(chunksize)] == [*range(chunksize)]
+    pool.terminate()
+    go_on.set()
+    with pytest.raises(RuntimeError, match="terminated"):
+        list(results)
+    pool.join()
+
+
+@pytest.mark.parametrize("kind", ["processes", "threads"])
+def test_an_input_that_would_end_the_program_is_the_results_error(
+    ours: Implementation, pool: Any, kind: str
+) -> None:
+    if kind == "threads":
+        pool = ours.module("pool").ThreadPool(1)
+
+    def numbers() -> Iterator[int]:
+        yield 1
+        sys.exit(3)
+
+    results = pool.imap(abs, numbers())
+    assert next(results) == 1
+    with pytest.raises(SystemExit):
+        next(results)
+    assert pool.map(abs, [-2]) == [2]
+    pool.terminate()
     pool.join()
 
 

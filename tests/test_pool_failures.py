@@ -17,27 +17,15 @@ from typing import Any
 
 import pytest
 
+import held_pool
 from implementation import Implementation
 from program import prints
 
 
-class Held:
-    """A pool that is let go at the test's end, though pytest keeps what a fixture gave."""
-
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.pool, name)
-
-
 @pytest.fixture
 def pool(ours: Implementation) -> Iterator[Any]:
-    held = Held(ours.Pool(2))
-    yield held
-    held.terminate()
-    held.join()
-    del held.pool
+    with held_pool.of(ours) as held:
+        yield held
 
 
 def square(x: int) -> int:

@@ -13,33 +13,20 @@ from typing import Any
 
 import pytest
 
+import held_pool
 from implementation import Implementation
-
-
-class Held:
-    """A pool that is let go at the test's end, though pytest keeps what a fixture gave."""
-
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.pool, name)
 
 
 @pytest.fixture
 def pool(mp: Implementation) -> Iterator[Any]:
-    held = Held(mp.Pool(2))
-    yield held
-    held.terminate()
-    held.join()
-    del held.pool
+    with held_pool.of(mp) as held:
+        yield held
 
 
 @pytest.fixture
 def own(ours: Implementation) -> Iterator[Any]:
-    with ours.Pool(2) as made:
-        yield made
-    made.join()
+    with held_pool.of(ours) as held:
+        yield held
 
 
 def square(x: int) -> int:

@@ -3,12 +3,14 @@
 
 mod world;
 
+use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bequeath_channel::{Error, Message, Outgoing, Queue};
 use bequeath_os::poll::{self, Events};
-use bequeath_os::Deadline;
+use bequeath_os::socket::{self, SocketType};
+use bequeath_os::{bytes, Deadline};
 use bequeath_sync::Never;
 use bequeath_testing::{Outcome, Watchdog};
 use world::{get, put, World};
@@ -196,30 +198,36 @@ fn buffers_and_references_travel_with_their_message() {
     assert_eq!(peer.join(), Outcome::Exited(0));
 }
 
+/// A message with the two ends of a pair of sockets, the first of which has this number to read.
+fn put_two_descriptors(queue: &Queue, number: u8) {
+    let (one, other) = socket::pair(SocketType::Stream).unwrap();
+    bytes::write(&one, &[IoSlice::new(&[number])]).unwrap();
+    let message = Outgoing {
+        descriptors: vec![other, one],
+        ..Outgoing::bytes(number, b"with two")
+    };
+    queue.send(message, Deadline::NEVER, &mut Never).unwrap();
+}
+
+fn number_behind(message: &Message) -> u8 {
+    let mut byte = [0];
+    bytes::read(&message.descriptors[0], &mut byte).unwrap();
+    byte[0]
+}
+
 #[test]
 fn descriptors_travel_with_their_message_also_after_the_sender_is_gone() {
     let _watchdog = Watchdog::new(LIMIT);
     let world = World::new();
     let queue = world.queue(None);
     let sender = world.spawn(|| {
-        for number in 0..3_u8 {
-            let (one, other) =
-                bequeath_os::socket::pair(bequeath_os::socket::SocketType::Stream).unwrap();
-            bequeath_os::bytes::write(&one, &[std::io::IoSlice::new(&[number])]).unwrap();
-            let message = Outgoing {
-                descriptors: vec![other, one],
-                ..Outgoing::bytes(number, b"with two")
-            };
-            queue.send(message, Deadline::NEVER, &mut Never).unwrap();
-        }
+        (0..3).for_each(|number| put_two_descriptors(&queue, number));
     });
     assert_eq!(sender.join(), Outcome::Exited(0));
     for number in 0..3 {
         let message = queue.recv(Deadline::NEVER, &mut Never).unwrap();
         assert_eq!((message.kind, message.descriptors.len()), (number, 2));
-        let mut byte = [0];
-        bequeath_os::bytes::read(&message.descriptors[0], &mut byte).unwrap();
-        assert_eq!(byte[0], number);
+        assert_eq!(number_behind(&message), number);
     }
 }
 
@@ -228,24 +236,17 @@ fn a_message_whose_descriptors_cannot_be_had_does_not_stand_in_the_way() {
     let _watchdog = Watchdog::new(LIMIT);
     let world = World::new();
     let queue = world.queue(None);
-    for number in 0..2_u8 {
-        let (one, other) =
-            bequeath_os::socket::pair(bequeath_os::socket::SocketType::Stream).unwrap();
-        bequeath_os::bytes::write(&one, &[std::io::IoSlice::new(&[number])]).unwrap();
-        let message = Outgoing {
-            descriptors: vec![other, one],
-            ..Outgoing::bytes(number, b"with two")
-        };
-        queue.send(message, Deadline::NEVER, &mut Never).unwrap();
-    }
+    (0..2).for_each(|number| put_two_descriptors(&queue, number));
     let mut first = Message::default();
     queue.recv_without_descriptors(&mut first).unwrap();
     assert_eq!((first.kind, first.descriptors.len()), (0, 0));
     assert_eq!(queue.len_at_a_glance().unwrap(), 1);
     let second = queue.recv(Deadline::NEVER, &mut Never).unwrap();
-    let mut byte = [0];
-    bequeath_os::bytes::read(&second.descriptors[0], &mut byte).unwrap();
-    assert_eq!(byte[0], 1, "its own, not those that were left");
+    assert_eq!(
+        number_behind(&second),
+        1,
+        "its own, not those that were left"
+    );
 }
 
 #[test]

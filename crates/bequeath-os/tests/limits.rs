@@ -1,35 +1,10 @@
 #![allow(clippy::unwrap_used)]
 //! Limits are read from recorded trees: one per way that control groups are mounted.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod tree;
 
 use bequeath_os::limits;
-
-struct Tree(PathBuf);
-
-impl Tree {
-    fn new(name: &str, files: &[(&str, &str)]) -> Self {
-        let root =
-            std::env::temp_dir().join(format!("bequeath-limits-{name}-{}", std::process::id()));
-        for (path, text) in files {
-            let path = root.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        Self(root)
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use tree::Tree;
 
 const UNIFIED: &str =
     "35 25 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";

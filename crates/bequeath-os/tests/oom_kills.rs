@@ -1,40 +1,17 @@
 #![allow(clippy::unwrap_used)]
 //! Who was killed for want of memory is counted: read from recorded trees, and live where this machine lets us make a group.
 
+mod tree;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bequeath_os::limits::OomKills;
+use tree::Tree;
 
-struct Tree(PathBuf);
-
-impl Tree {
-    fn new(name: &str, files: &[(&str, &str)]) -> Self {
-        let root =
-            std::env::temp_dir().join(format!("bequeath-kills-{name}-{}", std::process::id()));
-        let tree = Self(root);
-        for (path, text) in files {
-            tree.write(path, text);
-        }
-        tree
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let path = self.0.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn read(&self, pid: Option<u32>) -> OomKills {
-        OomKills::read_in(&self.0, pid)
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn read(tree: &Tree, pid: Option<u32>) -> OomKills {
+    OomKills::read_in(tree.path(), pid)
 }
 
 const UNIFIED: &str =
@@ -54,7 +31,7 @@ fn a_unified_group_counts_in_its_events() {
         ("sys/fs/cgroup/user.slice/job/memory.events", EVENTS),
     ];
     let tree = Tree::new("unified", &files);
-    let before = tree.read(None);
+    let before = read(&tree, None);
     assert_eq!((before.group, before.machine), (Some(2), Some(41)));
     // Somebody else's, in a group beside ours: the ancestor's count rises, and the machine's.
     tree.write(
@@ -62,12 +39,12 @@ fn a_unified_group_counts_in_its_events() {
         "oom 10\noom_kill 10\n",
     );
     tree.write("proc/vmstat", "nr_free_pages 7\noom_kill 42\n");
-    assert_eq!(tree.read(None).any_since(&before), Some(false));
+    assert_eq!(read(&tree, None).any_since(&before), Some(false));
     tree.write(
         "sys/fs/cgroup/user.slice/job/memory.events",
         "oom 4\noom_kill 3\n",
     );
-    assert_eq!(tree.read(None).any_since(&before), Some(true));
+    assert_eq!(read(&tree, None).any_since(&before), Some(true));
 }
 
 #[test]
@@ -78,7 +55,7 @@ fn a_group_that_counts_nothing_leaves_it_to_its_ancestor() {
         ("sys/fs/cgroup/a/memory.events", "oom_kill 5\n"),
         ("sys/fs/cgroup/a/b/cgroup.procs", ""),
     ];
-    assert_eq!(Tree::new("ancestor", &files).read(None).count(), Some(5));
+    assert_eq!(read(&Tree::new("ancestor", &files), None).count(), Some(5));
 }
 
 #[test]
@@ -100,24 +77,24 @@ fn a_version_one_group_counts_in_its_control_file() {
         ),
     ];
     let tree = Tree::new("version-one", &files);
-    assert_eq!(tree.read(None).group, Some(1));
-    assert_eq!(tree.read(Some(77)).group, Some(6));
-    assert_eq!(tree.read(Some(78)).group, None);
+    assert_eq!(read(&tree, None).group, Some(1));
+    assert_eq!(read(&tree, Some(77)).group, Some(6));
+    assert_eq!(read(&tree, Some(78)).group, None);
 }
 
 #[test]
 fn without_groups_the_machine_counts() {
     let tree = Tree::new("machine", &[("proc/vmstat", "oom_kill 4\n")]);
-    let before = tree.read(None);
+    let before = read(&tree, None);
     assert_eq!(before.count(), Some(4));
     tree.write("proc/vmstat", "oom_kill 5\n");
-    assert_eq!(tree.read(None).any_since(&before), Some(true));
+    assert_eq!(read(&tree, None).any_since(&before), Some(true));
 }
 
 #[test]
 fn nothing_known_is_told_as_such() {
     let tree = Tree::new("nothing", &[("proc/self/cgroup", "\u{1}:\n")]);
-    let kills = tree.read(None);
+    let kills = read(&tree, None);
     assert_eq!((kills.count(), kills.any_since(&kills)), (None, None));
 }
 

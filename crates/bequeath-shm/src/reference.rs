@@ -21,17 +21,13 @@ impl Reference {
     /// The word that stands for this reference in shared memory and messages; never 0.
     #[must_use]
     pub fn to_bits(self) -> u64 {
-        (self.offset / UNIT) << 32 | u64::from(self.generation)
+        packed(self.offset, self.generation)
     }
 
     /// The inverse of [`Reference::to_bits`]; `None` for what no reference has.
     #[must_use]
     pub fn from_bits(bits: u64) -> Option<Self> {
-        let offset = (bits >> 32) * UNIT;
-        (offset != 0).then_some(Self {
-            offset,
-            generation: bits as u32,
-        })
+        unpacked(bits).map(|(offset, generation)| Self { offset, generation })
     }
 }
 
@@ -54,17 +50,13 @@ impl BlockName {
     /// The word that stands for this name in a record; never 0.
     #[must_use]
     pub fn to_bits(self) -> u64 {
-        (self.offset / UNIT) << 32 | u64::from(self.generation)
+        packed(self.offset, self.generation)
     }
 
     /// The inverse of [`BlockName::to_bits`]; `None` for what no name has.
     #[must_use]
     pub fn from_bits(bits: u64) -> Option<Self> {
-        let offset = (bits >> 32) * UNIT;
-        (offset != 0).then_some(Self {
-            offset,
-            generation: bits as u32,
-        })
+        unpacked(bits).map(|(offset, generation)| Self { offset, generation })
     }
 
     /// The same place, as errors print it.
@@ -75,4 +67,13 @@ impl BlockName {
             generation: self.generation,
         }
     }
+}
+
+fn packed(offset: u64, generation: u32) -> u64 {
+    (offset / UNIT) << 32 | u64::from(generation)
+}
+
+fn unpacked(bits: u64) -> Option<(u64, u32)> {
+    let offset = (bits >> 32) * UNIT;
+    (offset != 0).then_some((offset, bits as u32))
 }

@@ -13,6 +13,7 @@ use super::super::reduction::Reduction;
 use super::super::version::late_functions;
 use super::definitions::{self, Id};
 use super::tables::{Callables, Tables};
+use super::variables::come_from;
 use crate::intern;
 use crate::once::{look_up, Once};
 
@@ -109,14 +110,7 @@ pub fn rebuild_late<'py>(
     if let Some(default) = default {
         instruction(py, &DEFAULT)?.call1((&made, default))?;
     }
-    if let Some(module) = module {
-        // Aliases tell their function's.
-        let _ = made.setattr(intern!(py, "__module__"), module);
-    }
-    if let Some(id) = id {
-        definitions::remember(&made, id, true)?;
-        definitions::complete(&made);
-    }
+    come_from(&made, id, module)?;
     Ok(made)
 }
 

@@ -130,13 +130,23 @@ pub fn rebuild_type_variable<'py>(
         .import("typing")?
         .getattr(kind)?
         .call(positional, Some(keywords))?;
+    come_from(&made, id, module)?;
+    Ok(made)
+}
+
+/// Tells what was just made where it was defined, and remembers it by its id.
+pub(super) fn come_from<'py>(
+    made: &Bound<'py, PyAny>,
+    id: Option<Id>,
+    module: Option<Bound<'py, PyAny>>,
+) -> PyResult<()> {
     if let Some(module) = module {
-        // Those of C tell where they were made, and cannot be told otherwise.
-        let _ = made.setattr(intern!(py, "__module__"), module);
+        // Those of C tell where they were made, aliases their function's, and cannot be told otherwise.
+        let _ = made.setattr(intern!(made.py(), "__module__"), module);
     }
     if let Some(id) = id {
-        definitions::remember(&made, id, true)?;
-        definitions::complete(&made);
+        definitions::remember(made, id, true)?;
+        definitions::complete(made);
     }
-    Ok(made)
+    Ok(())
 }
