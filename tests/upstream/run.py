@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from compare import skip_patterns
+
 HERE = Path(__file__).resolve().parent
 MINIMUM = "97"
-
-
-def skipped_patterns() -> list[str]:
-    text = (HERE / "expected_skips.toml").read_text(encoding="utf-8")
-    return re.findall(r'^pattern = "(.*)"$', text, re.MULTILINE)
 
 
 def applicable(start_method: str, everything: bool, wanted: list[str]) -> list[str]:
@@ -39,7 +35,7 @@ def applicable(start_method: str, everything: bool, wanted: list[str]) -> list[s
         check=True,
     ).stdout.split("\n")
     tests = [line for line in listed if line.count(".") >= 2]
-    left_out = [] if everything else skipped_patterns()
+    left_out = [] if everything else skip_patterns(HERE / "expected_skips.toml")
     return [
         test
         for test in tests
