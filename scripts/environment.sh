@@ -24,7 +24,7 @@ except ImportError:
     )
 PYTHON
 
-wanted=$({ "$interpreter" -c 'import sys; print(sys.version, sys.base_prefix)'; cat "$@" requirements/build.txt; } | cksum)
+wanted=$({ "$interpreter" -c 'import sys; print(sys.version, sys.base_prefix)'; cat requirements/*.txt; } | cksum)
 stamp=$folder/requirements.installed
 known=$(cat "$stamp" 2>/dev/null || true)
 case "$known" in *"$wanted $*"*) exit 0 ;; esac

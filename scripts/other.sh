@@ -6,7 +6,9 @@ cd "$(dirname "$0")/.."
 version=$1 interpreter=$2
 shift 2
 environment=target/python$version/environment
+requirements=requirements/test.txt
+case " $* " in *" --short "*) requirements=requirements/short.txt ;; esac
 mkdir -p "target/python$version"
-scripts/environment.sh "$environment" "$interpreter" requirements/test.txt
+scripts/environment.sh "$environment" "$interpreter" "$requirements"
 scripts/engine.sh "$environment" dev
 "$environment/bin/python" -m pytest -q tests "$@"

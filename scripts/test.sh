@@ -9,15 +9,23 @@ part "set-up" scripts/environment.sh .venv "${PYTHON:-python3}" requirements/tes
 part "engine" scripts/engine.sh .venv
 stop_if_failed "nothing can be tested"
 
+export PYO3_PYTHON=$PWD/.venv/bin/python
+# Built first: whoever builds an example meanwhile would wait for all of it.
+part "cargo test, built" cargo test --quiet --workspace --no-run
 others=$(.venv/bin/python scripts/interpreters.py)
 [ -n "$others" ] || echo "skipped: no other CPython from 3.10 to 3.13 was found"
-while read -r version interpreter; do
-    [ -n "$version" ] || continue
-    part "short selection on $version" scripts/other.sh "$version" "$interpreter" --short
-done <<<"$others"
+short_selections() {
+    while read -r version interpreter; do
+        [ -n "$version" ] || continue
+        part "short selection on $version" scripts/other.sh "$version" "$interpreter" --short
+    done <<<"$others"
+}
+engine_tests() {
+    part "cargo test" cargo test --quiet --workspace --no-fail-fast
+}
+echo "== short selections beside cargo test: shown when both have ended"
+side_by_side short_selections engine_tests
 
-export PYO3_PYTHON=$PWD/.venv/bin/python
-part "cargo test" cargo test --quiet --workspace --no-fail-fast
 print_times
 # The last part's own closing line has its time.
 .venv/bin/python -m pytest tests || failed="$failed, pytest"
