@@ -119,3 +119,42 @@ def test_each_promise_that_is_proved_names_tests_that_there_are() -> None:
         for file, test in named:
             (path,) = [path for top in ("tests", "crates") if (path := ROOT / top / file).exists()]
             assert re.search(rf"(fn|def) {test}\(", path.read_text()), (file, test)
+
+
+def test_documents_name_files_that_there_are() -> None:
+    files = {name(path) for path in tracked("*")}
+    folders = {str(parent) for file in files for parent in Path(file).parents}
+    pattern = re.compile(r"`([\w./-]*[\w-]\.(?:rs|py|sh|md|toml))(?:::\w+)?`|`([\w./-]+)/`")
+    # The standard library's own.
+    named, missing = {"popen_spawn_win32.py"}, []
+    for document in tracked("*.md"):
+        for file, folder in pattern.findall(document.read_text()):
+            ends = {one for one in (files if file else folders) if one.endswith(file or folder)}
+            if any(f"/{one}".endswith(f"/{file or folder}") for one in ends):
+                named.add(file or folder)
+            elif file not in named:
+                missing.append((name(document), file or folder))
+    assert len(named) > 50, "the search finds nothing: it looks for the wrong thing"
+    assert not missing
+
+
+def test_documents_link_to_what_there_is() -> None:
+    missing = []
+    for document in tracked("*.md"):
+        for file, place in re.findall(r"\]\(([^)#\s:]*)(?:#([^)\s]*))?\)", document.read_text()):
+            target = document.parent / file if file else document
+            if not target.exists():
+                missing.append((name(document), file))
+            elif place:
+                text = target.read_text()
+                headings = re.findall(r"^#+ (.*)$", text, re.M)
+                places = {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+                if place not in places | set(re.findall(r'<a id="([\w-]+)">', text)):
+                    missing.append((name(document), f"{file}#{place}"))
+    assert not missing
+
+
+def test_architecture_has_a_row_for_each_crate() -> None:
+    rows = re.findall(r"^\| `(bequeath[\w-]*)` \|", (ROOT / "ARCHITECTURE.md").read_text(), re.M)
+    crates = {path.parent.name for path in (ROOT / "crates").glob("*/Cargo.toml")}
+    assert {*rows, "bequeath-testing"} == crates
