@@ -38,6 +38,9 @@ struct Deep {
     named: HashMap<String, Lock<u64>>,
     maybe: Option<Event>,
     either: Either,
+    tagged: Tagged,
+    #[serde(flatten)]
+    flat: Flat,
     boxed: Box<Deeper>,
 }
 
@@ -45,6 +48,18 @@ struct Deep {
 enum Either {
     Semaphore { semaphore: Semaphore },
     Nothing,
+}
+
+/// Read by serde in two steps, as what lies flat among other fields is.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum Tagged {
+    Queue { queue: Queue<u64> },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Flat {
+    among: Queue<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,6 +78,9 @@ fn use_all(deep: Deep) -> u64 {
         panic!("nothing")
     };
     semaphore.release(2).unwrap();
+    let Tagged::Queue { queue } = deep.tagged;
+    queue.send(&20).unwrap();
+    deep.flat.among.send(&21).unwrap();
     deep.boxed.1.notify_all();
     (&deep.boxed.2).write_all(b"written there").unwrap();
     deep.maybe.unwrap().set();
@@ -90,6 +108,12 @@ fn handles_stand_anywhere_inside_serde_types() {
         either: Either::Semaphore {
             semaphore: semaphore.clone(),
         },
+        tagged: Tagged::Queue {
+            queue: queues[0].clone(),
+        },
+        flat: Flat {
+            among: queues[0].clone(),
+        },
         boxed: Box::new(Deeper(
             barrier.clone(),
             session.condition().unwrap(),
@@ -102,6 +126,10 @@ fn handles_stand_anywhere_inside_serde_types() {
     for (queue, n) in queues.iter().zip(7..) {
         assert_eq!(queue.recv().unwrap(), n);
     }
+    assert_eq!(
+        (queues[0].recv().unwrap(), queues[0].recv().unwrap()),
+        (20, 21)
+    );
     assert_eq!((*total.lock().unwrap(), semaphore.value()), (6, 2));
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
