@@ -2,7 +2,7 @@
 
     python benches/day.py [--megabytes N] [--rounds N] [--only NAME...]
 
-Two workers; a frame's parts go to them (`parts`), then all look at the whole frame (`common`): by
+Two workers; a frame's parts go to them (`parts`), then all look at the whole frame: by
 `Pool.share`, by the standard Pool's initializer, by joblib's own way. Each sample is a program of
 its own, and the contenders take turns. Memory is what a control group of the sample's own counted
 at most, the frame and files in /dev/shm included; where no group can be made, the sum of the
@@ -173,7 +173,7 @@ def main() -> None:
         f"\nA day with a frame of {options.megabytes} MB, {WORKERS} workers; in brackets: how many"
         " times less than the standard Pool by the same start method"
     )
-    print(f"  {'':<28}{'parts':>17}{'common':>17}{'peak memory':>21}")
+    print(f"  {'':<28}{'parts':>17}{'whole frame':>17}{'peak memory':>21}")
     medians = {
         name: [statistics.median(column) for column in zip(*rows, strict=True)]
         for name, rows in samples.items()
