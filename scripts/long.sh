@@ -6,9 +6,17 @@ cd "$(dirname "$0")/.."
 export PYO3_PYTHON=$PWD/$1/bin/python
 libraries() {
     scripts/environment.sh "$1" "$1/bin/python" requirements/libraries.txt &&
-        BEQUEATH_DAY=500 "$1/bin/python" -m pytest -q tests/test_libraries.py tests/test_notebook.py tests/test_day.py
+        BEQUEATH_DAY=500 "$1/bin/python" -m pytest -q \
+            tests/test_libraries.py tests/test_notebook.py tests/test_day.py tests/test_remote_tools.py
 }
 part "libraries under bequeath run" libraries "$1"
+threads() {
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+        --target target/thread-libraries -r requirements/threads.txt &&
+        PYTHONPATH=$PWD/target/thread-libraries "$1/bin/python" -m pytest -q tests/test_clean_templates.py \
+            -k libraries_that_start_threads
+}
+part "libraries that start threads" threads "$1"
 model() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
         cargo test --quiet --no-fail-fast --profile proof -p bequeath-sync --features broken-variants --test loom -- --nocapture
