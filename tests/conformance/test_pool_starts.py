@@ -62,7 +62,9 @@ def since(file: Path) -> UnloadableSince:
     return refuse() if file.exists() else UnloadableSince(file)
 
 
-def test_a_pool_broken_by_a_later_start_is_let_go_of(ours: Implementation, tmp_path: Path) -> None:
+def test_a_pool_broken_by_a_later_start_is_let_go_of(
+    ours: Implementation, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """What the start raised is kept with the pool, and must not keep the pool (`leaks`)."""
     if ours.start_method == "fork":
         pytest.skip("nothing is loaded")
@@ -75,9 +77,10 @@ def test_a_pool_broken_by_a_later_start_is_let_go_of(ours: Implementation, tmp_p
         while True:  # a task in its hands is lost with it
             with contextlib.suppress(ours.module("exceptions").WorkerDied):
                 pool.apply(os.getpid)
-    assert isinstance(told.value.__cause__, LookupError)
     pool.terminate()
     pool.join()
+    # One that is slow to load has printed it.
+    assert isinstance(told.value.__cause__, LookupError) or "not here" in capfd.readouterr().err
 
 
 def kept_ahead() -> dict[str, set[int]]:
