@@ -41,8 +41,8 @@ def work(
     """A worker's life; `share` is how many threads its libraries get."""
     global _seat
     _seat = seat
+    _follow_interrupts(seat)  # first: this is not what Ctrl-C is meant for
     _budgets.limit(share)
-    _follow_interrupts(seat)
     if not faulthandler.is_enabled():
         # Its parent reads what it writes when a fault ends it; a program's own handler stays.
         faulthandler.enable(seat.stack_fileno(), all_threads=False)

@@ -342,21 +342,24 @@ def _forget_fresh_listings() -> None:
 
 def _run_child(becoming: _engine.Becoming, learner: Learner | None, threads: _Threads) -> int:
     """Finish what the engine began: be what an exec'ed child is. Then run it."""
-    environment = becoming.environment()
-    _set_environment(environment)
-    _reopen_streams()
-    for signum in becoming.ignore:
-        signal.signal(signum, signal.SIG_IGN)
-    for signum in becoming.heed:
-        interrupt = signum == signal.SIGINT
-        signal.signal(signum, signal.default_int_handler if interrupt else signal.SIG_DFL)
-    _randomness.renew()
-    threads.choose()
-    forkserver._forkserver._inherited_fds = becoming.arrived.given
-    if learner is not None:
-        learner.begin(environment)
-    if not becoming.go_ahead():
-        os._exit(0)  # nobody has heard of this process
+    try:
+        environment = becoming.environment()
+        _set_environment(environment)
+        _reopen_streams()
+        for signum in becoming.ignore:
+            signal.signal(signum, signal.SIG_IGN)
+        for signum in becoming.heed:
+            interrupt = signum == signal.SIGINT
+            signal.signal(signum, signal.default_int_handler if interrupt else signal.SIG_DFL)
+        _randomness.renew()
+        threads.choose()
+        forkserver._forkserver._inherited_fds = becoming.arrived.given
+        if learner is not None:
+            learner.begin(environment)
+        if not becoming.go_ahead():
+            os._exit(0)  # nobody has heard of this process
+    except KeyboardInterrupt:
+        spawn.leave_interrupted()
     return spawn.run(becoming.arrived)
 
 

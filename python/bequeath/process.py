@@ -315,7 +315,7 @@ class BaseProcess:
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """Become the process that this object describes, run it, and return its exit code."""
         global _children, _current_process, _parent_process, _process_counter
-        exitcode = 1
+        exitcode, begun = 1, False
         try:
             if self._start_method is not None:
                 _context._force_start_method(self._start_method)
@@ -338,14 +338,16 @@ class BaseProcess:
                 # Only now: a finalizer run on the way may ask who this process was.
                 del former
             util.info("child process calling self.run()")
+            begun = True
             self.run()
             exitcode = 0
         except SystemExit as leaving:
             exitcode = _exit_code_of(leaving)
-        except BaseException:
+        except BaseException as error:
             import traceback
 
-            if sys.stderr is not None:
+            # Whoever pressed Ctrl-C meant what runs.
+            if sys.stderr is not None and (begun or not isinstance(error, KeyboardInterrupt)):
                 sys.stderr.write(f"Process {self.name}:\n")
                 traceback.print_exc()
         finally:

@@ -156,21 +156,34 @@ def run(arrived: _engine.Arrived) -> int:
     """Become the process that has arrived, run it, and return its exit code."""
     from . import forkserver
 
-    forkserver._forkserver._take_doors(arrived.doors)
-    *_given[:], report = arrived.given
-    inheriting: Any = process.current_process()
-    inheriting._inheriting = True
     try:
-        prepare(_engine.unpack(arrived.head, arrived.head_descriptors))
-        itself = _engine.unpack(arrived.body, arrived.body_descriptors)
-    except Exception as error:
-        if _engine.tell_starter(report, _failure(error)):
-            return 1  # `start()` raises it
-        raise
-    finally:
-        del inheriting._inheriting
-    _engine.tell_starter(report, _LOADED)
+        forkserver._forkserver._take_doors(arrived.doors)
+        *_given[:], report = arrived.given
+        inheriting: Any = process.current_process()
+        inheriting._inheriting = True
+        try:
+            prepare(_engine.unpack(arrived.head, arrived.head_descriptors))
+            itself = _engine.unpack(arrived.body, arrived.body_descriptors)
+        except Exception as error:
+            if _engine.tell_starter(report, _failure(error)):
+                return 1  # `start()` raises it
+            raise
+        finally:
+            del inheriting._inheriting
+        _engine.tell_starter(report, _LOADED)
+    except KeyboardInterrupt:
+        leave_interrupted()
     return itself._bootstrap(arrived.parent)  # type: ignore[no-any-return]
+
+
+def leave_interrupted() -> NoReturn:
+    """End by SIGINT, without a word: what is being loaded is not what Ctrl-C was meant for."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    os.kill(os.getpid(), signal.SIGINT)
+    os._exit(1)  # who ignores what ends others
 
 
 _LOADED = b"loaded"

@@ -71,6 +71,56 @@ def test_ctrl_c_shows_one_traceback_and_leaves_nobody(
     assert program.returncode == -signal.SIGINT
 
 
+LOADING = """
+import os, time
+import {package}
+
+def load():
+    os.write(1, b"%d\\n" % os.getpid())  # in one piece: others write, too
+    time.sleep(1000)
+
+class Slow:
+    def __reduce__(self):
+        return load, ()
+
+if __name__ == "__main__":
+    pool = {package}.get_context({method!r}).Pool(2, print, [Slow()])
+    workers = pool._pool
+    os.write(1, b"made\\n")
+    try:
+        pool.apply(abs, (-3,))
+    finally:
+        for worker in workers:
+            worker.join()  # nobody else ends them
+"""
+
+
+def test_ctrl_c_while_workers_load_shows_one_traceback(
+    ours: Implementation, tmp_path: Path
+) -> None:
+    if ours.start_method == "fork":
+        pytest.skip("nothing is loaded")
+    script = tmp_path / "loading.py"
+    script.write_text(LOADING.format(package=ours.name, method=ours.start_method))
+    program = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    lines = [program.stdout.readline().strip() for _ in range(3)]
+    workers = [os.pidfd_open(int(line)) for line in lines if line != "made"]
+    os.killpg(program.pid, signal.SIGINT)
+    _, errors = program.communicate()
+    for worker in workers:
+        select.select([worker], [], [])
+        os.close(worker)
+    assert errors.count("Traceback (most recent call last)") == 1, errors
+    assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+
+
 MOMENTS = """
 import random, signal, threading, time
 import {package}
