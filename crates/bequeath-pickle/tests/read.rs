@@ -237,7 +237,8 @@ fn every_protocol_says_the_same() {
 #[test]
 fn every_prefix_is_refused() {
     let whole = include_bytes!("vectors/protocol4.pickle");
-    for end in 0..whole.len() {
+    // (Miri takes a second for each.)
+    for end in (0..whole.len()).step_by(if cfg!(miri) { 41 } else { 1 }) {
         let error = read(&whole[..end]).unwrap_err();
         assert!(
             matches!(error, Error::Ended | Error::Truncated),
