@@ -6,7 +6,14 @@ nothing for it.
 
 from __future__ import annotations
 
+import pickle
+import socket
+
 from . import _settings
+
+TYPE_CHECKING = False  # what `typing` calls so: importing it would cost more than this module
+if TYPE_CHECKING:
+    from .exceptions import BequeathError
 
 
 def explain(obj: object, error: BaseException, root: str = "") -> BaseException:
@@ -47,31 +54,65 @@ def stays_inside(obj: object) -> BaseException:
     """What to raise for an object of the session on its way to a process outside of it."""
     from .exceptions import BequeathRuntimeError
 
-    name = type(obj).__name__
     reason = (
-        f"{name} objects live in the memory that the members of a session share, and a process "
-        "started with session=False is none"
+        f"{type(obj).__name__} objects live in the memory that the members of a session share, and "
+        "a process started with session=False is none"
     )
     remedy = "Hand it a connection of Pipe() instead"
-    error = BequeathRuntimeError(f"{reason}. {remedy}; see SAFETY.md")
-    error.culprit, error.reason, error.remedy = name, reason, remedy
-    return error
+    return _refusal(BequeathRuntimeError, obj, reason, remedy, f"{reason}. {remedy}; see SAFETY.md")
 
 
-def no_destination(obj: object) -> BaseException:
-    """What to raise when a shared object is pickled into plain bytes."""
+def no_destination(obj: object, like: type[Exception] = RuntimeError) -> BaseException:
+    """What to raise when a handle is pickled into plain bytes, where pickle's own words are `like`."""
     text = (
         f"{type(obj).__name__} objects should only be shared between processes through inheritance"
     )
     if _settings.strict:
         return RuntimeError(text)
-    from .exceptions import BequeathRuntimeError
+    from .exceptions import BequeathHandleError, BequeathRuntimeError
 
-    error = BequeathRuntimeError(
-        f"{text}: plain bytes have no destination, so nothing would keep it alive. Pass it as an "
-        f"argument of a Process, or put it into a queue or connection; see docs/why.md#refused"
+    remedy = "Pass it as an argument of a Process, or put it into a queue or connection"
+    return _refusal(
+        BequeathHandleError if issubclass(like, TypeError) else BequeathRuntimeError,
+        obj,
+        text,
+        remedy,
+        f"{text}: plain bytes have no destination, so nothing would keep it alive. {remedy}; "
+        "see docs/why.md#refused",
     )
-    error.culprit = type(obj).__name__
-    error.reason = text
-    error.remedy = "Pass it as an argument of a Process, or put it into a queue or connection"
+
+
+def handle_refused(obj: object, error: BaseException) -> BaseException | None:
+    """What to raise when plain pickling of `obj` has raised `error`, if it is a handle that pickle
+    knows nothing of: a file, a socket, a process, an executor, a ctypes object in shared memory.
+    """
+    if not isinstance(error, (TypeError, AttributeError, pickle.PicklingError)):
+        return None
+    if _settings.strict or not _is_handle(obj):
+        return None
+    return no_destination(obj, type(error))
+
+
+def _is_handle(obj: object) -> bool:
+    from . import _files, process, reduction
+
+    if isinstance(obj, process.BaseProcess):
+        return obj._is_process()
+    kind = type(obj)
+    if kind is socket.socket or kind in _files.REDUCERS or hasattr(kind, "_bequeath_handle"):
+        return True
+    # Only while it lives in shared memory: any program may have others of its type.
+    memory = getattr(obj, "__dict__", {}).get("_wrapper") if _is_ctypes(kind) else None
+    return memory is not None and kind in reduction.ForkingPickler._extra_reducers
+
+
+def _is_ctypes(kind: type) -> bool:
+    return any(base.__module__ == "_ctypes" for base in kind.__mro__)
+
+
+def _refusal(
+    kind: type[BequeathError], obj: object, reason: str, remedy: str, text: str
+) -> BequeathError:
+    error = kind(text)
+    error.culprit, error.reason, error.remedy = type(obj).__name__, reason, remedy
     return error

@@ -19,6 +19,7 @@ __all__ = [
     "AuthenticationError",
     "BequeathAttributeError",
     "BequeathError",
+    "BequeathHandleError",
     "BequeathNotImplementedError",
     "BequeathRuntimeError",
     "BequeathTypeError",
@@ -224,7 +225,17 @@ class BequeathAttributeError(BequeathError, AttributeError):
 class BequeathRuntimeError(BequeathError, RuntimeError):
     """Refused where the standard library raises RuntimeError."""
 
-    _like = RuntimeError
+    _like: ClassVar[type[Exception] | None] = RuntimeError
+
+
+class BequeathHandleError(BequeathRuntimeError, TypeError):
+    """A socket, a file or a process refused by plain pickling, where pickle's own is TypeError.
+
+    Handles are refused with RuntimeError, as queues and locks are; programs that catch TypeError
+    for these go on doing so.
+    """
+
+    _like: ClassVar[type[Exception] | None] = None
 
 
 class BequeathValueError(BequeathError, ValueError):

@@ -135,6 +135,11 @@ pub(super) fn expand<'py>(object: &Bound<'py, PyAny>, rules: Rules) -> PyResult<
     if is_definition(object) {
         return definitions::expand(object, rules);
     }
+    if !rules.transfer && !rules.strict {
+        if let Some(refusal) = crate::pickle::refusal_of_handle(object.as_borrowed()) {
+            return Err(refusal);
+        }
+    }
     instance(object, rules)
 }
 

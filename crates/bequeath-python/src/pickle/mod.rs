@@ -8,7 +8,7 @@
 //! * `build` makes objects of what is read, from memory or a `file`, with what `objects` has; `attributes` gives them their
 //!   state, `find` follows names, and a `failure` becomes an exception.
 //! * `room` is what a thread uses again from one pickle to the next, for transfers too, whose `policy` is asked for objects.
-//! * `notes` says in an error where it arose.
+//! * `notes` says in an error where it arose, `handles` what has no place in plain bytes.
 //! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
 //! * `value` takes functions and classes apart that a receiver cannot import.
 //! * `classes` knows what can be written without running code, `plain` and `library` how.
@@ -27,6 +27,7 @@ mod dispatch;
 mod failure;
 mod file;
 mod find;
+mod handles;
 mod identities;
 mod instances;
 mod library;
@@ -59,6 +60,7 @@ use pyo3::types::PyBytes;
 use failure::Failure;
 use objects::Objects;
 
+pub(crate) use handles::refusal_of_handle;
 pub(crate) use look::new_bytes;
 pub(crate) use policy::Policy;
 pub(crate) use reduction::Reduced;

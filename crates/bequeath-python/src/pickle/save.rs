@@ -231,7 +231,10 @@ impl<'py> Saver<'_, 'py> {
             Exact::FrozenSet => self.frozenset(object, once),
             Exact::ByteArray => self.bytearray(object),
             Exact::PickleBuffer => self.buffer(object, once),
-            _ => self.other(object, once),
+            _ => {
+                let saved = self.other(object, once);
+                self.told_of_handles(saved, object)
+            }
         };
         // After an error the walk is over.
         self.depth -= 1;

@@ -46,7 +46,8 @@ impl Shared {
         });
         noted.ok_or_else(|| {
             PyRuntimeError::new_err(
-                "what a pool shares goes along with the arguments of its tasks only",
+                "what a pool shares goes along with the arguments of its tasks only, since nobody else would keep it: \
+                 hand over the object itself, its `value`",
             )
         })?;
         let rebuild = py
