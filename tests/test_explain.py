@@ -88,6 +88,21 @@ def defaults() -> Any:
     return inner
 
 
+class Spelled:
+    def __repr__(self) -> str:
+        return "<generator>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("it cannot go")
+
+
+def method_holding(held: Any) -> Any:
+    def inner() -> Any:
+        return held
+
+    return inner
+
+
 def of_a_class() -> Any:
     class Inner(Base):
         lock = threading.Lock()
@@ -106,10 +121,12 @@ def of_a_base() -> Any:
 
 
 PLACES = {
-    "'s variable held": closure(threading.Lock()),
+    "<lambda>'s variable held": closure(threading.Lock()),
     "__kwdefaults__['log']": defaults(),
     "lock": of_a_class(),
-    "'s class.__bases__[0].lock": of_a_base(),
+    "the object's class.__bases__[0].lock": of_a_base(),
+    "the object (its key <generator>)": {Spelled(): 1},
+    "inner's variable held.stream": method_holding(Log()),
     "held": Record("x", threading.Lock()),
     "right": Pair(1, threading.Lock()),
     "default_factory's variable held": collections.defaultdict(closure(threading.Lock())),
@@ -137,7 +154,7 @@ def test_a_bound_methods_object() -> None:
 def test_global_of_a_function_by_value() -> None:
     names = {"__name__": "made_up", "held": threading.Lock(), "threading": threading}
     exec("def use():\n    return lambda: held", names)
-    assert paths(names["use"]) == ["'s global held"]
+    assert paths(names["use"]) == ["use's global held"]
 
 
 def test_ways() -> None:

@@ -74,7 +74,7 @@ PATHS = {
     "[0].inner['x']": ([Slotted({"x": threading.Lock()})], "_thread.lock"),
     ".kept[1]": (WithState(), "generator"),
     ".args[0]": (functools.partial(print, threading.Lock()), "_thread.lock"),
-    "'s variable lock": (local(threading.Lock()), "_thread.lock"),
+    "inner's variable lock": (local(threading.Lock()), "_thread.lock"),
     "": (threading.Lock(), "_thread.lock"),
 }
 

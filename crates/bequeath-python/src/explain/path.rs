@@ -62,6 +62,18 @@ pub(super) fn below(root: &str, step: &Step<'_>, part: &Bound<'_, PyAny>) -> Str
     path
 }
 
+/// What is looked at, where it has no other name.
+pub(super) const THE_OBJECT: &str = "the object";
+
+/// A path as it is read: without the dot of its first step, and with a subject before words that ask for one
+/// (`'s variable lock`, ` (its key 'x')`).
+pub(super) fn named(path: String, subject: impl FnOnce() -> String) -> String {
+    if path.starts_with(['\'', ' ']) {
+        return subject() + &path;
+    }
+    path.strip_prefix('.').map_or(path.clone(), str::to_owned)
+}
+
 /// An element of a display of a tuple, by its place.
 fn element(names: &str, index: usize) -> Option<&str> {
     let mut depth = 0_usize;

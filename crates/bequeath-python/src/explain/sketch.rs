@@ -5,6 +5,8 @@ use std::vec::Drain;
 
 use bequeath_pickle::{Builder, Decoder, Error, Slice};
 
+use super::path::{named, THE_OBJECT};
+
 /// The part that could not be made.
 pub(super) struct Stopped {
     /// The way to it from the root.
@@ -226,7 +228,7 @@ impl Sketch {
             at = before;
         }
         let path: String = way.into_iter().rev().collect();
-        Some(path.strip_prefix('.').map_or(path.clone(), str::to_owned))
+        Some(named(path, || THE_OBJECT.to_owned()))
     }
 
     fn text_of(&mut self, text: String) -> usize {

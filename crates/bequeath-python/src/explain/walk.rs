@@ -10,8 +10,9 @@ use std::vec::IntoIter;
 
 use pyo3::prelude::*;
 
+use super::definitions;
 use super::parts::{self, Expanded, Part};
-use super::path::{below, Step};
+use super::path::{below, named, Step, THE_OBJECT};
 
 /// By whose rules, and where to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -223,14 +224,18 @@ impl<'py> Walk<'py> {
         let path = way.fold(root.to_owned(), |path, node| {
             below(&path, &node.step, &node.object)
         });
-        trimmed(path)
+        self.named(path)
     }
 
     /// The way to where an object was met again.
     pub(super) fn path_again(&self, again: &Again<'py>, root: &str) -> String {
         let mut path = self.path(again.parent, root);
         again.step.write(&mut path, &self.nodes[again.node].object);
-        trimmed(path)
+        self.named(path)
+    }
+
+    fn named(&self, path: String) -> String {
+        named(path, || subject(&self.nodes[0].object))
     }
 
     /// All that is refused, in the pickler's order.
@@ -256,6 +261,11 @@ impl<'py> Walk<'py> {
     }
 }
 
-fn trimmed(path: String) -> String {
-    path.strip_prefix('.').map_or(path.clone(), str::to_owned)
+/// What a path without a root begins with where Python has no spelling for its first step.
+fn subject(root: &Bound<'_, PyAny>) -> String {
+    if !parts::is_definition(root) {
+        return THE_OBJECT.to_owned();
+    }
+    let name = definitions::name_of(root);
+    name.rsplit('.').next().unwrap_or(&name).to_owned()
 }
