@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from implementation import Implementation
+from program import prints
 from transfer_cases import (
     CASES,
     part_that_crosses,
@@ -426,3 +427,22 @@ def test_no_descriptor_arrives_as_a_standard_stream(
     join(process)
     if kind != "process":
         thing.close()
+
+
+def test_a_temporary_file_is_its_senders_to_delete(tmp_path: Path) -> None:
+    # Also where nobody had loaded `tempfile` when the first message was sent.
+    body = """
+    queue = context.SimpleQueue()
+    queue.put(open(os.devnull))
+    print("tempfile" in sys.modules)
+    import tempfile
+    with tempfile.NamedTemporaryFile() as sent:
+        queue.put(sent)
+        queue.get().close()
+        received = queue.get()
+        print(received.name == sent.name)
+        received.close()
+        del received
+        print(os.path.exists(sent.name))
+    """
+    prints(Implementation("bequeath", "spawn"), tmp_path, "", body, "False\nTrue\nTrue")

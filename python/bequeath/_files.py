@@ -133,7 +133,8 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     io.TextIOWrapper: _reduce_text,
 }
 
-if "tempfile" in sys.modules:
-    # The receiver gets the file, not the duty to delete it.
-    _wrapper = sys.modules["tempfile"]._TemporaryFileWrapper
-    REDUCERS[_wrapper] = lambda wrapped: REDUCERS[type(wrapped.file)](wrapped.file)
+
+def know_temporary_files() -> None:
+    """Called once `tempfile` is loaded. The receiver gets the file, not the duty to delete it."""
+    wrapper = sys.modules["tempfile"]._TemporaryFileWrapper
+    REDUCERS[wrapper] = lambda wrapped: REDUCERS[type(wrapped.file)](wrapped.file)

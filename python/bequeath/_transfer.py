@@ -63,7 +63,7 @@ def stays_inside(obj: object) -> BaseException:
 
 
 def no_destination(obj: object, like: type[Exception] = RuntimeError) -> BaseException:
-    """What to raise when a handle is pickled into plain bytes, where pickle's own words are `like`."""
+    """What to raise when a handle is pickled into plain bytes; pickle itself raises `like`."""
     text = (
         f"{type(obj).__name__} objects should only be shared between processes through inheritance"
     )

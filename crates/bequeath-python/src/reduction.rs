@@ -35,15 +35,18 @@ static IMPORTABLE: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
 /// The main module that the kept answers are about, by address; it lives as long as `sys.modules` names it.
 static MAIN_ASKED: AtomicUsize = AtomicUsize::new(0);
+/// How many modules were loaded when `tempfile` was last looked for in vain; [`KNOWN`] once its files are known.
+static MODULES_WITHOUT_TEMPORARY_FILES: AtomicUsize = AtomicUsize::new(0);
+const KNOWN: usize = usize::MAX;
 /// How many modules were loaded when multiprocessing's own reduction was last looked for in vain.
 static MODULES_WITHOUT: AtomicUsize = AtomicUsize::new(0);
 
 fn tables(py: Python<'_>) -> PyResult<&Tables> {
-    TABLES.get_or_try_init(py, || {
+    let tables = TABLES.get_or_try_init(py, || {
         let home = py.import("bequeath._home")?;
         let dictionary =
             |object: Bound<'_, PyAny>| Ok::<_, PyErr>(object.cast_into::<PyDict>()?.unbind());
-        Ok(Tables {
+        Ok::<_, PyErr>(Tables {
             registered: dictionary(
                 py.import("bequeath.reduction")?
                     .getattr("ForkingPickler")?
@@ -54,7 +57,28 @@ fn tables(py: Python<'_>) -> PyResult<&Tables> {
             surely_in_main: home.getattr("main_surely_has")?.unbind(),
             answers: dictionary(home.getattr("surely")?)?,
         })
-    })
+    })?;
+    let looked = MODULES_WITHOUT_TEMPORARY_FILES.load(Ordering::Relaxed);
+    if looked != KNOWN && looked != tables.modules.bind(py).len() {
+        know_temporary_files(tables.modules.bind(py))?;
+    }
+    Ok(tables)
+}
+
+/// The wrapper of temporary files is Python code of a module that a program may load at any time.
+#[cold]
+fn know_temporary_files(modules: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = modules.py();
+    let mut looked = modules.len();
+    // It may be half imported by another thread.
+    let loaded = modules.get_item(intern!(py, "tempfile"))?;
+    if loaded.is_some_and(|module| module.hasattr("_TemporaryFileWrapper").unwrap_or(false)) {
+        py.import(intern!(py, "bequeath._files"))?
+            .call_method0(intern!(py, "know_temporary_files"))?;
+        looked = KNOWN;
+    }
+    MODULES_WITHOUT_TEMPORARY_FILES.store(looked, Ordering::Relaxed);
+    Ok(())
 }
 
 thread_local! {
