@@ -35,8 +35,8 @@ found() { # CRATE
 part "deliberate mistakes in sessions are found" found bequeath-shm
 part "deliberate mistakes in queues are found" found bequeath-channel
 leaks() {
-    BEQUEATH_LEAKS=1000000 "$1/bin/python" -m pytest -q tests/test_pickle_leaks.py &&
-        PYTHONMALLOC=debug BEQUEATH_LEAKS=100000 "$1/bin/python" -m pytest -q tests/test_pickle_leaks.py
+    PYTHONMALLOC=debug BEQUEATH_LEAKS=1000000 "$1/bin/python" -m pytest -q tests/test_pickle_leaks.py &&
+        BEQUEATH_LEAKS=100000 "$1/bin/python" -m pytest -q tests/test_pickle_leaks.py
 }
 part "a million pickles of each kind leave memory flat" leaks "$1"
 # Unpacked and built as the registry would, one after the other; the extension and the test crate are not published.
