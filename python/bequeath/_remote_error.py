@@ -24,7 +24,7 @@ def unpack(arrived: Any) -> BaseException:
 
 def cannot_send(error: BaseException, value: object, short: bool = False) -> Any:
     """In the worker: what is sent instead of a result that cannot be."""
-    from ._pool_protocol import MaybeEncodingError
+    from .pool import MaybeEncodingError  # loaded, so that the class crosses by its name there
 
     told = MaybeEncodingError(error, value)
     if short:
