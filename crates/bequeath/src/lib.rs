@@ -42,6 +42,10 @@
 //! Whoever is killed, at whatever instruction, the others go on: a message is visible wholly or not
 //! at all, and a [`Lock`] whose holder died says so.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod accept;
 mod barrier;
 mod bytes;
