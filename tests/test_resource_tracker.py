@@ -82,3 +82,37 @@ def test_name_that_does_not_fit_is_refused() -> None:
             tracker.register("/" + "x" * 600, "shared_memory")
     finally:
         tracker._stop()
+
+
+FORKED = """
+import os, sys, threading, warnings
+from bequeath.resource_tracker import _resource_tracker
+
+warnings.simplefilter("ignore")
+held, release = threading.Event(), threading.Event()
+def hold():
+    with _resource_tracker._lock:
+        held.set()
+        release.wait()
+_resource_tracker.ensure_running()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+reader, writer = os.pipe()
+if not (child := os.fork()):
+    os.close(writer)
+    _resource_tracker.register("x", "noop")  # whose lock another thread had
+    os.read(reader, 1)
+    os._exit(_resource_tracker._pid is not None and sys.version_info < (3, 14))
+release.set()
+thread.join()
+_resource_tracker._stop(0.01 if sys.version_info < (3, 14) else 30)
+print(_resource_tracker._waitpid_timed_out == (sys.version_info < (3, 14)))
+os.close(writer)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_uses_the_tracker_and_nobody_waits_for_it_for_ever() -> None:
+    out = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=30)
+    assert (out.stdout, out.stderr) == ("True\n0\n", "")

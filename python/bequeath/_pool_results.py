@@ -185,13 +185,9 @@ class IMapIterator(_engine.ResultTaker):
     """The results of `imap`, each when it is there, in order."""
 
     _ordered = True
-    _stream: Stream
 
     def __new__(cls, pool: Calls) -> IMapIterator:
-        stream = Stream(pool, cls._ordered)
-        taker = super().__new__(cls, stream)
-        taker._stream = stream
-        return taker
+        return super().__new__(cls, Stream(pool, cls._ordered))
 
 
 class IMapUnorderedIterator(IMapIterator):

@@ -26,6 +26,9 @@ FORK_WARNS_OF_THREADS: Final = PYTHON >= (3, 12)
 #: The challenge names its digest since 3.12 (`{sha256}`); before it was bare HMAC-MD5.
 CHALLENGE_NAMES_DIGEST: Final = PYTHON >= (3, 12)
 
+#: A child that the program forked by itself leaves the resource tracker to its parent since 3.14.
+FORKS_LEAVE_TRACKER: Final = PYTHON >= (3, 14)
+
 #: `SharedMemory(track=...)` came with 3.13.
 HAS_TRACK: Final = PYTHON >= (3, 13)
 

@@ -10,6 +10,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 from . import _engine, _settings, process, util
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 __all__ = ["Popen"]
+
+#: `started` while this thread forks a process of ours, and not just a child of the program's.
+forking = threading.local()
 
 
 class Popen:
@@ -98,10 +102,13 @@ class Popen:
         this_process = _engine.open_this_process()
         watch = _engine.Watch()
         try:
+            forking.started = True
             try:
                 pid = os.fork()
             except OSError as error:
                 _engine.fork_failed(error.errno)
+            finally:
+                forking.started = False
             if pid == 0:
                 code = 1
                 try:

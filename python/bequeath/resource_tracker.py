@@ -15,7 +15,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+
+from ._version import FORKS_LEAVE_TRACKER
 
 TYPE_CHECKING = False  # what `typing` calls so
 if TYPE_CHECKING:
@@ -67,6 +70,15 @@ class ResourceTracker:
         self._fd: int | None = None
         self._pid: int | None = None
         self._exitcode: int | None = None
+        self._waitpid_timed_out = False
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()  # a thread that is not here has the other, perhaps
+        self._pid = None  # its parent's child
+        ours = getattr(sys.modules.get(f"{__package__}.popen_fork"), "forking", None)
+        if FORKS_LEAVE_TRACKER and not getattr(ours, "started", False) and self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
     def getfd(self) -> int | None:
         """The descriptor to hand to children; starts the tracker."""
@@ -119,17 +131,27 @@ class ResourceTracker:
             return False
         return True
 
-    def _reap(self) -> None:
+    def _reap(self, timeout: float | None = None) -> None:
         if self._pid is None:
             return
+        end = None if timeout is None else time.monotonic() + timeout
         try:
-            _pid, status = os.waitpid(self._pid, 0)
+            _pid, status = os.waitpid(self._pid, 0 if end is None else os.WNOHANG)
+            while end is not None and not _pid:
+                if time.monotonic() > end:
+                    self._waitpid_timed_out = True
+                    return
+                time.sleep(0.01)
+                _pid, status = os.waitpid(self._pid, os.WNOHANG)
         except ChildProcessError:
             return  # inherited: somebody else's child
         self._exitcode = os.waitstatus_to_exitcode(status)
 
-    def _stop(self) -> None:
-        """Close our end; if nobody else holds one the tracker cleans up and ends."""
+    def _stop(self, wait_timeout: float | None = None) -> None:
+        """Close our end; if nobody else holds one the tracker cleans up and ends.
+
+        That is waited for, or so many seconds: a child may hold the pipe for as long as it likes.
+        """
         with self._lock:
             if self._fd is None:
                 # None was needed, so nothing is left behind: what one that ran would say by 0.
@@ -137,7 +159,7 @@ class ResourceTracker:
                 return
             os.close(self._fd)
             self._fd = None
-            self._reap()
+            self._reap(wait_timeout)
             self._pid = None
 
     def register(self, name: str, rtype: str) -> None:
@@ -158,6 +180,7 @@ class ResourceTracker:
 
 
 _resource_tracker = ResourceTracker()
+os.register_at_fork(after_in_child=_resource_tracker._after_fork)
 ensure_running = _resource_tracker.ensure_running
 register = _resource_tracker.register
 unregister = _resource_tracker.unregister

@@ -78,21 +78,6 @@ impl ResultStream {
         }
     }
 
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Self::take(slf, Deadline::NEVER)
-    }
-
-    /// The next result; `TimeoutError` if it is not there in time.
-    #[pyo3(signature = (timeout=None))]
-    fn next(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
-        Self::take(slf, deadline)
-    }
-
     /// One task's outcome, as results take them.
     fn _set(slf: &Bound<'_, Self>, index: u64, outcome: (bool, Py<PyAny>)) -> PyResult<()> {
         let (success, value) = outcome;
@@ -189,7 +174,14 @@ impl ResultTaker {
     /// The next result; `TimeoutError` if it is not there in time.
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        ResultStream::next(self.stream.bind(py), timeout)
+        let deadline = timeout.map_or(Ok(Deadline::NEVER), blocking::deadline_after)?;
+        ResultStream::take(self.stream.bind(py), deadline)
+    }
+
+    /// Where the results come from.
+    #[getter]
+    fn _stream(&self, py: Python<'_>) -> Py<ResultStream> {
+        self.stream.clone_ref(py)
     }
 }
 
