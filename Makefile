@@ -58,6 +58,7 @@ bench-pool: setup ## pools and executors beside the standard ones, loky, joblib,
 	@$(SETUP) requirements/bench.txt
 	@$(BIN)/python benches/pool.py
 	@$(BIN)/python benches/day.py
+	@$(BIN)/python benches/guests.py
 
 faults: setup ## kill at every instruction, and at random through the Python bindings; the long form
 	@scripts/faults.sh $(BIN)/python

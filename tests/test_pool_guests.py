@@ -498,6 +498,7 @@ def test_a_killed_guest(ours: Implementation, pool: Any, tmp_path: Any) -> None:
     with open(path, "w"):
         # What it has asked for is done, and told to nobody.
         assert sent(ours, pool).map(square, range(10)) == [x * x for x in range(10)]
+    assert pool.stats()["waiting"] == 0
 
 
 def test_a_pool_says_what_it_is(pool: Any) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     #: What a call is given up by: the guest, and the guest's number for it.
     Key = tuple[bytes, int]
     Cancel = Callable[[int, bool], bool]
+    Outcome = Sealed | tuple[bool, Any]
 
 __all__ = ["Client", "Door", "client_of", "door_of", "not_here"]
 
@@ -111,7 +112,7 @@ def _answer(
     try:
         if call is None:
             task, cancel = tasks.get((guest, about), _DONE)
-            results.put((number, Sealed((True, cancel(task, limit)))))
+            results.put((number, (True, cancel(task, limit))))
             return
         if pool is None:
             raise ValueError("Pool not running")
@@ -156,8 +157,8 @@ class Client:
         self._guest = os.urandom(8)
         self._lock = threading.Lock()
         self._next = 0
-        #: Outcomes by number, sealed; None where `_open` has it.
-        self._results: queues.Queue[tuple[int, Sealed | None]] = queues.Queue()
+        #: Outcomes by number, sealed where they may fail to be rebuilt; None where `_open` has it.
+        self._results: queues.Queue[tuple[int, Outcome | None]] = queues.Queue()
         #: Who is told what; and what, if that is known here.
         self._open: dict[int, tuple[Any, int, BaseException | None]] = {}
         self._reader: threading.Thread | None = None
@@ -297,7 +298,7 @@ class Client:
                 del outcome
 
     def _tell(
-        self, number: int, outcome: Sealed | None, instead: BaseException | None = None
+        self, number: int, outcome: Outcome | None, instead: BaseException | None = None
     ) -> None:
         sink, index, known = self._open.pop(number, (None, 0, None))
         if sink is None:
@@ -305,7 +306,7 @@ class Client:
         success, value = False, known or instead
         if outcome is not None:
             try:
-                success, value = outcome.open()
+                success, value = outcome.open() if type(outcome) is Sealed else outcome
             except Exception as error:  # it arrived, and cannot be rebuilt
                 value = error
         try:

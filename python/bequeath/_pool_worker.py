@@ -28,6 +28,9 @@ __all__ = [
     "work",
 ]
 
+#: What can be pickled and rebuilt by everybody.
+UNFAILING = frozenset((type(None), bool, int, float, complex, str, bytes))
+
 #: Of this process, if it is a worker.
 _seat: _engine.Seat | None = None
 
@@ -117,10 +120,12 @@ class Carried:
             if not self._tells_errors:
                 raise  # it may be what came of an interrupt, and the driver knows better
             outcome = (False, pack(error))
-        try:
-            answer = Sealed(outcome)
-        except Exception as error:
-            answer = Sealed((False, cannot_send(error, value)))
+        answer: Sealed | tuple[bool, Any] = outcome
+        if type(value) not in UNFAILING or not outcome[0]:
+            try:
+                answer = Sealed(outcome)
+            except Exception as error:
+                answer = Sealed((False, cannot_send(error, value)))
         self._results.put((self._number, answer))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ from ._engine import transfer_active
 from ._pool_calls import CLOSE as CLOSE
 from ._pool_calls import INIT as INIT
 from ._pool_calls import RUN as RUN
-from ._pool_calls import SEQUENCES, Calls
 from ._pool_calls import TERMINATE as TERMINATE
+from ._pool_calls import Calls
 from ._pool_protocol import ExceptionWithTraceback as ExceptionWithTraceback
 from ._pool_protocol import MaybeEncodingError as MaybeEncodingError
 from ._pool_protocol import mapstar as mapstar
@@ -301,13 +301,6 @@ class PoolHandle(Pool):
     def _capacity(self) -> int:
         return self._processes * 16
 
-    def _imap(
-        self, kind: type[IMapIterator], func: Any, iterable: Any, *rest: Any
-    ) -> Iterator[Any]:
-        # Read as workers need it: each call that is open has memory of its own.
-        items = _Read(iterable) if type(iterable) in SEQUENCES else iterable
-        return super()._imap(kind, func, items, *rest)
-
     def _attended(self, result: ApplyResult) -> None:
         pass
 
@@ -353,16 +346,3 @@ class PoolHandle(Pool):
 
     def __del__(self, *_: Any) -> None:
         """Nothing: the pool goes on."""
-
-
-class _Read:
-    """A sequence that is not handed over whole."""
-
-    def __init__(self, items: Any) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._items)
