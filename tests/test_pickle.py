@@ -110,6 +110,45 @@ def both_ways(value: Any, protocol: int) -> tuple[Any, Any]:
     return pickle.loads(ours), bequeath.pickle.loads(theirs)
 
 
+def nested(depth: int) -> Any:
+    value: Any = "inside"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def in_itself() -> Any:
+    items: list[Any] = []
+    items.append((items, 1, items))
+    return items[0]
+
+
+# At the edges of what is written the short way, which only calls without keywords take.
+SMALL = [
+    ("resize", {"id": 5, "path": "/srv/x.png"}, (1, 2), "resize"),
+    [("same",) * 3, None, True, -1, 2**31, 2**63, 1.5],
+    *(["x" * length, "y"] for length in (0, 60, 90, 100, 255, 256)),
+    *(list(range(items)) for items in (15, 16, 17)),
+    *({index: "v" * index} for index in range(80, 100)),
+    *(nested(depth) for depth in (7, 8, 9, 20)),
+    in_itself(),
+    [1, "é", b"bytes"],
+    [1, {2, 3}, "set"],
+    ["global", len, int],
+    ["instance", collections.OrderedDict(a=[1])],
+]
+
+
+@pytest.mark.parametrize("value", SMALL, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("protocol", [None, 3, 4, 5])
+def test_small_values_are_written_as_all_others(value: Any, protocol: int | None) -> None:
+    short = bequeath.pickle.dumps(value, protocol)
+    assert short == bequeath.pickle.dumps(value, protocol=protocol)
+    assert repr(pickle.loads(short)) == repr(value)
+    if protocol is None:
+        assert short == bequeath.pickle.dumps(value)
+
+
 VALUES = [
     None,
     True,

@@ -127,12 +127,15 @@ impl Encoder {
 
     /// The start of a pickle.
     pub fn begin(&mut self) {
-        if self.protocol >= 2 {
-            let _ = self.copy([op::PROTO, self.protocol]);
-        }
         self.in_frames = self.framing;
         if self.framing {
-            self.open_frame();
+            // Both at once: much of a small pickle is its beginning.
+            let mut start = [0; 2 + FRAME_HEADER];
+            (start[0], start[1]) = (op::PROTO, self.protocol);
+            let written = self.copy(start);
+            self.opened(written);
+        } else if self.protocol >= 2 {
+            let _ = self.copy([op::PROTO, self.protocol]);
         }
     }
 
@@ -142,6 +145,12 @@ impl Encoder {
         self.close_frame();
         self.in_frames = false;
         self.unopened = false;
+    }
+
+    /// Lets the open frame be closed when so many bytes are written, if it is before the frame is full.
+    #[inline]
+    pub fn close_at(&mut self, len: usize) {
+        self.limit = self.limit.min(len);
     }
 
     /// Between two values: closes a frame that has become large enough, and says whether it did.
@@ -175,9 +184,13 @@ impl Encoder {
 
     #[inline(always)]
     fn open_frame(&mut self) {
-        self.frame = self
-            .copy([0; FRAME_HEADER])
-            .then(|| self.len - FRAME_HEADER);
+        let written = self.copy([0; FRAME_HEADER]);
+        self.opened(written);
+    }
+
+    #[inline(always)]
+    fn opened(&mut self, written: bool) {
+        self.frame = written.then(|| self.len - FRAME_HEADER);
         if self.frame.is_some() {
             (self.limit, self.unopened) = (self.len + FRAME_TARGET, false);
         }

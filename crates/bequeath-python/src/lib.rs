@@ -124,6 +124,7 @@ mod _engine {
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
         crate::site::register();
         crate::quick::quicken(module.py())?;
+        crate::pickle::quicken(module)?;
         crate::after_fork::register(module)
     }
 }

@@ -264,9 +264,12 @@ impl<'py> Saver<'_, 'py> {
             return self.tuple_of(object, Self::save);
         }
         self.open_tuples += 1;
+        let entered = self.entered;
         self.tuple_items(object, Self::save)?;
         self.open_tuples -= 1;
-        if let Some(number) = self.memo.get(object) {
+        // Only by a container it can have been reached.
+        let again = (self.entered != entered).then(|| self.memo.get(object));
+        if let Some(number) = again.flatten() {
             // It holds itself, and was written on the way: what lies on the stack is not needed.
             let marked = self.is_marked(len);
             if !marked || self.encoder.protocol() == 0 {

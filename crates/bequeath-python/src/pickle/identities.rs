@@ -194,6 +194,12 @@ impl Identities {
 
     #[inline]
     pub(super) fn clear(&mut self) {
+        if self.kept.is_empty() && self.places.len() <= KEEP && self.age < u32::MAX - 1 - CHECKED {
+            // No places are of no age, which is not to change.
+            self.age += (CHECKED + 1) * u32::from(self.count > 0);
+            self.count = 0;
+            return;
+        }
         if self.count > 0 || !self.kept.is_empty() {
             self.forget();
         }

@@ -255,6 +255,18 @@ pub(super) fn dict_len(dict: Object<'_, '_>) -> usize {
     unsafe { ffi::PyDict_Size(dict.as_ptr()) }.unsigned_abs()
 }
 
+/// Whether it is a list, tuple or dict with more than so many items.
+#[inline]
+pub(super) fn has_more_items(object: Object<'_, '_>, items: usize) -> bool {
+    let len = match exact(object) {
+        Exact::Tuple => tuple_len(object),
+        Exact::List => list_len(object),
+        Exact::Dict => dict_len(object),
+        _ => 0,
+    };
+    len > items
+}
+
 /// The value under a key of a dict.
 pub(super) fn dict_get<'py>(
     dict: Object<'_, 'py>,

@@ -9,7 +9,8 @@
 //!   state, `find` follows names, and a `failure` becomes an exception.
 //! * `room` is what a thread uses again from one pickle to the next, for transfers too, whose `policy` is asked for objects.
 //! * `notes` says in an error where it arose, `handles` what has no place in plain bytes.
-//! * `pickler` and `unpickler` are the classes that programs use; the functions are here.
+//! * `pickler` and `unpickler` are the classes that programs use; the functions are here, and `small` is before the one
+//!   that is called most.
 //! * `value` takes functions and classes apart that a receiver cannot import.
 //! * `classes` knows what can be written without running code, `plain` and `library` how.
 //! * `look` reads objects without counting references, `moments` those of `datetime`, `buffers` what lies in buffers; `depth`
@@ -45,6 +46,7 @@ mod room;
 mod save;
 mod scalars;
 mod sets;
+mod small;
 mod stop;
 mod strings;
 mod tables;
@@ -65,6 +67,7 @@ pub(crate) use look::new_bytes;
 pub(crate) use policy::Policy;
 pub(crate) use reduction::Reduced;
 pub(crate) use room::{give_back, read_transfer, spare_bytes, write_full, write_pure, Written};
+pub(crate) use small::quicken;
 pub(crate) use version::{code_position, position_table, Position, ASKS_FOR_NOTHING};
 
 pub use pickler::{Pickler, PicklerMemoProxy};

@@ -1,6 +1,7 @@
 //! What a thread uses again from one pickle to the next: small ones cost little more than the allocations that this saves.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 
 use bequeath_pickle::{Decoder, Encoder, Error, Source, HIGHEST_PROTOCOL};
@@ -11,6 +12,7 @@ use super::classes;
 use super::depth::StackMark;
 use super::failure::Failure;
 use super::identities::Identities;
+use super::look::Object;
 use super::objects::Objects;
 use super::policy::Policy;
 use super::save::{Hooks, Kinds, Saved, Saver, Stop, Why};
@@ -91,14 +93,25 @@ impl Drop for Written {
     }
 }
 
+/// What a walk may meet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// A few values of builtin types.
+    Small,
+    /// What runs nobody's code.
+    Pure,
+    /// Everything.
+    Full,
+}
+
 /// One walk. What it wrote is in `room` only if it succeeds; what it noted in `beside` belongs there.
 #[inline(always)]
 fn walk<'py>(
-    object: &Bound<'py, PyAny>,
+    object: Object<'_, 'py>,
     protocol: u8,
     framing: bool,
     hooks: &Hooks<'py>,
-    pure: bool,
+    mode: Mode,
     room: &mut Room,
     beside: Option<&mut Vec<Large>>,
 ) -> Saved {
@@ -109,18 +122,20 @@ fn walk<'py>(
         encoder: &mut encoder,
         memo: &mut room.memo,
         hooks,
-        pure,
+        pure: mode != Mode::Full,
+        small: mode == Mode::Small,
         root: object.as_ptr() as usize,
         open_tuples: 0,
         depth: 0,
+        entered: 0,
         collector: None,
         fast_depth: 0,
         fast_inside: Vec::new(),
         stack: StackMark::here(),
         kinds: &mut room.kinds,
-        beside: beside.filter(|_| pure),
+        beside: beside.filter(|_| mode != Mode::Full),
     }
-    .dump(object.as_borrowed());
+    .dump(object);
     (room.bytes, room.len) = encoder.into_room();
     room.kinds.clear();
     // This drops what was made on the way, which may run code that pickles.
@@ -147,11 +162,11 @@ fn walk_purely<'py>(
             beside.clear();
         }
         match walk(
-            object,
+            object.as_borrowed(),
             protocol,
             framing,
             hooks,
-            true,
+            Mode::Pure,
             room,
             beside.as_deref_mut(),
         ) {
@@ -180,7 +195,8 @@ fn walk_fully<'py>(
     hooks: &Hooks<'py>,
     room: &mut Room,
 ) -> PyResult<()> {
-    walk(object, protocol, framing, hooks, false, room, None).map_err(Stop::raised)
+    let object = object.as_borrowed();
+    walk(object, protocol, framing, hooks, Mode::Full, room, None).map_err(Stop::raised)
 }
 
 /// Writes a pickle of one object, purely if that is possible.
@@ -199,13 +215,31 @@ pub(super) fn write<'py>(
     Ok(written)
 }
 
-fn hooks_of(policy: &'static dyn Policy) -> Hooks<'static> {
+/// Writes a pickle of a small value of builtin types; nothing if it is another one, or larger.
+#[inline(always)]
+pub(super) fn write_small(object: Object<'_, '_>, protocol: u8) -> Option<Written> {
+    let mut written = Written::nothing();
+    // There is nothing in it to drop.
+    let hooks = ManuallyDrop::new(hooks_of(None));
+    let walked = walk(
+        object,
+        protocol,
+        true,
+        &hooks,
+        Mode::Small,
+        written.room(),
+        None,
+    );
+    walked.ok().map(|()| written)
+}
+
+fn hooks_of<'py>(policy: Option<&'static dyn Policy>) -> Hooks<'py> {
     Hooks {
         persistent_id: None,
         reducer_override: None,
         dispatch_table: None,
         buffer_callback: None,
-        policy: Some(policy),
+        policy,
         write: None,
         fix_imports: true,
         fast: false,
@@ -223,7 +257,7 @@ pub(crate) fn write_pure(
         object,
         HIGHEST_PROTOCOL,
         false,
-        &hooks_of(policy),
+        &hooks_of(Some(policy)),
         written.room(),
         None,
     )?;
@@ -241,7 +275,7 @@ pub(crate) fn write_full(
         object,
         HIGHEST_PROTOCOL,
         false,
-        &hooks_of(policy),
+        &hooks_of(Some(policy)),
         written.room(),
     )?;
     Ok(written)

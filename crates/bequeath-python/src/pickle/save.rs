@@ -59,12 +59,16 @@ pub(super) struct Saver<'s, 'py> {
     pub(super) memo: &'s mut Identities,
     pub(super) hooks: &'s Hooks<'py>,
     pub(super) pure: bool,
+    /// Nothing but a few values of builtin types is written; whatever else is met ends the walk, as impure.
+    pub(super) small: bool,
     /// The address of what is pickled, by which nothing is looked up.
     pub(super) root: usize,
     /// Tuples with more than one reference around the current object.
     pub(super) open_tuples: usize,
     /// How many containers the walk is inside of.
     pub(super) depth: usize,
+    /// How many it has been in.
+    pub(super) entered: usize,
     /// While it is there nothing that is looked at can go.
     pub(super) collector: Option<NoCollector>,
     /// How deep a fast walk is, and what it is inside of once it is suspiciously deep.
@@ -109,6 +113,9 @@ impl Kinds {
 /// So deep a walk may be without counting: two calls for each container are much of what a small pickle costs.
 const UNCOUNTED: usize = 8;
 
+/// A walk for small values gives up when it has written so many bytes: what that takes is lost then.
+const SMALL: usize = 96;
+
 /// From this depth on a fast pickler, which remembers nothing, looks for cycles.
 const FAST_DEPTH: usize = 50;
 
@@ -121,8 +128,14 @@ impl<'py> Saver<'_, 'py> {
             // Builtin types, too, are taken apart by calls then.
             self.without_collector();
         }
+        if self.small {
+            self.encoder.close_at(SMALL);
+        }
         self.save(object)?;
         self.encoder.end();
+        if self.small && self.encoder.lost().is_none() {
+            return Ok(());
+        }
         self.flush()
     }
 
@@ -186,6 +199,9 @@ impl<'py> Saver<'_, 'py> {
                 return Ok(());
             }
         }
+        if self.small && !matches!(exact, Exact::Tuple | Exact::Dict | Exact::List) {
+            return Err(Stop::impure());
+        }
         match exact {
             Exact::Str => self.text(object, once),
             Exact::Bytes => self.bytes(object, once),
@@ -219,7 +235,11 @@ impl<'py> Saver<'_, 'py> {
     fn save_inside(&mut self, object: Object<'_, 'py>, exact: Exact, once: bool) -> Saved {
         self.stack.check()?;
         self.depth += 1;
+        self.entered += 1;
         let counted = self.depth > UNCOUNTED;
+        if counted && self.small {
+            return Err(Stop::impure());
+        }
         let _deeper = counted
             .then(|| Deeper::enter(self.py, c" while pickling an object"))
             .transpose()?;
@@ -269,6 +289,9 @@ impl<'py> Saver<'_, 'py> {
 
     /// Hands complete frames over, where somebody takes them.
     pub(super) fn flush(&mut self) -> Saved {
+        if self.small {
+            return Err(Stop::impure());
+        }
         if let Some(needed) = self.encoder.lost() {
             let text = format!("no memory for a pickle of {needed} bytes");
             return Err(PyMemoryError::new_err(text).into());
