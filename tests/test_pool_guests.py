@@ -318,6 +318,17 @@ def test_cancelling(pool: Any, handle: Any, tmp_path: Any) -> None:
     assert not running[1].cancel()
 
 
+def test_an_interrupted_imap_leaves_no_tasks_behind(handle: Any) -> None:
+    results = handle.imap(time.sleep, [0.0] + [1000.0] * 50)
+    assert next(results) is None
+    timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    timer.join()
+    assert handle.map(square, range(8), 1) == [x * x for x in range(8)]
+
+
 def touch_and_wait(mine: str, other: str) -> str:
     with open(mine, "w"):
         return wait_for(other)

@@ -308,7 +308,10 @@ class PoolHandle(Pool):
         pass
 
     def _streamed(self, results: Stream, sink: Any) -> None:
-        pass
+        import weakref
+
+        shown_by = None if sink is results else weakref.ref(sink)
+        results._cancel_by(self._driver.cancel_all, shown_by)
 
     @staticmethod
     def _not_here(what: str) -> RuntimeError:

@@ -53,6 +53,8 @@ struct Held {
     length: Option<u64>,
     /// Whose workers to hear while waiting.
     driver: Option<Py<PoolDriver>>,
+    /// What cancels the tasks, where there is no driver here: they are asked of another process.
+    cancels: Option<Py<PyAny>>,
     /// A weak reference to what stands between the workers and this, a progress bar's: then they are not heard.
     shown_by: Option<Py<PyAny>>,
 }
@@ -110,6 +112,19 @@ impl ResultStream {
             let mut held = self.held();
             (
                 held.driver.replace(driver),
+                std::mem::replace(&mut held.shown_by, shown_by),
+            )
+        };
+        drop(former);
+    }
+
+    /// Who waits, interrupted, cancels the tasks by this.
+    #[pyo3(signature = (cancels, shown_by=None))]
+    fn _cancel_by(&self, cancels: Py<PyAny>, shown_by: Option<Py<PyAny>>) {
+        let former = {
+            let mut held = self.held();
+            (
+                held.cancels.replace(cancels),
                 std::mem::replace(&mut held.shown_by, shown_by),
             )
         };
@@ -246,7 +261,8 @@ impl ResultStream {
                 let mut held = stream.held();
                 let outcome = held.ready.pop_front();
                 let over = outcome.is_none() && held.is_complete();
-                (outcome, if over { held.driver.take() } else { None })
+                let done = over.then(|| (held.driver.take(), held.cancels.take()));
+                (outcome, done)
             };
             stream.room.note_asked(outcome.is_some());
             match outcome {
@@ -275,13 +291,17 @@ impl ResultStream {
 
     /// Who waited was interrupted: nobody will ask for the others.
     fn abandon(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (driver, shown_by) = {
+        let (driver, cancels, shown_by) = {
             let mut held = self.held();
-            (held.driver.take(), held.shown_by.take())
+            (
+                held.driver.take(),
+                held.cancels.take(),
+                held.shown_by.take(),
+            )
         };
-        let Some(driver) = driver else {
+        if driver.is_none() && cancels.is_none() {
             return Ok(());
-        };
+        }
         // First, for the thread that reads the input: it cancels what it submits from now on.
         self.abandoned.store(true, Ordering::Relaxed);
         self.room.stop();
@@ -289,7 +309,13 @@ impl ResultStream {
             Some(shown_by) => shown_by.bind(slf.py()).call0()?,
             None => slf.as_any().clone(),
         };
-        driver.get().cancel_all(slf.py(), &sink)
+        if let Some(driver) = driver {
+            driver.get().cancel_all(slf.py(), &sink)?;
+        }
+        if let Some(cancels) = cancels {
+            cancels.bind(slf.py()).call1((sink,))?;
+        }
+        Ok(())
     }
 
     fn wait(slf: &Bound<'_, Self>, deadline: Deadline) -> PyResult<()> {
