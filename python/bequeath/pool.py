@@ -235,6 +235,8 @@ class Pool(Calls):
         self._driver.terminate()
         if threading.current_thread() is not self._driver.thread:
             self._driver.join()
+        if self._door is not None:
+            self._door.requests.put(None)  # guests of a broken pool were still told why
 
     def _join(self) -> None:
         self._driver.join()
