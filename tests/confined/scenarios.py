@@ -8,6 +8,7 @@ looks at nothing (procfs, standard streams, home, temporary folder) that a confi
 from __future__ import annotations
 
 import array
+import gc
 import os
 import resource
 import signal
@@ -361,13 +362,13 @@ def main(methods: list[str]) -> None:
         with context.Pool(2) as pool:
             pool.map(cube, range(2), 1)
         pool.join()
-        starts(context)
+        gc.collect()
         before = len(open_descriptors())
         for scenario in SCENARIOS:
             scenario(context)
             assert not bequeath.active_children()
             say(f"{method} {scenario.__name__}")
-        starts(context)
+        gc.collect()
         opened[method] = len(open_descriptors()) - before
     assert all(more <= 0 for more in opened.values()), f"descriptors left open: {opened}"
     left = {path: folder(path) - before for path, before in folders.items()}
