@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
@@ -122,6 +123,32 @@ def test_what_keeps_a_pool_from_starting_is_let_go_of_if_that_is_interrupted(
         Refusing(1)
     gc.collect()
     assert [one() for one in seen] == [None, None]
+
+
+def fail(x: int) -> None:
+    raise LookupError(x)
+
+
+def test_a_pool_whose_tasks_failed_goes_without_the_garbage_collector(ours: Implementation) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        pool = ours.Pool(1)
+        held = [weakref.ref(one) for one in (pool, *pool._pool)]
+        for call in (
+            lambda: pool.apply(fail, (1,)),
+            lambda: pool.map(fail, [1]),
+            lambda: pool.apply_async(fail, (1,)).get(),
+            lambda: list(pool.imap(fail, [1])),
+        ):
+            with contextlib.suppress(LookupError):
+                call()
+        pool.close()
+        pool.join()
+        pool = call = None
+        assert [one() for one in held] == [None, None]
+    finally:
+        gc.enable()
 
 
 # --- descriptors that nobody has room for ------------------------------------------------------

@@ -381,6 +381,8 @@ class Calls:
             for sink in begun:
                 self._abandon(sink)
             raise
+        finally:
+            begun.clear()  # an exception's traceback holds this frame, and a result its exception
 
     # --- the end ---
 

@@ -276,32 +276,33 @@ LOOKED_INTO = 64
 
 def handed_down(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same with handles in the place of pools: a forked child unpickles nothing."""
-    made: dict[int, Any] = {}
-
-    def of(value: Any) -> Any:
-        handle = getattr(type(value), "_bequeath_handle", None)
-        if handle is not None and id(value) not in made:
-            made[id(value)] = handle(value)
-        if type(value) not in (tuple, list, dict):
-            return made.get(id(value), value)
-        if type(value) is not tuple and len(value) > LOOKED_INTO:
-            return value
-        if id(value) not in made:
-            made[id(value)] = value  # in a cycle, which no handle comes into
-            made[id(value)] = inside(value)
-        return made[id(value)]
-
-    def inside(value: Any) -> Any:
-        items = value.values() if type(value) is dict else value
-        replaced = list(map(of, items))
-        if all(map(operator.is_, replaced, items)):
-            return value
-        if type(value) is dict:
-            return dict(zip(value, replaced, strict=True))
-        return replaced if type(value) is list else tuple(replaced)
-
-    result: tuple[Any, ...] = of(values)
+    result: tuple[Any, ...] = _handed_down(values, {})
     return result
+
+
+# (Not functions inside it that know each other: those are a cycle, with all they were given.)
+def _handed_down(value: Any, made: dict[int, Any]) -> Any:
+    handle = getattr(type(value), "_bequeath_handle", None)
+    if handle is not None and id(value) not in made:
+        made[id(value)] = handle(value)
+    if type(value) not in (tuple, list, dict):
+        return made.get(id(value), value)
+    if type(value) is not tuple and len(value) > LOOKED_INTO:
+        return value
+    if id(value) not in made:
+        made[id(value)] = value  # in a cycle, which no handle comes into
+        made[id(value)] = _with_handles(value, made)
+    return made[id(value)]
+
+
+def _with_handles(container: Any, made: dict[int, Any]) -> Any:
+    items = container.values() if type(container) is dict else container
+    replaced = [_handed_down(item, made) for item in items]
+    if all(map(operator.is_, replaced, items)):
+        return container
+    if type(container) is dict:
+        return dict(zip(container, replaced, strict=True))
+    return replaced if type(container) is list else tuple(replaced)
 
 
 # --- texts ---

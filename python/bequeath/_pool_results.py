@@ -87,7 +87,10 @@ class ApplyResult:
             raise TimeoutError
         if self._success:
             return self._value
-        raise self._value
+        try:
+            raise self._value
+        finally:
+            del self  # its traceback holds this frame: they would hold each other
 
     def cancel(self, running: bool = True) -> bool:
         """Give it up: what no worker has begun does not run, what one is at is stopped.

@@ -8,7 +8,6 @@ looks at nothing (procfs, standard streams, home, temporary folder) that a confi
 from __future__ import annotations
 
 import array
-import gc
 import os
 import resource
 import signal
@@ -362,13 +361,11 @@ def main(methods: list[str]) -> None:
         with context.Pool(2) as pool:
             pool.map(cube, range(2), 1)
         pool.join()
-        gc.collect()
         before = len(open_descriptors())
         for scenario in SCENARIOS:
             scenario(context)
             assert not bequeath.active_children()
             say(f"{method} {scenario.__name__}")
-        gc.collect()
         opened[method] = len(open_descriptors()) - before
     assert all(more <= 0 for more in opened.values()), f"descriptors left open: {opened}"
     left = {path: folder(path) - before for path, before in folders.items()}
