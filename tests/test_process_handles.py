@@ -293,8 +293,12 @@ def test_a_pipe_that_stands_in_for_a_process(ours: Implementation) -> None:
 
 def test_without_a_transfer_it_is_refused_as_before(ours: Implementation) -> None:
     with Sleeper(ours) as sleeper:
-        for dumps in (pickle.dumps, bequeath.pickle.dumps, reduction.ForkingPickler.dumps):
-            with pytest.raises(TypeError, match="AuthenticationString"):
+        for dumps, why in (
+            (pickle.dumps, "AuthenticationString"),
+            (reduction.ForkingPickler.dumps, "no destination"),
+            (bequeath.pickle.dumps, "no destination"),
+        ):
+            with pytest.raises(TypeError, match=why):
                 dumps(sleeper.process)
 
 

@@ -9,6 +9,7 @@ seconds as it says for each start method.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -136,6 +137,22 @@ def balance(
     assert names <= attacker.killed - attacker.idle, seed
     assert lost <= failed.keys(), seed
     print(f"{len(failed)} failed, {len(lost)} of them seen by the task")
+
+
+def test_who_is_stopped_at_its_queue_costs_no_task(ours: Implementation) -> None:
+    """Now and then a worker is in the middle of taking a task, and nothing can be sent to it."""
+    chance, goes_on = random.Random(SEED), chaos.until(20 if LONG else 4)
+    with ours.Pool(1) as pool:
+        [worker] = pool._pool
+        pool.map(abs, range(1000), 1)  # it knows by now how short they are, and has many ahead
+        while goes_on():
+            asked = [pool.apply_async(abs, (number,)) for number in range(10)]
+            for _ in range(chance.randrange(3000)):
+                pass
+            os.kill(worker.pid, signal.SIGSTOP)
+            asked += [pool.apply_async(abs, (number,)) for number in range(10, 20)]
+            os.kill(worker.pid, signal.SIGCONT)
+            assert [result.get() for result in asked] == list(range(20)), f"seed {SEED}"
 
 
 BREAKS = [

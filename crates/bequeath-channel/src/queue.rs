@@ -288,6 +288,12 @@ impl Queue {
         Ok(State::count_of(self.handle.cell.peek()))
     }
 
+    /// Whether somebody is in the middle of an operation at this moment. A hint: it may be over when this returns.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.handle.cell.owner().is_some()
+    }
+
     /// What there is to say when somebody waited in vain. Cheap, but not free.
     ///
     /// # Errors

@@ -49,6 +49,14 @@ pub enum Event {
     },
     /// As many tasks were taken back from the worker as could be.
     RecallEnded(WorkerId),
+    /// The worker cannot be reached for now, as one that is stopped with its queue in its hands: the task, if there is
+    /// one, was not sent.
+    Unreachable {
+        /// Who.
+        worker: WorkerId,
+        /// What.
+        task: Option<TaskId>,
+    },
     /// The task could not be handed over: its driver has settled it, and no worker will see it.
     Refused(TaskId),
     /// The worker's process has ended, and all that it had sent has been told.

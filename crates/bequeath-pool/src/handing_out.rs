@@ -2,7 +2,8 @@
 
 use crate::event::Action;
 use crate::scheduler::Scheduler;
-use crate::worker::Life;
+use crate::task::TaskId;
+use crate::worker::{Life, WorkerId};
 
 /// Tasks are handed out ahead for so many nanoseconds of work.
 const AHEAD: u64 = 1_000_000;
@@ -12,6 +13,9 @@ const MOST_AHEAD: u64 = 128;
 const FIRST_AHEAD: usize = 2;
 /// Tasks per worker that wait besides, for moments when nobody brings new ones.
 const SPARE: usize = 8;
+/// A worker that could not be reached is tried again after so many nanoseconds.
+const AGAIN: u64 = 20_000_000;
+
 impl Scheduler {
     /// How many open tasks keep the workers busy: what they are given ahead, as much again, and some.
     #[must_use]
@@ -50,6 +54,22 @@ impl Scheduler {
         }
     }
 
+    /// Others are given what it cannot be given; if there is nobody, it waits.
+    pub(crate) fn unreachable(
+        &mut self,
+        worker: WorkerId,
+        task: Option<TaskId>,
+        now: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.unreachable = Some(now.saturating_add(AGAIN));
+        }
+        if let Some(task) = task {
+            self.recalled(worker, task, actions);
+        }
+    }
+
     /// Nobody waits behind a long task while another worker has nothing to do.
     pub(crate) fn level(&mut self, actions: &mut Vec<Action>) {
         let (depth, most) = (self.depth(), self.policy.max_tasks);
@@ -63,6 +83,7 @@ impl Scheduler {
         let longest = self
             .workers
             .iter_mut()
+            .filter(|(_, one)| one.unreachable.is_none())
             .max_by_key(|(_, one)| one.to_spare());
         if let Some((&worker, one)) = longest {
             let spare = one.to_spare();

@@ -134,6 +134,7 @@ impl Scheduler {
                 }
                 return; // nothing new to hand out
             }
+            Event::Unreachable { worker, task } => self.unreachable(worker, task, now, actions),
             Event::Refused(task) => self.refused(task),
             Event::Ended { worker, begun } => self.ended(worker, begun, now, actions),
             Event::Cancelled { task, running } => self.cancelled(task, running, now, actions),
@@ -211,6 +212,7 @@ impl Scheduler {
             return;
         }
         from.since = now;
+        from.unreachable = None;
         from.need_not_stop(task); // the interrupt was enough
         self.stop_next(worker, now, actions);
         if self.is_spent(worker) {
@@ -225,7 +227,7 @@ impl Scheduler {
         }
     }
 
-    fn recalled(&mut self, worker: WorkerId, task: TaskId, actions: &mut Vec<Action>) {
+    pub(crate) fn recalled(&mut self, worker: WorkerId, task: TaskId, actions: &mut Vec<Action>) {
         if let Some(from) = self.workers.get_mut(&worker) {
             if from.forget(task) {
                 from.given -= 1;
@@ -336,7 +338,14 @@ impl Scheduler {
             actions.push(Action::Recall { worker, most });
         } else {
             self.settle(task, Outcome::Cancelled(Some(worker)), actions);
-            self.stop(worker, task, now, actions);
+            if self.may_not_have_begun(worker, task) {
+                // Perhaps it has: of all it was given, only what is next. The rest is taken back later.
+                if self.tasks_of(worker).next() == Some(task) {
+                    actions.push(Action::Interrupt { worker, task });
+                }
+            } else {
+                self.stop(worker, task, now, actions);
+            }
         }
     }
 

@@ -18,6 +18,9 @@ impl Scheduler {
     pub fn next_deadline(&self) -> Option<u64> {
         let mut next = u64::MAX;
         for worker in self.workers.values() {
+            if let Some(again) = worker.unreachable {
+                next = next.min(again);
+            }
             if let Some(stopping) = &worker.stopping {
                 next = next.min(stopping.next);
             } else if let Some(at) = self.deadline(worker) {
@@ -42,6 +45,12 @@ impl Scheduler {
     pub(crate) fn tick(&mut self, now: u64, actions: &mut Vec<Action>) {
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
         for id in ids {
+            let Some(worker) = self.workers.get_mut(&id) else {
+                continue;
+            };
+            if worker.unreachable.take_if(|again| *again <= now).is_some() {
+                self.tried_again(id, now, actions);
+            }
             let Some(worker) = self.workers.get_mut(&id) else {
                 continue;
             };
@@ -70,6 +79,24 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// What was given up while the worker could not be reached is taken back, and it is stopped at it.
+    fn tried_again(&mut self, id: WorkerId, now: u64, actions: &mut Vec<Action>) {
+        let given_up = |task| !self.tasks.contains_key(&task);
+        if self.tasks_of(id).any(given_up) {
+            let most = usize::MAX;
+            actions.push(Action::Recall { worker: id, most });
+        }
+        self.stop_next(id, now, actions);
+    }
+
+    /// Whether nobody could look if the worker has begun the task.
+    pub(crate) fn may_not_have_begun(&self, worker: WorkerId, task: TaskId) -> bool {
+        self.workers.get(&worker).is_some_and(|worker| {
+            let begun = worker.begun.map(|(task, _)| task);
+            worker.unreachable.is_some() && begun != Some(task)
+        })
     }
 
     /// Makes a worker stop what it is at.

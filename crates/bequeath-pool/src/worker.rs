@@ -50,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) since: u64,
     /// Tasks are being taken back from it to level the load.
     pub(crate) recalling: bool,
+    /// It could not be sent anything, and when that is tried again.
+    pub(crate) unreachable: Option<u64>,
 }
 
 impl Worker {
@@ -62,6 +64,7 @@ impl Worker {
             begun: None,
             since: now,
             recalling: false,
+            unreachable: None,
         }
     }
 
@@ -69,6 +72,7 @@ impl Worker {
     pub(crate) fn has_room(&self, depth: usize, most: Option<u64>) -> bool {
         self.life != Life::Retiring
             && self.stopping.is_none()
+            && self.unreachable.is_none()
             && self.tasks.len() < depth
             && most.is_none_or(|most| self.given < most)
     }

@@ -15,6 +15,7 @@ enum Happens {
     Die(usize),
     Cancel(u64, bool),
     Tick(u64),
+    Stopped(usize, bool),
     InitializerFails(usize),
     StartFails(usize),
     Hear(usize),
@@ -53,6 +54,8 @@ fn happens(mild: bool) -> BoxedStrategy<Happens> {
         5 => any::<usize>().prop_map(Happens::Die),
         5 => (any::<u64>(), any::<bool>()).prop_map(|(task, running)| Happens::Cancel(task, running)),
         10 => (0..300_u64).prop_map(Happens::Tick),
+        2 => Just(Happens::Tick(30_000_000)),
+        6 => (any::<usize>(), any::<bool>()).prop_map(|(n, stopped)| Happens::Stopped(n, stopped)),
     ];
     if mild {
         return everyday.boxed();
@@ -65,7 +68,7 @@ fn happens(mild: bool) -> BoxedStrategy<Happens> {
         Just(Happens::Terminate),
         Just(Happens::Kill),
     ];
-    prop_oneof![106 => everyday, 6 => rare].boxed()
+    prop_oneof![114 => everyday, 6 => rare].boxed()
 }
 
 fn play(world: &mut World, events: Vec<Happens>) {
@@ -89,6 +92,11 @@ fn play(world: &mut World, events: Vec<Happens>) {
                 }
             }
             Happens::Tick(passed) => world.tick(passed),
+            Happens::Stopped(n, stopped) => {
+                if let Some(fake) = world.nth(n).and_then(|id| world.workers.get_mut(&id)) {
+                    fake.unreachable = stopped;
+                }
+            }
             Happens::InitializerFails(n) => {
                 if let Some(worker) = world.nth(n).filter(|id| !world.workers[id].ready) {
                     world.tell(Event::InitializerFailed(worker));
@@ -192,6 +200,7 @@ fn random_events_reach_every_state() {
         "terminated",
         "broke",
         "tried again",
+        "not reached",
     ]
     .map(String::from)
     .into();

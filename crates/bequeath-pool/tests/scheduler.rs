@@ -33,6 +33,23 @@ fn tasks_are_spread_before_they_are_stacked() {
 }
 
 #[test]
+fn what_a_worker_cannot_be_sent_goes_to_another_or_waits_for_it() {
+    let mut world = ready(POLICY);
+    world.workers.get_mut(&0).expect("it is there").unreachable = true;
+    world.submit(1, None);
+    assert_eq!(world.workers[&1].queue, [0]);
+    world.workers.get_mut(&1).expect("it is there").unreachable = true;
+    world.submit(2, None);
+    assert_eq!(world.scheduler.waiting(), 2);
+    let at = world.scheduler.next_deadline().expect("it tries again");
+    for fake in world.workers.values_mut() {
+        fake.unreachable = false;
+    }
+    world.tick(at - world.now);
+    assert_eq!(world.workers[&0].queue, [1, 2]);
+}
+
+#[test]
 fn nobody_waits_behind_a_long_task_while_another_is_idle() {
     let mut world = ready(POLICY);
     world.submit(4, None); // two each

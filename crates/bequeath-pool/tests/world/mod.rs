@@ -12,6 +12,8 @@ pub struct Fake {
     pub ready: bool,
     pub told_to_end: bool,
     pub terminated: bool,
+    /// Nothing can be sent to it.
+    pub unreachable: bool,
     /// The task that it was last asked to stop.
     pub asked: Option<TaskId>,
 }
@@ -31,6 +33,9 @@ pub struct World {
     /// What workers have answered and nobody has heard, if that takes its time.
     pub answers: VecDeque<(WorkerId, TaskId)>,
     pub is_slow: bool,
+    /// Actions that are to be carried out, and whether that is being done.
+    due: VecDeque<Action>,
+    acts: bool,
     /// Kinds of actions that were seen.
     pub seen: BTreeSet<String>,
 }
@@ -49,6 +54,8 @@ impl World {
             policy,
             answers: VecDeque::new(),
             is_slow: false,
+            due: VecDeque::new(),
+            acts: false,
             seen: BTreeSet::new(),
         };
         world.tell(Event::Open);
@@ -58,8 +65,13 @@ impl World {
     pub fn tell(&mut self, event: Event) {
         let mut actions = Vec::new();
         self.scheduler.handle(event, self.now, &mut actions);
-        for action in actions {
-            self.act(action);
+        // As the driver does: what follows from an action comes after those that are due.
+        self.due.extend(actions);
+        if !std::mem::replace(&mut self.acts, true) {
+            while let Some(action) = self.due.pop_front() {
+                self.act(action);
+            }
+            self.acts = false;
         }
     }
 
@@ -116,14 +128,25 @@ impl World {
                 if self.begun.contains_key(&task) {
                     self.see("tried again");
                 }
-                let worker = self.workers.get_mut(&worker).expect("given to nobody");
-                assert!(!worker.told_to_end, "given to one that was told to end");
-                worker.queue.push_back(task);
+                let fake = self.workers.get_mut(&worker).expect("given to nobody");
+                assert!(!fake.told_to_end, "given to one that was told to end");
+                if fake.unreachable {
+                    self.see("not reached");
+                    let task = Some(task);
+                    return self.tell(Event::Unreachable { worker, task });
+                }
+                fake.queue.push_back(task);
             }
             Action::Recall { worker, most } => {
                 self.see("recall");
                 let mut back = Vec::new();
-                if let Some(fake) = self.workers.get_mut(&worker) {
+                if self
+                    .workers
+                    .get(&worker)
+                    .is_some_and(|fake| fake.unreachable)
+                {
+                    self.tell(Event::Unreachable { worker, task: None });
+                } else if let Some(fake) = self.workers.get_mut(&worker) {
                     while back.len() < most {
                         let Some(task) = fake.queue.pop_front() else {
                             break;
@@ -298,12 +321,26 @@ impl World {
 
     /// Lets everybody work until nothing moves.
     pub fn finish(&mut self) {
+        for fake in self.workers.values_mut() {
+            fake.unreachable = false;
+        }
         self.tell(Event::Closed);
         for _ in 0..100_000 {
             while !self.answers.is_empty() {
                 self.hear();
             }
             let all: Vec<WorkerId> = self.workers.keys().copied().collect();
+            let fakes = self.workers.values();
+            if fakes
+                .clone()
+                .all(|fake| fake.ready && fake.queue.is_empty() && fake.in_hand.is_none())
+            {
+                // Perhaps all were out of reach.
+                if let Some(at) = self.scheduler.next_deadline() {
+                    self.now = self.now.max(at);
+                    self.tick(0);
+                }
+            }
             for one in all {
                 if self.workers.get(&one).is_some_and(|fake| fake.terminated) {
                     self.end(one);

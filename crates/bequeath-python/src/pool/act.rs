@@ -40,6 +40,13 @@ pub enum Later {
     Broke(Why),
 }
 
+enum Sent {
+    Yes,
+    /// Its worker cannot be reached.
+    NotNow,
+    Unwanted,
+}
+
 impl PoolDriver {
     /// Tells the scheduler of an event, and does all that follows. The closing of a delivered task is returned.
     pub(super) fn happen(&self, py: Python<'_>, event: Event) -> Option<Closing> {
@@ -122,13 +129,16 @@ impl PoolDriver {
                 let begin = intern!(py, "_begin");
                 let asked = job.sink.bind(py).call_method1(begin, (job.index(task),))?;
                 if !asked.is_truthy()? {
-                    return Ok(false);
+                    return Ok(Sent::Unwanted);
                 }
             }
-            job.send(py, task, member, self).map(|()| true)
+            let reached = job.send(py, task, member, self)?;
+            Ok(if reached { Sent::Yes } else { Sent::NotNow })
         });
-        if matches!(sent, Ok(true)) {
-            return;
+        match sent {
+            Ok(Sent::Yes) => return,
+            Ok(Sent::NotNow) => return self.cannot_reach(member.id, Some(task), more),
+            Ok(Sent::Unwanted) | Err(_) => {}
         }
         let mut books = self.books();
         let was_open = books.scheduler.is_open(task);
@@ -141,14 +151,24 @@ impl PoolDriver {
         }
     }
 
+    /// The driver's thread has a time to keep now.
+    fn cannot_reach(&self, worker: WorkerId, task: Option<TaskId>, more: &mut Vec<Step>) {
+        self.books().note(Event::Unreachable { worker, task }, more);
+        self.wake();
+    }
+
     /// Takes back what a worker has not taken. The scheduler puts each in front, so the youngest is told first.
     fn recall(&self, member: &Arc<Member>, most: usize, more: &mut Vec<Step>) {
         let (mut back, mut retire) = (Vec::new(), false);
         while back.len() < most {
             match member.take_back() {
-                Some((label, _)) if label.shape == Shape::Stop => retire = true,
-                Some((label, message)) => back.push((label, message)),
-                None => break,
+                Ok(Some((label, _))) if label.shape == Shape::Stop => retire = true,
+                Ok(Some((label, message))) => back.push((label, message)),
+                Ok(None) => break,
+                Err(_) => {
+                    self.cannot_reach(member.id, None, more);
+                    break;
+                }
             }
         }
         let mut books = self.books();

@@ -22,7 +22,7 @@ use super::act::Later;
 use super::answer_label::{AnswerLabel, Verdict};
 use super::driver::{Dead, PoolDriver};
 use super::lease::PATIENCE;
-use super::member::Member;
+use super::member::{Briefly, Member, PATIENCE_WITH_THE_STOPPED};
 use super::shared::now;
 use super::signalled;
 use super::stream::ResultStream;
@@ -108,19 +108,28 @@ impl PoolDriver {
         }
     }
 
-    /// Takes what workers have sent, up to so many messages.
+    /// Takes what workers have sent, up to so many messages. Who is stopped in the middle of sending is not waited
+    /// for: it rings when it goes on, and is buried if it does not.
     fn hear(&self, py: Python<'_>, message: &mut Message, most: usize) {
         for _ in 0..most {
             if self.is_deaf() {
                 return;
             }
-            let received = self.results.recv_into(message, Deadline::PAST, &mut Never);
+            let mut briefly = Briefly::default();
+            let received = self
+                .results
+                .recv_into(message, Deadline::PAST, &mut briefly);
             match received {
                 Ok(()) => {
                     let heard = self.hear_one(py, message, None);
                     self.show(py, heard.map(|_| ()));
                 }
                 Err(Error::Empty) => return,
+                Err(Error::Interrupted) => {
+                    // Who lets that one go on may be a thread of this interpreter.
+                    py.detach(|| std::thread::sleep(PATIENCE_WITH_THE_STOPPED));
+                    return;
+                }
                 Err(error) => self.cannot_receive(py, message, error),
             }
             self.settle_left(py);
@@ -328,6 +337,12 @@ impl PoolDriver {
         // All that it sent is in the queue by now; what others send meanwhile need not be waited for.
         let there = self.results.len_at_a_glance().unwrap_or(0);
         self.hear(py, message, usize::try_from(there).unwrap_or(usize::MAX));
+        let unheard = self.results.len_at_a_glance().unwrap_or(0);
+        if unheard > 0 && self.results.is_held() && !self.is_deaf() {
+            // Another worker is stopped with the queue in its hands, and what this one sent may lie there.
+            member.gone.store(false, Ordering::SeqCst);
+            return;
+        }
         let Some(started) = member.started.get() else {
             return;
         };
@@ -352,7 +367,7 @@ impl PoolDriver {
         {
             let mut books = self.books();
             // What it had not taken keeps the form that it has.
-            while let Some((label, message)) = member.take_back() {
+            while let Ok(Some((label, message))) = member.take_back() {
                 if let Some(job) = books.job(label.task) {
                     job.keep(message, label);
                 }

@@ -8,11 +8,12 @@ use bequeath_pool::{TaskId, TaskIds};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
+use crate::error::EngineError;
 use crate::intern;
 use crate::transfer::{self, Definition, Purpose};
 
 use super::driver::PoolDriver;
-use super::member::Member;
+use super::member::{is_unreachable, Member};
 use super::share::noting;
 use super::stream::ResultStream;
 use super::task_label::{Shape, TaskLabel};
@@ -89,7 +90,8 @@ impl Job {
         }
     }
 
-    /// Pickles a task and sends it to a worker.
+    /// Pickles a task and sends it to a worker; false when that cannot be reached now. (The next attempt sends the
+    /// same bytes. A call with handles or buffers, which went with the attempt, is pickled anew, as after a death.)
     ///
     /// # Errors
     /// Whatever pickling raises; the session's lack of memory.
@@ -99,7 +101,7 @@ impl Job {
         task: TaskId,
         to: &Member,
         driver: &PoolDriver,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let mut parcel = match &self.what {
             What::One {
                 function,
@@ -118,18 +120,44 @@ impl Job {
                     PARTS,
                 )?,
             },
-            What::Many { .. } => self.pickle_elements(py, task, to)?,
+            What::Many { .. } => match self.pickle_elements(py, task, to)? {
+                Some(parcel) => parcel,
+                None => return Ok(false),
+            },
         };
-        for number in std::mem::take(&mut parcel.needs) {
-            if !to.knows(number) {
-                let object = driver.shared(py, number)?;
-                self.define(to, number, object.bind(py), "shared")?;
-            }
+        let stays = parcel.is_bytes();
+        let sent = self.send_parcel(py, &mut parcel, to, driver)?;
+        if let (What::One { parcel: kept, .. }, false, true) = (&self.what, sent, stays) {
+            *lock(kept) = Some(parcel);
         }
-        Ok(to.send(&mut parcel)?)
+        Ok(sent)
     }
 
-    fn pickle_elements(&self, py: Python<'_>, task: TaskId, to: &Member) -> PyResult<Parcel> {
+    fn send_parcel(
+        &self,
+        py: Python<'_>,
+        parcel: &mut Parcel,
+        to: &Member,
+        driver: &PoolDriver,
+    ) -> PyResult<bool> {
+        for &number in &parcel.needs {
+            if !to.knows(number) {
+                let object = driver.shared(py, number)?;
+                if !self.define(to, number, object.bind(py), "shared")? {
+                    return Ok(false);
+                }
+            }
+        }
+        reached(to.send(parcel))
+    }
+
+    /// None when its receiver cannot be sent the function now.
+    fn pickle_elements(
+        &self,
+        py: Python<'_>,
+        task: TaskId,
+        to: &Member,
+    ) -> PyResult<Option<Parcel>> {
         let What::Many {
             function,
             elements,
@@ -141,8 +169,8 @@ impl Job {
             unreachable!("one call has no elements");
         };
         let definition = self.tasks.start + 1;
-        if !to.knows(definition) {
-            self.define(to, definition, function.bind(py), "function")?;
+        if !to.knows(definition) && !self.define(to, definition, function.bind(py), "function")? {
+            return Ok(None);
         }
         let (first, end) = self.range(task);
         let elements = elements.bind(py);
@@ -163,21 +191,13 @@ impl Job {
             shape,
             definition,
         };
-        if shape == Shape::Item {
-            pickle(
-                &object,
-                label,
-                &self.held,
-                &format_args!("iterable[{first}]"),
-            )
+        let held = &self.held;
+        let pickled = if shape == Shape::Item {
+            pickle(&object, label, held, &format_args!("iterable[{first}]"))
         } else {
-            pickle(
-                &object,
-                label,
-                &self.held,
-                &format_args!("iterable[{first}:]"),
-            )
-        }
+            pickle(&object, label, held, &format_args!("iterable[{first}:]"))
+        };
+        pickled.map(Some)
     }
 
     fn define(
@@ -186,14 +206,14 @@ impl Job {
         definition: u64,
         object: &Bound<'_, PyAny>,
         called: &str,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let label = TaskLabel {
             task: 0,
             shape: Shape::Definition,
             definition,
         };
         let mut parcel = pickle(object, label, &self.held, &called)?;
-        Ok(to.define(definition, &mut parcel)?)
+        reached(to.define(definition, &mut parcel))
     }
 
     /// Keeps what came back from a worker that had not begun it, for the next one.
@@ -264,6 +284,15 @@ impl Job {
     pub fn is_told(&self) -> bool {
         self.untold.fetch_sub(1, Ordering::SeqCst) == 1
     }
+}
+
+/// Whether it was sent.
+fn reached(sent: Result<(), EngineError>) -> PyResult<bool> {
+    if is_unreachable(&sent) {
+        return Ok(false);
+    }
+    sent?;
+    Ok(true)
 }
 
 /// What the parts of a call are called.

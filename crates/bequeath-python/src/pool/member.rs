@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use bequeath_channel::{Message, Queue};
+use bequeath_channel::{Error, Message, Queue};
 use bequeath_os::Deadline;
 use bequeath_pool::{Interrupts, WorkerId};
 use bequeath_shm::{Handle, Reference, Session, Slate};
-use bequeath_sync::Never;
+use bequeath_sync::{Interrupt, Interrupted, Never};
 use pyo3::prelude::*;
 
 use crate::error::{EngineError, Result};
@@ -34,6 +35,35 @@ const KILL: u8 = 2;
 
 /// More of a stack nobody reads.
 const LONGEST_STACK: usize = 1 << 14;
+
+/// For so long a queue may be in somebody's hands. They need microseconds, unless they were stopped there.
+pub const PATIENCE_WITH_THE_STOPPED: Duration = Duration::from_millis(30);
+
+/// Does not wait for those who were stopped in the middle of an operation.
+#[derive(Default)]
+pub struct Briefly(Option<Deadline>);
+
+impl Interrupt for Briefly {
+    fn check(&mut self) -> std::result::Result<(), Interrupted> {
+        let until = *self
+            .0
+            .get_or_insert_with(|| Deadline::after(PATIENCE_WITH_THE_STOPPED));
+        if until.is_past() {
+            Err(Interrupted)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether it failed because nothing can be sent to the worker now: it was stopped with the queue in its hands, or
+/// the kernel has no room for more descriptors until it takes some.
+pub fn is_unreachable<T>(sent: &Result<T>) -> bool {
+    matches!(
+        sent,
+        Err(EngineError::Channel(Error::Interrupted | Error::Full))
+    )
+}
 
 /// A worker as the parent has it.
 pub struct Member {
@@ -69,9 +99,9 @@ impl Member {
         })
     }
 
-    /// Sends a task.
+    /// Sends a task; see [`is_unreachable`].
     pub fn send(&self, parcel: &mut Parcel) -> Result<()> {
-        send(&self.tasks, parcel)
+        send(&self.tasks, parcel, &mut Briefly::default())
     }
 
     pub fn knows(&self, definition: u64) -> bool {
@@ -82,7 +112,7 @@ impl Member {
     pub fn define(&self, definition: u64, parcel: &mut Parcel) -> Result<()> {
         let mut known = self.known();
         if !known.contains(&definition) {
-            send(&self.definitions, parcel)?;
+            send(&self.definitions, parcel, &mut Briefly::default())?;
             known.insert(definition);
         }
         Ok(())
@@ -97,7 +127,8 @@ impl Member {
                 definition,
             };
             // Not worth an error: it would only save memory.
-            let _ = send(&self.definitions, &mut Parcel::bare(&label.encode()));
+            let mut parcel = Parcel::bare(&label.encode());
+            let _ = send(&self.definitions, &mut parcel, &mut Briefly::default());
         }
     }
 
@@ -112,18 +143,24 @@ impl Member {
             shape: Shape::Stop,
             definition: 0,
         };
-        self.send(&mut Parcel::bare(&label.encode()))
+        send(&self.tasks, &mut Parcel::bare(&label.encode()), &mut Never)
     }
 
     /// Takes back the oldest task that it has not taken.
-    pub fn take_back(&self) -> Option<(TaskLabel, Message)> {
+    ///
+    /// # Errors
+    /// As [`send`](Self::send): some may be left.
+    pub fn take_back(&self) -> Result<Option<(TaskLabel, Message)>> {
         let mut message = Message::default();
-        let received = self
+        let mut briefly = Briefly::default();
+        match self
             .tasks
-            .recv_into(&mut message, Deadline::PAST, &mut Never);
-        received.ok()?;
-        let label = TaskLabel::take(&mut message)?;
-        Some((label, message))
+            .recv_into(&mut message, Deadline::PAST, &mut briefly)
+        {
+            Ok(()) => Ok(TaskLabel::take(&mut message).map(|label| (label, message))),
+            Err(Error::Empty) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What it wrote when a fault ended it.
@@ -178,10 +215,10 @@ impl Member {
     }
 }
 
-fn send(queue: &Queue, parcel: &mut Parcel) -> Result<()> {
+fn send(queue: &Queue, parcel: &mut Parcel, interrupt: &mut dyn Interrupt) -> Result<()> {
     let mut prepared = queue.prepare(parcel.outgoing())?;
     queue
-        .send_prepared(&mut prepared, Deadline::PAST, &mut Never)
+        .send_prepared(&mut prepared, Deadline::PAST, interrupt)
         .map_err(EngineError::from)
 }
 

@@ -110,6 +110,11 @@ impl Parcel {
         self.bytes.len() + self.buffers.iter().map(Block::len).sum::<usize>()
     }
 
+    /// Whether it is nothing but bytes, which stay here when it is sent.
+    pub fn is_bytes(&self) -> bool {
+        self.buffers.is_empty() && self.references.is_empty() && self.descriptors.is_empty()
+    }
+
     /// As the channel takes it; what it carries besides bytes has moved out then.
     pub fn outgoing(&mut self) -> Outgoing<'_> {
         Outgoing {
