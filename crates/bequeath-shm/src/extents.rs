@@ -194,6 +194,10 @@ impl Space {
             }
             self.mark(start, Use::Dissolving(count), Use::PartOf(start));
         }
+        // Something else by now, perhaps a longer run from the same extent on: its parts stay.
+        if self.use_of(start).map(UseWord::parse).ok() != Some(Use::PartOf(start)) {
+            return false;
+        }
         for index in start + 1..start + count {
             self.mark(index, Use::PartOf(start), Use::Free);
         }
@@ -220,6 +224,21 @@ fn forget_pages(slot: &Slot) -> i64 {
 mod tests {
     use crate::words;
     use crate::{Options, Session};
+
+    /// Who saw a free run, and came to give it back when a longer one stood there, freed parts of that.
+    #[test]
+    fn of_a_longer_run_in_the_same_place_no_part_is_freed() {
+        let session = Session::create(&Options::default()).unwrap();
+        let space = session.space();
+        let block = session.allocate(18 << 20).unwrap();
+        let start = space.geometry.index_of(block.name().offset);
+        assert!(!space.settle_intent([start, 2, super::DISSOLVE]));
+        let count = (18_u64 << 20).div_ceil(space.geometry.extent());
+        for index in start + 1..start + count {
+            let now = space.use_of(index).unwrap().parse();
+            assert_eq!(now, words::Use::PartOf(start), "extent {index}");
+        }
+    }
 
     /// Somebody found a free place, was stopped, and goes on when its extent is something else.
     #[test]

@@ -39,7 +39,7 @@ impl Space {
         if let Some(place) = self.take_free_run(count, len, word) {
             return Ok(place);
         }
-        // Others may take what was just laid out before us; then there are runs to go on with.
+        // Others may take what was just laid out before us, or find it free and give it back.
         loop {
             let start = match self.lay_out_run(count) {
                 Err(Error::ArenaFull { .. }) if self.give_back_extents() > 0 => {
@@ -47,11 +47,17 @@ impl Space {
                 }
                 result => result?,
             };
-            let place = self.place(self.geometry.start_of(start))?;
-            if self.try_take(&place, word) {
+            if let Some(place) = self.take_run_at(start, count, word) {
                 return Ok(place);
             }
         }
+    }
+
+    /// Takes the run that starts at this extent, if there (still) is one for so many extents: it may have been
+    /// given back since somebody saw it, and its extents be slots of anything.
+    fn take_run_at(&self, start: u64, count: u64, word: u64) -> Option<Place<'_>> {
+        let place = self.place(self.geometry.start_of(start)).ok()?;
+        (self.fits(&place, count) && self.try_take(&place, word)).then_some(place)
     }
 
     fn too_large(&self, len: u64) -> Error {
@@ -87,10 +93,8 @@ impl Space {
                 return Some(place);
             }
         }
-        self.used_extents().find_map(|index| {
-            let place = self.place(self.geometry.start_of(index)).ok()?;
-            (self.fits(&place, count) && self.try_take(&place, word)).then_some(place)
-        })
+        self.used_extents()
+            .find_map(|index| self.take_run_at(index, count, word))
     }
 
     fn lay_out_run(&self, count: u64) -> Result<u64> {
@@ -309,4 +313,27 @@ impl MappedRuns {
 fn idle_limit() -> usize {
     let address_space = limits::address_space().soft.unwrap_or(u64::MAX);
     (address_space / 8).min(1 << 30) as usize
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::words;
+    use crate::{Options, Session};
+
+    /// Between laying a run out and taking it somebody gave it back, and somebody else made slots there: a slot
+    /// that was taken for the run was smaller than what was asked for, and its neighbours' pages went with it.
+    #[test]
+    fn a_run_that_was_given_back_meanwhile_is_not_taken() {
+        let session = Session::create(&Options::default()).unwrap();
+        let (space, mine) = (session.space(), words::owned(session.me().unwrap()));
+        let start = space.lay_out_run(2).unwrap();
+        assert_eq!(space.give_back_extents(), 1);
+        assert!(space.take_run_at(start, 2, mine).is_none(), "nothing there");
+        let block = session.allocate(300).unwrap();
+        let its = space.geometry.index_of(block.name().offset);
+        assert_eq!(its, start, "the extent is used for slots now");
+        drop(block);
+        assert!(space.take_run_at(start, 2, mine).is_none(), "slots there");
+    }
 }

@@ -42,6 +42,7 @@ impl Peer {
         if pid == 0 {
             // SAFETY: a plain system call: no orphan outlives a failed test.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            show_panics();
             let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() {
                 0
             } else {
@@ -63,6 +64,7 @@ impl Peer {
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork failed: {}", std::io::Error::last_os_error());
         if pid == 0 {
+            show_panics();
             let code = i32::from(catch_unwind(AssertUnwindSafe(body)).is_err());
             // SAFETY: ends the child without running the test harness's exit handlers.
             unsafe { libc::_exit(code) };
@@ -189,4 +191,14 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited in vain until {what}");
         std::thread::sleep(Duration::from_micros(100));
     }
+}
+
+/// What a child panics with is shown at once: the harness keeps a test's output in its own process, and the
+/// child's copy would end with the child.
+fn show_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = format!("process {}: {panic}\n", std::process::id());
+        // SAFETY: writes bytes of ours to standard error.
+        unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+    }));
 }
