@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use bequeath_shm::{Envelope, Error, Memory, Object, Options, Reference, Room, Session};
-use bequeath_testing::{wait_until, Peer};
+use bequeath_testing::{wait_until, Outcome, Peer};
 
 #[repr(C)]
 struct Number(AtomicU64);
@@ -243,31 +243,35 @@ fn an_envelope_carries_blocks_and_references_and_frees_them() {
 
 #[test]
 fn a_token_that_the_kernel_destroys_frees_the_envelope() {
-    let session = session();
-    let number = session.create_object::<Number>(|_| {}).unwrap();
-    let before = session.usage().unwrap();
-    let make = || {
-        let mut envelope = Envelope::new(
-            &session,
-            Room {
-                payload: 1,
-                blocks: 0,
-                references: 1,
-            },
-        )
-        .unwrap();
-        envelope.attach_reference(&number.erase()).unwrap();
-        envelope.into_kernel_token().unwrap()
-    };
-    let (name, token) = make();
-    session.scavenge();
-    let envelope = Envelope::from_kernel_token(&session, name, token).unwrap();
-    drop(envelope);
-    let (_, token) = make();
-    session.scavenge();
-    assert_eq!(session.usage().unwrap().references, before.references + 1);
-    drop(token);
-    session.scavenge();
-    assert_eq!(session.usage().unwrap().references, before.references);
-    assert_eq!(session.usage().unwrap().places, before.places);
+    // In a process of its own: a child that another test forks meanwhile would have the token, too.
+    let peer = Peer::spawn(|| {
+        let session = session();
+        let number = session.create_object::<Number>(|_| {}).unwrap();
+        let before = session.usage().unwrap();
+        let make = || {
+            let mut envelope = Envelope::new(
+                &session,
+                Room {
+                    payload: 1,
+                    blocks: 0,
+                    references: 1,
+                },
+            )
+            .unwrap();
+            envelope.attach_reference(&number.erase()).unwrap();
+            envelope.into_kernel_token().unwrap()
+        };
+        let (name, token) = make();
+        session.scavenge();
+        let envelope = Envelope::from_kernel_token(&session, name, token).unwrap();
+        drop(envelope);
+        let (_, token) = make();
+        session.scavenge();
+        assert_eq!(session.usage().unwrap().references, before.references + 1);
+        drop(token);
+        session.scavenge();
+        assert_eq!(session.usage().unwrap().references, before.references);
+        assert_eq!(session.usage().unwrap().places, before.places);
+    });
+    assert!(matches!(peer.join(), Outcome::Exited(0)));
 }
