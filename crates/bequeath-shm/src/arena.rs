@@ -122,12 +122,21 @@ impl Space {
 
     /// Takes a free slot of the pool: `word` becomes its owner. Its pages may be missing.
     pub(crate) fn take_slot(&self, pool: usize, word: u64) -> Result<Place<'_>> {
+        loop {
+            // Nothing: others were faster with the extent that was claimed, or gave it back, unused as it was.
+            if let Some(place) = self.try_take_slot(pool, word)? {
+                return Ok(place);
+            }
+        }
+    }
+
+    fn try_take_slot(&self, pool: usize, word: u64) -> Result<Option<Place<'_>>> {
         let hints = &self.header().pools[pool];
         for _ in 0..4 {
             let Some(offset) = hints.pop() else { break };
             if let Ok(place) = self.place(offset) {
                 if place.pool == Some(pool) && self.try_take(&place, word) {
-                    return Ok(place);
+                    return Ok(Some(place));
                 }
             }
         }
@@ -135,18 +144,18 @@ impl Space {
         let current = u64::from(hints.current.load(Relaxed));
         let worthwhile = (self.geometry.shape_of(pool).count / 16).max(1) as i32;
         if let Some(place) = self.take_in_extent(current, pool, word, 1)? {
-            return Ok(place);
+            return Ok(Some(place));
         }
         if let Some(place) = self.take_in_any(pool, word, worthwhile)? {
-            return Ok(place);
+            return Ok(Some(place));
         }
         if let Some(place) = self.take_at_watermark(current, pool, word)? {
-            return Ok(place);
+            return Ok(Some(place));
         }
         for index in self.used_extents() {
             if let Some(place) = self.take_at_watermark(index, pool, word)? {
                 hints.current.store(index as u32, Relaxed);
-                return Ok(place);
+                return Ok(Some(place));
             }
         }
         let claimed = match self.claim_extent(pool) {
@@ -156,11 +165,7 @@ impl Space {
         match claimed {
             Ok(extent) => {
                 hints.current.store(extent as u32, Relaxed);
-                match self.take_at_watermark(extent, pool, word)? {
-                    Some(place) => Ok(place),
-                    // Others were faster.
-                    None => self.take_slot(pool, word),
-                }
+                self.take_at_watermark(extent, pool, word)
             }
             Err(full) => {
                 // Larger slots serve, too; but an object's slot stays one for ever.
@@ -171,7 +176,7 @@ impl Space {
                 };
                 for pool in pool..last {
                     if let Some(place) = self.take_in_any(pool, word, i32::MIN)? {
-                        return Ok(place);
+                        return Ok(Some(place));
                     }
                 }
                 Err(full)
