@@ -474,10 +474,14 @@ class ProcessPoolExecutor(Executor):
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         if not _engine.transfer_active() or _settings.is_strict():
             return super().__reduce_ex__(protocol)
+        from ._executor_handle import ExecutorHandle
+
         return ExecutorHandle, (self._open_door(), self._timeout)
 
     def _bequeath_handle(self) -> ProcessPoolExecutor:
         """What a forked child has in the place of the executor."""
+        from ._executor_handle import ExecutorHandle
+
         return self if self._shutdown_thread else ExecutorHandle(self._open_door(), self._timeout)
 
     def _open_door(self) -> Door:
@@ -534,75 +538,6 @@ class ProcessPoolExecutor(Executor):
 
 
 ProcessPoolExecutor.__module__ = "bequeath"
-
-
-class ExecutorHandle(ProcessPoolExecutor):
-    """An executor of another process, as it arrives in a message or among a start's arguments.
-
-    The executor belongs to who made it: `shutdown` waits for what this process has asked for, and
-    is the end of this handle only. `Future.cancel` of a call that no worker has begun drops its
-    result; `interrupt` stops it.
-    """
-
-    def __init__(self, door: Door, timeout: float | None) -> None:
-        self._shutdown_lock = threading.Lock()
-        self._door: Door = door
-        self._timeout = timeout
-        self._max_workers = door.processes
-        self._shutdown_thread = False
-        self._open = {}
-        self._numbers = itertools.count(1)
-        self._started: Any = None
-
-    def _driver(self) -> Any:
-        from ._pool_guests import client_of
-
-        if self._shutdown_thread:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        self._started = client_of(self._door, self._started)
-        return self._started
-
-    def _open_door(self) -> Door:
-        return self._door
-
-    def _bequeath_handle(self) -> ProcessPoolExecutor:
-        return self
-
-    @property
-    def _broken(self) -> BaseException | None:
-        return None
-
-    @property
-    def _processes(self) -> dict[int, Any] | None:
-        return None
-
-    def stats(self) -> dict[str, Any]:
-        """Refused: the workers are another process's."""
-        from ._pool_guests import not_here
-
-        raise not_here("stats")
-
-    def interrupt(self, future: Future[Any]) -> bool:
-        """As an executor's; only the owner knows which calls run."""
-        for call in list(self._open.values()):
-            if isinstance(call, _Call) and call.future is future and call.task is not None:
-                return self._started.cancel(call.task, running=True)  # type: ignore[no-any-return]
-        return False
-
-    def _force_shutdown(self, operation: str) -> None:
-        from ._pool_guests import not_here
-
-        raise not_here(f"{operation}_workers")
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks by this handle."""
-        with self._shutdown_lock:
-            self._shutdown_thread = True
-        if cancel_futures:
-            self._cancel_open(self._started)
-        if wait:
-            calls = [call for call in list(self._open.values()) if isinstance(call, _Call)]
-            _base.wait([call.future for call in calls])
 
 
 def _close(driver: Callable[[], Driver | None]) -> None:

@@ -99,7 +99,7 @@ def test_ctrl_c_while_workers_load_shows_one_traceback(
     ours: Implementation, tmp_path: Path
 ) -> None:
     if ours.start_method == "fork":
-        pytest.skip("nothing is loaded")
+        pytest.skip("a forked child loads nothing")
     script = tmp_path / "loading.py"
     script.write_text(LOADING.format(package=ours.name, method=ours.start_method))
     program = subprocess.Popen(
