@@ -9,7 +9,7 @@ use bequeath_channel::{Error, Message};
 use bequeath_os::poll::{self, Events};
 use bequeath_os::{eventfd, Deadline};
 use bequeath_pool::Event;
-use bequeath_sync::{Holder, Interrupt, Interrupted, Never};
+use bequeath_sync::{Holder, Interrupt, Interrupted};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
@@ -37,7 +37,8 @@ struct Hearing<'a> {
 impl Interrupt for Hearing<'_> {
     fn check(&mut self) -> Result<(), Interrupted> {
         self.signals.check()?;
-        if self.driver.is_baton_here() {
+        // Wanted: a nudge may not get in, while somebody is stopped with the queue in its hands.
+        if self.driver.is_baton_here() && !self.driver.is_baton_wanted() {
             Ok(())
         } else {
             Err(Interrupted)
@@ -163,10 +164,13 @@ impl PoolDriver {
             }
             let mut received = self
                 .results
-                .recv_into(&mut message, Deadline::PAST, &mut Never)
+                .recv_into(&mut message, Deadline::PAST, &mut Briefly::default())
                 .map_err(EngineError::from);
             heard += 1;
-            if matches!(received, Err(EngineError::Channel(Error::Empty))) {
+            if matches!(
+                received,
+                Err(EngineError::Channel(Error::Empty | Error::Interrupted))
+            ) {
                 if ready {
                     return Ok(true);
                 }
@@ -187,7 +191,9 @@ impl PoolDriver {
                     }
                 }
                 Err(EngineError::Channel(Error::Empty)) => return Ok(false),
-                Err(EngineError::Channel(Error::Interrupted)) if !self.is_baton_here() => {
+                Err(EngineError::Channel(Error::Interrupted))
+                    if !self.is_baton_here() || self.is_baton_wanted() =>
+                {
                     return Ok(false);
                 }
                 Err(EngineError::Channel(error)) if !matches!(error, Error::Interrupted) => {

@@ -7,11 +7,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use bequeath_os::Deadline;
-use bequeath_sync::Never;
 use pyo3::prelude::*;
 
 use super::answer_label::{AnswerLabel, Verdict};
 use super::driver::PoolDriver;
+use super::member::Briefly;
 use super::wire::Parcel;
 
 /// Who hears the workers.
@@ -101,10 +101,11 @@ impl PoolDriver {
         };
         let mut parcel = Parcel::bare(&label.encode());
         if let Ok(mut prepared) = self.results.prepare(parcel.outgoing()) {
-            // Without memory for a few bytes nothing else will work either.
+            // Without memory for a few bytes nothing else will work either; and who waits for the queue itself looks.
+            let mut briefly = Briefly::default();
             let _ = self
                 .results
-                .send_prepared(&mut prepared, Deadline::PAST, &mut Never);
+                .send_prepared(&mut prepared, Deadline::PAST, &mut briefly);
         }
     }
 }
