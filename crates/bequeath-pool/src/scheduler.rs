@@ -339,8 +339,12 @@ impl Scheduler {
         } else {
             self.settle(task, Outcome::Cancelled(Some(worker)), actions);
             if self.may_not_have_begun(worker, task) {
-                // Perhaps it has: of all it was given, only what is next. The rest is taken back later.
-                if self.tasks_of(worker).next() == Some(task) {
+                // Perhaps it has: of all it was given, only what is next. The rest is taken back later. Where it is
+                // known to be at another task this one is over, and an interrupt for it would take the place of one
+                // that the other needs.
+                let is_elsewhere = |one: &Worker| one.begun.is_some() || one.stopping.is_some();
+                let is_next = self.tasks_of(worker).next() == Some(task);
+                if is_next && !self.workers.get(&worker).is_some_and(is_elsewhere) {
                     actions.push(Action::Interrupt { worker, task });
                 }
             } else {

@@ -205,6 +205,29 @@ fn what_is_cancelled_does_not_run_unless_it_has_begun() {
     assert_eq!(world.begun.len(), 4);
 }
 
+/// It has ended one task, which nobody has heard yet, and is late at the next: giving up the first calls off nothing.
+#[test]
+fn an_interrupt_is_not_taken_from_the_task_that_needs_it() {
+    let mut world = ready(Policy {
+        workers: 1,
+        ..POLICY
+    });
+    world.is_slow = true;
+    world.submit(1, None);
+    world.submit(1, Some(1));
+    for _ in 0..3 {
+        world.step(0); // begins the first, answers, begins the second
+    }
+    world.workers.get_mut(&0).unwrap().unreachable = true;
+    world.tick(5);
+    world.tick(5);
+    world.cancel(0, true);
+    assert_eq!(world.workers[&0].in_hand, Some(1));
+    assert_eq!(world.workers[&0].asked, Some(1));
+    world.hear();
+    world.check_nothing_is_done_for_nothing();
+}
+
 #[test]
 fn what_a_worker_came_to_while_it_was_being_stopped_is_stopped_too() {
     let mut world = ready(Policy {
